@@ -1,0 +1,133 @@
+//! The command line: one file a command.
+
+mod check;
+mod client;
+mod completions;
+mod health;
+mod node;
+mod openapi;
+mod status;
+mod up;
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Ask a cluster whether a number is prime.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    up: up::UpArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole cluster on this machine (what happens without a command)
+    Up(up::UpArgs),
+    /// Run one node
+    Node(Box<crate::config::NodeArgs>),
+    /// Ask whether numbers are prime
+    Check(check::CheckArgs),
+    /// Show the members, as one node sees them
+    Status(status::StatusArgs),
+    /// Exit with 0 if a node serves, with 1 if not
+    Health(client::ClientArgs),
+    /// Print the HTTP contract
+    Openapi,
+    /// Print the completions for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs: JSON.
+    Json,
+}
+
+/// Some were not answered, or the command failed.
+const FAILED: u8 = 1;
+/// What was typed is wrong.
+const USAGE: u8 = 2;
+
+/// Parses the command line, runs the command, and says how it ended.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    let runtime = match runtime(cli.command.as_ref()) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(format_args!("cannot start the runtime: {error}")),
+    };
+    runtime.block_on(async {
+        match cli.command.unwrap_or(Command::Up(cli.up)) {
+            Command::Up(args) => up::run(args).await,
+            Command::Node(args) => node::run(*args).await,
+            Command::Check(args) => check::run(args).await,
+            Command::Status(args) => status::run(args).await,
+            Command::Health(args) => health::run(args).await,
+            Command::Openapi => openapi::run(),
+            Command::Completions(args) => completions::run(&args),
+        }
+    })
+}
+
+/// A node uses the cores; the other commands mostly wait.
+fn runtime(command: Option<&Command>) -> io::Result<tokio::runtime::Runtime> {
+    match command {
+        Some(Command::Node(_)) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+    }
+}
+
+fn start_logging() {
+    let filter = EnvFilter::builder()
+        .with_env_var("PRIMACY_LOG")
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(colours(&io::stderr()))
+        .with_target(false)
+        .init();
+}
+
+/// Colours are for terminals, and for those who want them (no-color.org).
+fn colours(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn fail(error: impl Display) -> ExitCode {
+    eprintln!("primacy: {error}");
+    ExitCode::from(FAILED)
+}
+
+/// Prints to standard output. False when nobody reads it any more, as in `primacy check - | head`.
+fn print(text: impl Display) -> bool {
+    writeln!(io::stdout(), "{text}").is_ok()
+}
+
+/// Returns at SIGTERM or Ctrl-C.
+async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without handlers the system's own apply: the process ends at once.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,101 @@
+//! What the client commands share: endpoints, and failing over between them.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
+
+use clap::Args;
+use tokio::time::sleep;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::config::HostPort;
+
+/// Where to ask.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ClientArgs {
+    /// The gRPC addresses of nodes; when one does not answer, the next is asked
+    #[arg(
+        long,
+        env = "PRIMACY_ENDPOINTS",
+        value_delimiter = ',',
+        value_name = "HOST:PORT,…",
+        default_value = "127.0.0.1:50051,127.0.0.1:50052,127.0.0.1:50053,127.0.0.1:50054"
+    )]
+    pub(super) endpoints: Vec<HostPort>,
+}
+
+/// A node that answers nothing for this long, not even a ping, is left for the next.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Rounds over all endpoints, and the pause between two: a cluster may be between two lives.
+const ROUNDS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections to all endpoints; the one that answered last is asked first.
+pub(super) struct Client {
+    endpoints: Vec<(HostPort, Channel)>,
+    current: AtomicUsize,
+}
+
+impl Client {
+    pub(super) fn new(args: ClientArgs) -> Result<Self, tonic::transport::Error> {
+        let connect = |endpoint: HostPort| {
+            let channel = Endpoint::from_shared(format!("http://{endpoint}"))?
+                .connect_timeout(CONNECT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(SILENCE)
+                .keep_alive_timeout(SILENCE)
+                .connect_lazy();
+            Ok((endpoint, channel))
+        };
+        let endpoints = args.endpoints.into_iter().map(connect).collect::<Result<_, _>>()?;
+        Ok(Self { endpoints, current: AtomicUsize::new(0) })
+    }
+
+    /// Makes a call to one endpoint after the other until one answers.
+    ///
+    /// Every call of ours may be made twice: none changes anything.
+    pub(super) async fn call<T, F>(&self, call: impl Fn(Channel) -> F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let mut last = Status::unavailable("no endpoints were given");
+        for round in 0..ROUNDS {
+            if round > 0 {
+                sleep(PAUSE).await;
+            }
+            for _ in &self.endpoints {
+                let current = self.current.load(Relaxed);
+                let (endpoint, channel) = &self.endpoints[current % self.endpoints.len()];
+                match call(channel.clone()).await {
+                    Err(status) if is_unreached(&status) => {
+                        last = Status::new(status.code(), format!("{endpoint}: {}", innermost(&status)));
+                        // Whoever of those in flight is first moves on.
+                        let _ = self.current.compare_exchange(current, current + 1, Relaxed, Relaxed);
+                    }
+                    answered => return answered,
+                }
+            }
+        }
+        let asked: Vec<String> = self.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
+        let message = format!("no node answers at {} (the last said: {})", asked.join(", "), last.message());
+        Err(Status::unavailable(message))
+    }
+}
+
+fn is_unreached(status: &Status) -> bool {
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+}
+
+fn innermost(status: &Status) -> String {
+    let mut cause: &dyn std::error::Error = status;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    if std::ptr::addr_eq(cause, status) { status.message().to_owned() } else { cause.to_string() }
+}

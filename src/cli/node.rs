@@ -1,0 +1,44 @@
+//! `primacy node`: one node.
+
+use std::process::ExitCode;
+
+use tokio::io::{AsyncReadExt, stdin};
+
+use super::{USAGE, fail, told_to_stop};
+use crate::{
+    config::{NodeArgs, NodeConfig},
+    node::Node,
+};
+
+pub(super) async fn run(args: NodeArgs) -> ExitCode {
+    let config = match NodeConfig::new(args) {
+        Ok(config) => config,
+        Err(error) => {
+            fail(error);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let with_stdin = config.exit_with_stdin;
+    let stop = async move {
+        tokio::select! {
+            () = told_to_stop() => {}
+            () = stdin_ended(), if with_stdin => tracing::info!("whoever started this node is gone"),
+        }
+    };
+    let ended = match Node::bind(config).await {
+        // The handlers are in place before the second signal can be awaited: it ends the draining.
+        Ok(node) => node.run(stop, told_to_stop()).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error),
+    }
+}
+
+/// The end of an inherited pipe is the sound sign that the parent is gone, however it went.
+async fn stdin_ended() {
+    let mut stdin = stdin();
+    let mut ignored = [0; 64];
+    while stdin.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+}

@@ -1,0 +1,302 @@
+//! `primacy up`: a whole cluster on this machine, each node a process of its own.
+
+use std::{
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{ExitCode, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use rustix::process::{Pid, Signal, kill_process};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, ChildStderr, ChildStdin, Command},
+    time::{sleep, timeout},
+};
+use tonic::transport::Endpoint;
+
+use super::{colours, fail, print, status, told_to_stop};
+use crate::{
+    limits::{DRAIN, LAME_DUCK},
+    proto::MemberStatus,
+};
+
+#[derive(Debug, Clone, Args)]
+pub(super) struct UpArgs {
+    /// How many workers; the leader has the id after theirs
+    #[arg(short = 'n', long = "workers", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
+    workers: u16,
+    /// The leader's gRPC port; worker K has the K-th after it. 0 takes free ones
+    #[arg(long, default_value_t = 50051, value_name = "PORT")]
+    grpc_port: u16,
+    /// The leader's HTTP port; likewise
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    http_port: u16,
+}
+
+/// A node of the cluster: what it is called and where it listens.
+#[derive(Debug, Clone)]
+struct Plan {
+    id: u16,
+    name: String,
+    grpc_addr: SocketAddr,
+    http_addr: SocketAddr,
+}
+
+/// A node's process.
+struct Process {
+    plan: Plan,
+    child: Child,
+    /// Its end is how the node learns that this process is gone, however it went.
+    _lifeline: Option<ChildStdin>,
+}
+
+#[derive(Debug, Error)]
+enum UpError {
+    #[error(
+        "port {port}, which {name} needs for {protocol}, is taken ({error}); stop what listens there, or choose other ports with {flag}"
+    )]
+    PortTaken { port: u16, name: String, protocol: &'static str, flag: &'static str, error: io::Error },
+    #[error("{flag} {base} leaves no port for {name}: ports end at 65535")]
+    NoPort { flag: &'static str, base: u16, name: String },
+    #[error("cannot start {name}: {error}")]
+    Spawn { name: String, error: io::Error },
+    #[error("{0} ended before it was ready ({1}); its last lines above say why")]
+    EndedEarly(String, ExitStatus),
+    #[error("the cluster was not ready within {} s", READY.as_secs())]
+    NotReady,
+}
+
+/// The longest that a cluster may take to be ready, on the slowest machine.
+const READY: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(args: UpArgs) -> ExitCode {
+    let started = Instant::now();
+    let plans = match plan(&args) {
+        Ok(plans) => plans,
+        Err(error) => return fail(error),
+    };
+    let mut stop = Box::pin(told_to_stop());
+    let mut processes = Vec::new();
+    let ended = tokio::select! {
+        ended = bring_up(&plans, &mut processes, started) => ended,
+        () = &mut stop => Ok(()),
+    };
+    if ended.is_ok() && !processes.is_empty() {
+        tokio::select! {
+            () = watch(&mut processes, &plans) => {}
+            () = &mut stop => {}
+        }
+    }
+    shut_down(processes).await;
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error),
+    }
+}
+
+/// Who listens where; finds out at once which port is taken.
+fn plan(args: &UpArgs) -> Result<Vec<Plan>, UpError> {
+    // All are held until all are found: the system then gives no free one twice.
+    let mut held = Vec::new();
+    let mut take = |base: u16, place: u16, name: &str, protocol, flag| {
+        let port = match base {
+            0 => 0,
+            base => base.checked_add(place).ok_or_else(|| UpError::NoPort {
+                flag,
+                base,
+                name: name.to_owned(),
+            })?,
+        };
+        let taken = |error| UpError::PortTaken { port, name: name.to_owned(), protocol, flag, error };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(taken)?;
+        let address = listener.local_addr().map_err(taken)?;
+        held.push(listener);
+        Ok(address)
+    };
+    let leader = args.workers + 1;
+    (0..=args.workers)
+        .map(|place| {
+            let (id, name) = match place {
+                0 => (leader, "leader".to_owned()),
+                worker => (worker, format!("worker{worker}")),
+            };
+            let grpc_addr = take(args.grpc_port, place, &name, "gRPC", "--grpc-port")?;
+            let http_addr = take(args.http_port, place, &name, "HTTP", "--http-port")?;
+            Ok(Plan { id, name, grpc_addr, http_addr })
+        })
+        .collect()
+}
+
+async fn bring_up(plans: &[Plan], processes: &mut Vec<Process>, started: Instant) -> Result<(), UpError> {
+    let width = plans.iter().map(|plan| plan.name.len()).max().unwrap_or_default();
+    for (place, plan) in plans.iter().enumerate() {
+        processes.push(spawn(plan, plans, Prefix { place, width })?);
+    }
+    let ready = timeout(READY, ready(&plans[0], plans.len()));
+    tokio::select! {
+        ready = ready => ready.map_err(|_| UpError::NotReady)?,
+        (name, status) = first_end(processes) => return Err(UpError::EndedEarly(name, status)),
+    }
+    print(announcement(plans, started.elapsed()));
+    Ok(())
+}
+
+fn spawn(plan: &Plan, plans: &[Plan], prefix: Prefix) -> Result<Process, UpError> {
+    let failed = |error| UpError::Spawn { name: plan.name.clone(), error };
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut child = Command::new(program)
+        .args(arguments(plan, plans))
+        .arg("--exit-with-stdin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // Ctrl-C reaches the whole group: in groups of their own the nodes stop in order, when this process says so.
+        .process_group(0)
+        .spawn()
+        .map_err(failed)?;
+    if let Some(log) = child.stderr.take() {
+        tokio::spawn(prefix.forward(plan.name.clone(), log));
+    }
+    Ok(Process { plan: plan.clone(), _lifeline: child.stdin.take(), child })
+}
+
+/// The arguments that make a process this node.
+fn arguments(plan: &Plan, plans: &[Plan]) -> Vec<String> {
+    let others = plans.iter().filter(|other| other.id != plan.id);
+    let peers: Vec<String> = others.map(|other| format!("{}={}", other.id, other.grpc_addr)).collect();
+    let pairs = [
+        ("--id", plan.id.to_string()),
+        ("--name", plan.name.clone()),
+        ("--grpc-addr", plan.grpc_addr.to_string()),
+        ("--http-addr", plan.http_addr.to_string()),
+        ("--peers", peers.join(",")),
+    ];
+    let flags = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+    std::iter::once("node".to_owned()).chain(flags).collect()
+}
+
+/// Returns when the leader says that all are alive.
+async fn ready(leader: &Plan, members: usize) {
+    let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", leader.grpc_addr)) else { return };
+    let channel = endpoint.connect_lazy();
+    loop {
+        if let Ok(view) = status::view(channel.clone()).await {
+            let alive = view.members.iter().filter(|member| member.status() == MemberStatus::Alive);
+            if alive.count() == members {
+                return;
+            }
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn announcement(plans: &[Plan], took: Duration) -> String {
+    let leader = &plans[0];
+    let http = format!("http://localhost:{}", leader.http_addr.port());
+    let mut text = format!(
+        "\nprimacy is ready after {:.2} s: a leader and {} workers\n\n  \
+         Swagger UI   {http}/docs\n  \
+         curl         curl -d '{{\"number\": 17}}' {http}/prime\n  \
+         gRPC         localhost:{}   (scheduler.Scheduler/CheckPrime, with reflection)\n\n",
+        took.as_secs_f64(),
+        plans.len() - 1,
+        leader.grpc_addr.port(),
+    );
+    let width = plans.iter().map(|plan| plan.name.len()).max().unwrap_or_default().max(4);
+    text += &format!("  {:width$}  {:>3}  {:21}  HTTP\n", "NAME", "ID", "gRPC");
+    for plan in plans {
+        text += &format!(
+            "  {:width$}  {:>3}  {:21}  http://{}\n",
+            plan.name, plan.id, plan.grpc_addr, plan.http_addr
+        );
+    }
+    text + "\nCtrl-C stops them all.\n"
+}
+
+/// Says who died and how it comes back, until none is left.
+async fn watch(processes: &mut Vec<Process>, plans: &[Plan]) {
+    while !processes.is_empty() {
+        let (name, status) = first_end(processes).await;
+        processes.retain(|process| process.plan.name != name);
+        let Some(plan) = plans.iter().find(|plan| plan.name == name) else { continue };
+        let program = std::env::current_exe().unwrap_or_else(|_| "primacy".into());
+        let command = arguments(plan, plans).join(" ");
+        let told = print(format_args!(
+            "\n{name} is gone ({status}); the others carry on. To bring it back, in another terminal:\n\n  {} {command}\n",
+            program.display()
+        ));
+        if !told {
+            return;
+        }
+    }
+    print("no node is left");
+}
+
+/// The first of the processes to end.
+async fn first_end(processes: &mut [Process]) -> (String, ExitStatus) {
+    let mut ends: FuturesUnordered<_> = processes
+        .iter_mut()
+        .map(|process| async { (process.plan.name.clone(), process.child.wait().await.unwrap_or_default()) })
+        .collect();
+    match ends.next().await {
+        Some(end) => end,
+        None => std::future::pending().await,
+    }
+}
+
+/// Stops all in an orderly way, and whoever takes too long at once.
+async fn shut_down(mut processes: Vec<Process>) {
+    for process in &processes {
+        let pid = process.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        if let Some(pid) = pid {
+            // It may have ended since.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+    let all = async {
+        for process in &mut processes {
+            let _ = process.child.wait().await;
+        }
+    };
+    if timeout(LAME_DUCK + DRAIN + Duration::from_secs(2), all).await.is_err() {
+        for process in &mut processes {
+            let _ = process.child.kill().await;
+        }
+    }
+}
+
+/// The name before each line of a node's log, as compose prints it.
+#[derive(Debug, Clone, Copy)]
+struct Prefix {
+    place: usize,
+    width: usize,
+}
+
+/// Cyan, green, yellow, magenta, blue.
+const COLOURS: [u8; 5] = [36, 32, 33, 35, 34];
+
+impl Prefix {
+    async fn forward(self, name: String, log: ChildStderr) {
+        let mut lines = BufReader::new(log);
+        let mut line = Vec::new();
+        while read_line(&mut lines, &mut line).await {
+            let text = String::from_utf8_lossy(&line);
+            let padded = format!("{name:width$} |", width = self.width);
+            let prefix = match colours(&io::stderr()) {
+                true => format!("\x1b[{}m{padded}\x1b[0m", COLOURS[self.place % COLOURS.len()]),
+                false => padded,
+            };
+            // When nobody reads the log any more the nodes still work.
+            let _ = writeln!(io::stderr(), "{prefix} {}", text.trim_end());
+        }
+    }
+}
+
+async fn read_line(lines: &mut BufReader<impl AsyncRead + Unpin>, line: &mut Vec<u8>) -> bool {
+    line.clear();
+    lines.read_until(b'\n', line).await.is_ok_and(|read| read > 0)
+}

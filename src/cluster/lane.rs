@@ -1,0 +1,498 @@
+//! The lane: one long-lived stream to a node, on which short checks travel in batches.
+//!
+//! Asks that wait when the lane is free leave as one message; a lone ask leaves at once. Every ask has a number of its
+//! own that is never used again on its lane, and an answer to a number that is not open breaks the lane: so an answer
+//! cannot reach the wrong request. When a lane ends, however it ends, what it had not answered is given back.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming, transport::Channel};
+
+use super::{
+    Identity, STOPPING,
+    membership::{DialError, Wanted},
+};
+use crate::{
+    limits::{
+        FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, LONG_CALLS_PER_PEER_MAX,
+        PEER_MESSAGE_BYTES_MAX,
+    },
+    proto::{LaneAnswers, LaneAsks, LaneFailure, LaneTrace, peer_client::PeerClient},
+};
+
+/// A short check to be asked of a lane.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// The word to decide.
+    pub value: u64,
+    /// When nobody waits for it any more.
+    pub deadline: Instant,
+    /// What the client named, if it named anything.
+    pub trace: Option<Arc<Trace>>,
+}
+
+/// What a client gave along to find its request again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Its `X-Request-Id`, or empty.
+    pub request_id: String,
+    /// Its W3C `traceparent`, or empty.
+    pub traceparent: String,
+}
+
+/// An answer that came over a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Whether it is prime; proven, because it is short.
+    pub is_prime: bool,
+    /// Who did the work.
+    pub processed_by: Arc<str>,
+}
+
+/// Why an ask has no answer.
+#[derive(Debug, Clone, Error)]
+pub enum AskError {
+    /// The lane had no place; it was not sent.
+    #[error("the leader is busy; try again in a second")]
+    Full,
+    /// The lane ended first: it may be sent elsewhere, checks are idempotent.
+    #[error("the lane closed and gave it back")]
+    GivenBack,
+    /// The other side answered with an error.
+    #[error("{0}")]
+    Failed(Failure),
+}
+
+/// An error that the other side answered with.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct Failure {
+    /// Its gRPC status code.
+    pub code: Code,
+    /// Its message.
+    pub message: String,
+}
+
+/// How a lane ended.
+#[derive(Debug, Error)]
+pub enum LaneEnd {
+    /// The other side closed it in an orderly way, all answered.
+    #[error("its lane closed")]
+    Closed,
+    /// It broke.
+    #[error("its lane broke: {0}")]
+    Broken(String),
+}
+
+/// What happens on a lane while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneNotice {
+    /// The other side wants no more.
+    Stopping,
+}
+
+/// A handle to ask on a lane; cheap to clone.
+#[derive(Clone)]
+pub struct Lane(Arc<Shared>);
+
+struct Shared {
+    queue: mpsc::Sender<Open>,
+    channel: Channel,
+    long_calls: Semaphore,
+    in_flight: AtomicUsize,
+    long_cost_us: AtomicU64,
+    /// When it was opened; the penalty is counted from here.
+    opened: Instant,
+    penalty_until_ms: AtomicU64,
+    stopping: AtomicBool,
+    closed: CancellationToken,
+}
+
+type Reply = oneshot::Sender<Result<Answer, Failure>>;
+
+/// An ask on its way; dropping `reply` gives it back.
+struct Open {
+    ask: Ask,
+    reply: Reply,
+}
+
+/// The running end of a lane: whoever opened it drives it with [`LaneDriver::run`].
+pub struct LaneDriver {
+    lane: Lane,
+    /// An answer that does not say otherwise is by whom it came from.
+    names: Names,
+    queue: mpsc::Receiver<Open>,
+    outgoing: mpsc::Sender<LaneAsks>,
+    answers: Streaming<LaneAnswers>,
+    waiting: Vec<Open>,
+    open: HashMap<u64, Reply>,
+    next_ask: u64,
+    sends_timeouts: bool,
+}
+
+impl Lane {
+    /// Opens a lane over a channel, and learns who answers on it.
+    ///
+    /// # Errors
+    /// What the other side says when it refuses.
+    pub async fn open(
+        channel: Channel,
+        kind: Wanted,
+        me: &Identity,
+    ) -> Result<(Self, LaneDriver, Identity), DialError> {
+        let (answers, outgoing) =
+            Self::open_stream(&channel, kind, me).await.map_err(|status| refusal(&status))?;
+        Self::greet(channel, kind, answers, outgoing).await
+    }
+
+    async fn open_stream(
+        channel: &Channel,
+        kind: Wanted,
+        me: &Identity,
+    ) -> Result<(Streaming<LaneAnswers>, mpsc::Sender<LaneAsks>), Status> {
+        let (outgoing, requests) = mpsc::channel(4);
+        let hello = LaneAsks { sender: Some(me.into()), ..LaneAsks::default() };
+        // The channel is new and holds four.
+        let _ = outgoing.try_send(hello);
+        let mut client = PeerClient::new(channel.clone()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let requests = ReceiverStream::new(requests);
+        let answers = match kind {
+            Wanted::Schedule => client.schedule(requests).await?.into_inner(),
+            Wanted::Work | Wanted::Off => client.work(requests).await?.into_inner(),
+        };
+        Ok((answers, outgoing))
+    }
+
+    async fn greet(
+        channel: Channel,
+        kind: Wanted,
+        mut answers: Streaming<LaneAnswers>,
+        outgoing: mpsc::Sender<LaneAsks>,
+    ) -> Result<(Self, LaneDriver, Identity), DialError> {
+        let first = answers.message().await.map_err(|status| refusal(&status))?;
+        let receiver = first.and_then(|first| first.receiver);
+        let unnamed = || DialError::Other("its lane did not begin with who it is".to_owned());
+        let identity = Identity::try_from(receiver.ok_or_else(unnamed)?)
+            .map_err(|wrong| DialError::Other(wrong.to_owned()))?;
+        let (queue, asks) = mpsc::channel(LANE_IN_FLIGHT_MAX);
+        let lane = Self::new(channel, queue);
+        let driver = LaneDriver {
+            lane: lane.clone(),
+            names: Names::default(),
+            queue: asks,
+            outgoing,
+            answers,
+            waiting: Vec::with_capacity(LANE_BATCH_MAX),
+            open: HashMap::new(),
+            next_ask: 0,
+            sends_timeouts: kind == Wanted::Schedule,
+        };
+        Ok((lane, driver, identity))
+    }
+
+    fn new(channel: Channel, queue: mpsc::Sender<Open>) -> Self {
+        Self(Arc::new(Shared {
+            queue,
+            channel,
+            long_calls: Semaphore::new(LONG_CALLS_PER_PEER_MAX),
+            in_flight: AtomicUsize::new(0),
+            long_cost_us: AtomicU64::new(0),
+            opened: Instant::now(),
+            penalty_until_ms: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            closed: CancellationToken::new(),
+        }))
+    }
+
+    /// Asks, and waits for the answer; dropping the future forgets it.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
+        let _counted = Counted::new(&self.0.in_flight);
+        let (reply, answer) = oneshot::channel();
+        self.0.queue.try_send(Open { ask, reply }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => AskError::Full,
+            mpsc::error::TrySendError::Closed(_) => AskError::GivenBack,
+        })?;
+        match answer.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(failure)) => Err(AskError::Failed(failure)),
+            Err(_) => Err(AskError::GivenBack),
+        }
+    }
+
+    /// Makes a long call of its own beside the lane. It ends with the lane, given back.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn call<T>(
+        &self,
+        cost_us: u64,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, AskError> {
+        let Ok(_permit) = self.0.long_calls.try_acquire() else { return Err(AskError::Full) };
+        let _cost = Cost::new(&self.0.long_cost_us, cost_us);
+        tokio::select! {
+            biased;
+            answered = call => answered.map_err(|status| match connection_lost(&status) {
+                true => AskError::GivenBack,
+                false => AskError::Failed(Failure { code: status.code(), message: status.message().to_owned() }),
+            }),
+            () = self.0.closed.cancelled() => Err(AskError::GivenBack),
+        }
+    }
+
+    /// The connection that the lane runs over, for calls of their own.
+    pub fn channel(&self) -> Channel {
+        self.0.channel.clone()
+    }
+
+    /// Whether it takes asks: it is neither closed, nor stopping, nor full.
+    pub fn is_open(&self) -> bool {
+        !self.0.stopping.load(Relaxed) && self.0.queue.capacity() > 0 && !self.0.queue.is_closed()
+    }
+
+    /// Whether it would take asks if it were not full.
+    pub fn is_full(&self) -> bool {
+        let living = !self.0.stopping.load(Relaxed) && !self.0.queue.is_closed();
+        living && (self.0.queue.capacity() == 0 || self.0.long_calls.available_permits() == 0)
+    }
+
+    /// Whether it takes one more long call.
+    pub fn has_room_for_long(&self) -> bool {
+        self.is_open() && self.0.long_calls.available_permits() > 0
+    }
+
+    /// Short checks in flight, and the penalty of a failure of late.
+    pub fn load(&self) -> u64 {
+        self.0.in_flight.load(Relaxed) as u64 + self.penalty()
+    }
+
+    /// Long checks in flight by their estimated time in microseconds, and the penalty of a failure of late.
+    pub fn long_load_us(&self) -> u64 {
+        self.0.long_cost_us.load(Relaxed).saturating_add(self.penalty().saturating_mul(1_000_000))
+    }
+
+    /// A failure counts as load for a while.
+    pub fn penalize(&self) {
+        let until = self.0.opened.elapsed() + FAILURE_PENALTY;
+        self.0.penalty_until_ms.store(millis(until), Relaxed);
+    }
+
+    /// Whether both are handles to one lane.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    fn penalty(&self) -> u64 {
+        let until = self.0.penalty_until_ms.load(Relaxed);
+        if until != 0 && millis(self.0.opened.elapsed()) < until { FAILURE_PENALTY_LOAD } else { 0 }
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("in_flight", &self.0.in_flight).finish_non_exhaustive()
+    }
+}
+
+impl LaneDriver {
+    /// Runs the lane to its end; dropping the future closes it. Either way all that is open is given back.
+    pub async fn run(mut self, notice: impl Fn(LaneNotice)) -> LaneEnd {
+        let _closed = self.lane.0.closed.clone().drop_guard();
+        loop {
+            let room = self.waiting.is_empty() && self.open.len() < LANE_IN_FLIGHT_MAX;
+            tokio::select! {
+                biased;
+                message = self.answers.message() => match message {
+                    Ok(Some(answers)) => {
+                        if let Err(end) = self.take(answers, &notice) {
+                            return end;
+                        }
+                    }
+                    Ok(None) => return LaneEnd::Closed,
+                    Err(status) => return LaneEnd::Broken(describe(&status)),
+                },
+                permit = self.outgoing.clone().reserve_owned(), if !self.waiting.is_empty() => match permit {
+                    Ok(permit) => { permit.send(self.batch()); }
+                    Err(_) => return LaneEnd::Closed,
+                },
+                taken = self.queue.recv_many(&mut self.waiting, LANE_BATCH_MAX), if room => {
+                    if taken == 0 {
+                        return LaneEnd::Closed;
+                    }
+                    self.send_at_once();
+                }
+            }
+            if self.is_drained() {
+                return LaneEnd::Closed;
+            }
+        }
+    }
+
+    /// The usual case: the stream has room, and the batch leaves without another turn of the loop.
+    fn send_at_once(&mut self) {
+        if let Ok(permit) = self.outgoing.clone().try_reserve_owned() {
+            let batch = self.batch();
+            permit.send(batch);
+        }
+    }
+
+    fn batch(&mut self) -> LaneAsks {
+        let first_ask = self.next_ask;
+        let mut batch = LaneAsks { first_ask, ..LaneAsks::default() };
+        batch.values.reserve_exact(self.waiting.len());
+        let now = Instant::now();
+        for Open { ask, reply } in self.waiting.drain(..) {
+            batch.values.push(ask.value);
+            if self.sends_timeouts {
+                let left = millis(ask.deadline.saturating_duration_since(now));
+                batch.timeouts_ms.push(u32::try_from(left).unwrap_or(u32::MAX));
+            }
+            if let Some(trace) = ask.trace {
+                batch.traces.push(trace.on_lane(self.next_ask));
+            }
+            self.open.insert(self.next_ask, reply);
+            self.next_ask += 1;
+        }
+        batch
+    }
+
+    fn take(&mut self, answers: LaneAnswers, notice: &impl Fn(LaneNotice)) -> Result<(), LaneEnd> {
+        if answers.stopping {
+            self.lane.0.stopping.store(true, Relaxed);
+            self.queue.close();
+            notice(LaneNotice::Stopping);
+        }
+        let LaneAnswers { asks, are_prime, processed_by, names, failures, .. } = answers;
+        if asks.len() != are_prime.len() || asks.len() != processed_by.len() {
+            return Err(LaneEnd::Broken("it sent an answer without its parts".to_owned()));
+        }
+        self.names.renew(&names);
+        for ((ask, is_prime), name) in asks.into_iter().zip(are_prime).zip(processed_by) {
+            let processed_by = self.names.get(name)?;
+            self.deliver(ask, Ok(Answer { is_prime, processed_by }))?;
+        }
+        for failure in failures {
+            let LaneFailure { ask, code, message } = failure;
+            self.deliver(ask, Err(Failure { code: code.into(), message }))?;
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, ask: u64, answer: Result<Answer, Failure>) -> Result<(), LaneEnd> {
+        let Some(reply) = self.open.remove(&ask) else {
+            return Err(LaneEnd::Broken(format!("it answered ask {ask}, which is not open")));
+        };
+        // Nobody to take it: the client has gone since.
+        let _ = reply.send(answer);
+        Ok(())
+    }
+
+    fn is_drained(&self) -> bool {
+        let nothing = self.open.is_empty() && self.waiting.is_empty() && self.queue.is_empty();
+        self.lane.0.stopping.load(Relaxed) && nothing
+    }
+}
+
+/// The names of the last message, kept so that the usual answer allocates none.
+#[derive(Default)]
+struct Names(Vec<Arc<str>>);
+
+impl Names {
+    fn renew(&mut self, names: &[String]) {
+        let same = names.len() == self.0.len() && names.iter().zip(&self.0).all(|(new, old)| **new == **old);
+        if !same {
+            self.0 = names.iter().map(|name| name.as_str().into()).collect();
+        }
+    }
+
+    fn get(&self, index: u32) -> Result<Arc<str>, LaneEnd> {
+        let name = self.0.get(index as usize).map(Arc::clone);
+        name.ok_or_else(|| LaneEnd::Broken("it sent an answer by nobody".to_owned()))
+    }
+}
+
+impl Trace {
+    fn on_lane(&self, ask: u64) -> LaneTrace {
+        let Self { request_id, traceparent } = self.clone();
+        LaneTrace { ask, request_id, traceparent }
+    }
+}
+
+impl From<LaneTrace> for Trace {
+    fn from(trace: LaneTrace) -> Self {
+        Self { request_id: trace.request_id, traceparent: trace.traceparent }
+    }
+}
+
+/// Counts one in flight for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts a cost for as long as it lives.
+struct Cost<'a>(&'a AtomicU64, u64);
+
+impl<'a> Cost<'a> {
+    fn new(total: &'a AtomicU64, cost: u64) -> Self {
+        total.fetch_add(cost, Relaxed);
+        Self(total, cost)
+    }
+}
+
+impl Drop for Cost<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Relaxed);
+    }
+}
+
+/// Whether a status was made here because the connection is gone, and not sent by the other side.
+fn connection_lost(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}
+
+/// What a peer that answered, and opened no lane, means by it.
+fn refusal(status: &Status) -> DialError {
+    match status.code() {
+        Code::Unavailable if status.message() == STOPPING => DialError::Stopping,
+        _ => DialError::Other(describe(status)),
+    }
+}
+
+/// A status in the words of its innermost cause: "connection reset by peer", not "transport error".
+fn describe(status: &Status) -> String {
+    let mut innermost: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    while let Some(source) = innermost.and_then(std::error::Error::source) {
+        innermost = Some(source);
+    }
+    innermost.map_or_else(|| status.message().to_owned(), ToString::to_string)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

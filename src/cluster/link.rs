@@ -1,0 +1,175 @@
+//! The road to one peer: dial, lane, heartbeats; again and again, for as long as the driver wants it.
+
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tonic::transport::{Channel, Endpoint};
+
+use super::{
+    ClusterView, Event, Identity,
+    lane::{Lane, LaneDriver, LaneEnd},
+    membership::{DialError, Peer, Wanted},
+};
+use crate::{
+    limits::{HEAD_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
+    proto::{HeartbeatRequest, worker_client::WorkerClient},
+    worker::Figures,
+};
+
+/// What the driver wants of a link; any change makes it close what is open and begin anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Orders {
+    pub(super) wanted: Wanted,
+    /// Counted up to have an open lane closed and the peer dialled at once.
+    pub(super) attempt: u64,
+}
+
+pub(super) struct Link {
+    pub(super) peer: Peer,
+    pub(super) address: Arc<str>,
+    pub(super) me: Arc<Identity>,
+    pub(super) heartbeat: Duration,
+    pub(super) orders: watch::Receiver<Orders>,
+    pub(super) view: watch::Receiver<Arc<ClusterView>>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// Dials are at most this many heartbeats apart, and take at most as long.
+const DIAL_HEARTBEATS_MAX: u32 = 10;
+
+impl Link {
+    /// Runs until the driver is gone.
+    pub(super) async fn run(mut self) {
+        let mut pause = Duration::ZERO;
+        loop {
+            let Orders { wanted, .. } = *self.orders.borrow_and_update();
+            let mut orders = self.orders.clone();
+            let again = Instant::now() + pause;
+            let fresh_orders = tokio::select! {
+                biased;
+                changed = orders.changed() => changed.is_ok(),
+                driver_lives = self.attempt(wanted, again) => {
+                    if !driver_lives {
+                        return;
+                    }
+                    pause = (pause * 2).clamp(self.heartbeat, self.heartbeat * DIAL_HEARTBEATS_MAX);
+                    continue;
+                }
+            };
+            // A lane that new orders closed has been given back; whoever ordered it knows why.
+            let down = Event::LaneDown { peer: self.peer, reason: "it was closed".to_owned() };
+            if !fresh_orders || self.events.send(down).await.is_err() {
+                return;
+            }
+            pause = Duration::ZERO;
+        }
+    }
+
+    /// One life of the road: from the dial to the end of the lane. False when the driver is gone.
+    async fn attempt(&self, wanted: Wanted, again: Instant) -> bool {
+        if wanted == Wanted::Off {
+            return std::future::pending().await;
+        }
+        sleep_until(again).await;
+        let event = match self.dial(wanted).await {
+            Ok((lane, driver, identity)) => {
+                let up = Event::LaneUp { peer: self.peer, identity, lane: lane.clone() };
+                if self.events.send(up).await.is_err() {
+                    return false;
+                }
+                let end = self.serve(wanted, &lane, driver).await;
+                Event::LaneDown { peer: self.peer, reason: end.to_string() }
+            }
+            Err(error) => Event::DialFailed { peer: self.peer, error },
+        };
+        self.events.send(event).await.is_ok()
+    }
+
+    async fn dial(&self, wanted: Wanted) -> Result<(Lane, LaneDriver, Identity), DialError> {
+        let time = self.heartbeat * DIAL_HEARTBEATS_MAX;
+        let opened = async {
+            let channel = connect(&self.address, time).await?;
+            Lane::open(channel, wanted, &self.me).await
+        };
+        timeout(time, opened).await.map_err(|_| DialError::TimedOut)?
+    }
+
+    async fn serve(&self, wanted: Wanted, lane: &Lane, driver: LaneDriver) -> LaneEnd {
+        let notice = |_stopping| {
+            // The driver reads its events faster than lanes end; were it not so, the lane's end says it again.
+            let _ = self.events.try_send(Event::LaneStopping { peer: self.peer });
+        };
+        if wanted == Wanted::Schedule {
+            // The leader sends the heartbeats.
+            return driver.run(notice).await;
+        }
+        tokio::select! {
+            end = driver.run(notice) => end,
+            () = self.send_heartbeats(lane.channel()) => LaneEnd::Closed,
+        }
+    }
+
+    async fn send_heartbeats(&self, channel: Channel) {
+        let mut client = WorkerClient::new(channel).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let mut ticker = interval(self.heartbeat);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut their_version = 0;
+        loop {
+            ticker.tick().await;
+            let request = self.heartbeat_request(their_version);
+            let answer = timeout(self.heartbeat * DIAL_HEARTBEATS_MAX, client.heartbeat(request)).await;
+            // A missed heartbeat is no event: the driver hears the silence.
+            let Ok(Ok(response)) = answer else { continue };
+            let response = response.into_inner();
+            their_version = response.members_version;
+            let figures = Figures { in_flight: response.in_flight, completed: response.completed };
+            if self.events.send(Event::Acked { peer: self.peer, figures }).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn heartbeat_request(&self, their_version: u64) -> HeartbeatRequest {
+        let view = self.view.borrow();
+        let leads = view.leads();
+        let changed = leads && their_version != view.list_version;
+        HeartbeatRequest {
+            worker_id: self.me.name.to_string(),
+            sender: Some((&*self.me).into()),
+            interval_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
+            members_version: if leads { view.list_version } else { 0 },
+            members: if changed { view.members_to_wire() } else { Vec::new() },
+        }
+    }
+}
+
+/// Connects; the name is resolved anew each time.
+async fn connect(address: &str, time: Duration) -> Result<Channel, DialError> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| DialError::Other(format!("{address} is no address: {error}")))?
+        .connect_timeout(time)
+        .tcp_nodelay(true)
+        .http2_max_header_list_size(HEAD_BYTES_MAX as u32);
+    endpoint.connect().await.map_err(|error| dial_error(&error))
+}
+
+fn dial_error(error: &(dyn Error + 'static)) -> DialError {
+    let mut cause = Some(error);
+    let mut innermost = error;
+    while let Some(current) = cause {
+        if let Some(io) = current.downcast_ref::<io::Error>()
+            && io.kind() == io::ErrorKind::ConnectionRefused
+        {
+            return DialError::Refused;
+        }
+        if current.to_string().starts_with("dns error") {
+            return DialError::Unresolvable;
+        }
+        innermost = current;
+        cause = current.source();
+    }
+    DialError::Other(innermost.to_string())
+}

@@ -1,0 +1,291 @@
+//! The settings of a node: from flags and environment, validated together.
+
+use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+
+use clap::Args;
+use thiserror::Error;
+
+use crate::{
+    cluster::PeerAddress,
+    gateway,
+    limits::{
+        BODY_BYTES_MAX_DEFAULT, DEADLINE_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT,
+        MEMBERS_MAX,
+    },
+};
+
+/// What a node can be told.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// This node's id, 1 or more; the highest id leads. Without one it only works [default: the digits of WORKER_ID]
+    #[arg(long, env = "PRIMACY_ID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub id: Option<u32>,
+    /// The name that its answers carry [default: WORKER_ID, worker<ID>, or the host's name]
+    #[arg(long, env = "PRIMACY_NAME")]
+    pub name: Option<String>,
+    /// Where it listens for gRPC [default: 127.0.0.1:50051, or 0.0.0.0:$PORT]
+    #[arg(long, env = "PRIMACY_GRPC_ADDR")]
+    pub grpc_addr: Option<SocketAddr>,
+    /// Where it listens for HTTP
+    #[arg(long, env = "PRIMACY_HTTP_ADDR", default_value = "127.0.0.1:8080")]
+    pub http_addr: SocketAddr,
+    /// Where its peers and gRPC clients reach it [default: where it listens, by the host's name if that is everywhere]
+    #[arg(long, env = "PRIMACY_ADVERTISE_GRPC", value_name = "HOST:PORT")]
+    pub advertise_grpc: Option<HostPort>,
+    /// Where HTTP clients reach it [default: likewise]
+    #[arg(long, env = "PRIMACY_ADVERTISE_HTTP", value_name = "HOST:PORT")]
+    pub advertise_http: Option<HostPort>,
+    /// The other nodes: 4=leader:50051,1=worker1:50052,… An id may be left out, it is learnt; one's own entry is ignored
+    #[arg(long, env = "PRIMACY_PEERS", value_name = "[ID=]HOST:PORT", value_delimiter = ',')]
+    pub peers: Vec<PeerArg>,
+    /// The heartbeat interval in milliseconds, 10 to 5000
+    #[arg(long, env = "PRIMACY_HEARTBEAT", default_value = "100", value_name = "MS", value_parser = clap::value_parser!(u64).range(HEARTBEAT_MIN.as_millis() as u64..=HEARTBEAT_MAX.as_millis() as u64))]
+    pub heartbeat: u64,
+    /// Answer "no workers available" instead of working itself when nobody else can
+    #[arg(long, env = "PRIMACY_NO_FALLBACK")]
+    pub no_fallback: bool,
+    /// Time for a check whose client names none, in milliseconds, 1 to 300000
+    #[arg(long, env = "PRIMACY_DEADLINE", default_value = "5000", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MAX.as_millis() as u64))]
+    pub deadline: u64,
+    /// Requests in flight at once; more get 429 at once
+    #[arg(long, env = "PRIMACY_IN_FLIGHT_MAX", default_value_t = IN_FLIGHT_MAX_DEFAULT, value_name = "N")]
+    pub in_flight_max: usize,
+    /// Bytes of a REST body for one number
+    #[arg(long, env = "PRIMACY_BODY_MAX", default_value_t = BODY_BYTES_MAX_DEFAULT, value_name = "BYTES")]
+    pub body_max: usize,
+    /// Exit when standard input ends: how `primacy up` leaves no orphan
+    #[arg(long, env = "PRIMACY_EXIT_WITH_STDIN", hide = true)]
+    pub exit_with_stdin: bool,
+    /// The seed's name of a worker; its digits give the id
+    #[arg(long, env = "WORKER_ID", hide = true)]
+    pub worker_id: Option<String>,
+    /// The seed's port of a worker
+    #[arg(long, env = "PORT", hide = true)]
+    pub port: Option<u16>,
+}
+
+/// A node's settings, validated.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// Its id; `None`: it only works.
+    pub id: Option<u32>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where it listens for gRPC.
+    pub grpc_addr: SocketAddr,
+    /// Where it listens for HTTP.
+    pub http_addr: SocketAddr,
+    /// Where it is reached over gRPC; `None`: where it listens.
+    pub advertise_grpc: Option<HostPort>,
+    /// Where it is reached over HTTP; `None`: where it listens.
+    pub advertise_http: Option<HostPort>,
+    /// The other nodes.
+    pub peers: Vec<PeerAddress>,
+    /// H.
+    pub heartbeat: Duration,
+    /// Whether it works itself when nobody else can.
+    pub fallback: bool,
+    /// What its entrances take.
+    pub gateway: gateway::Settings,
+    /// Whether it exits when standard input ends.
+    pub exit_with_stdin: bool,
+}
+
+/// Settings that cannot be.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// The name cannot be shown and logged as it is.
+    #[error(
+        "the name `{0}` is not good: it takes 1 to 64 letters, digits, dots, dashes and underscores, such as worker1"
+    )]
+    BadName(String),
+    /// Two peers claim one id.
+    #[error("the peers {0} and {1} have the same id {2}; every node needs an id of its own")]
+    SameId(Arc<str>, Arc<str>, u32),
+    /// More peers than a cluster holds.
+    #[error("{0} peers are too many: a cluster holds {MEMBERS_MAX} members")]
+    TooManyPeers(usize),
+}
+
+impl NodeConfig {
+    /// Validates what was told.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn new(args: NodeArgs) -> Result<Self, ConfigError> {
+        let id = args.id.or_else(|| digits(args.worker_id.as_deref()?));
+        let name = args.name.or(args.worker_id).unwrap_or_else(|| default_name(id));
+        let peers: Vec<PeerAddress> = args.peers.into_iter().map(|peer| peer.0).collect();
+        check_name(&name)?;
+        check_peers(&peers)?;
+        let grpc_addr = args.grpc_addr.unwrap_or_else(|| match args.port {
+            // As the seed listens: on every address.
+            Some(port) => SocketAddr::from(([0, 0, 0, 0], port)),
+            None => SocketAddr::from(([127, 0, 0, 1], 50051)),
+        });
+        Ok(Self {
+            id,
+            name: name.into(),
+            grpc_addr,
+            http_addr: args.http_addr,
+            advertise_grpc: args.advertise_grpc,
+            advertise_http: args.advertise_http,
+            peers,
+            heartbeat: Duration::from_millis(args.heartbeat),
+            fallback: !args.no_fallback,
+            gateway: gateway::Settings {
+                body_bytes_max: args.body_max,
+                in_flight_max: args.in_flight_max,
+                deadline: Duration::from_millis(args.deadline),
+            },
+            exit_with_stdin: args.exit_with_stdin,
+        })
+    }
+}
+
+/// `host:port`, where the host may be a name that is resolved at every dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort(Arc<str>);
+
+/// A peer as it is told: `[ID=]HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerArg(pub PeerAddress);
+
+/// An address that is none.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum AddressError {
+    /// It is not `host:port`.
+    #[error("`{0}` is not HOST:PORT, such as worker1:50052 or [::1]:50052")]
+    NotHostPort(String),
+    /// The part before `=` is no id.
+    #[error("`{0}` is no id: it takes a whole number from 1 to 2147483647, as in 4=leader:50051")]
+    BadId(String),
+}
+
+impl HostPort {
+    /// The address as text.
+    pub fn as_arc(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
+    /// The address that others use for a socket that listens here: by the host's name if it listens everywhere.
+    pub fn of_listener(listens: SocketAddr) -> Self {
+        let text = match listens.ip().is_unspecified() {
+            true => format!("{}:{}", host_name(), listens.port()),
+            false => listens.to_string(),
+        };
+        Self(text.into())
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || AddressError::NotHostPort(text.chars().take(80).collect());
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let good_host = bracketed || (!host.is_empty() && host.bytes().all(plain));
+        let good_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        if good_host && good_port && text.len() < 256 { Ok(Self(text.into())) } else { Err(wrong()) }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for PeerArg {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (id, address) = match text.split_once('=') {
+            Some((id, address)) => (Some(parse_id(id)?), address),
+            None => (None, text),
+        };
+        let HostPort(grpc_addr) = address.parse()?;
+        Ok(Self(PeerAddress { id, grpc_addr }))
+    }
+}
+
+fn parse_id(text: &str) -> Result<u32, AddressError> {
+    let id = text.parse::<u32>().ok().filter(|id| (1..=i32::MAX as u32).contains(id));
+    id.ok_or_else(|| AddressError::BadId(text.chars().take(40).collect()))
+}
+
+fn digits(worker_id: &str) -> Option<u32> {
+    let digits: String = worker_id.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().ok().filter(|id| (1..=i32::MAX as u32).contains(id))
+}
+
+fn default_name(id: Option<u32>) -> String {
+    id.map_or_else(host_name, |id| format!("worker{id}"))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn check_name(name: &str) -> Result<(), ConfigError> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    match (1..=64).contains(&name.len()) && name.bytes().all(good) {
+        true => Ok(()),
+        false => Err(ConfigError::BadName(name.chars().take(80).collect())),
+    }
+}
+
+fn check_peers(peers: &[PeerAddress]) -> Result<(), ConfigError> {
+    if peers.len() > MEMBERS_MAX {
+        return Err(ConfigError::TooManyPeers(peers.len()));
+    }
+    for (place, peer) in peers.iter().enumerate() {
+        let Some(id) = peer.id else { continue };
+        if let Some(same) = peers[..place].iter().find(|other| other.id == Some(id)) {
+            return Err(ConfigError::SameId(same.grpc_addr.clone(), peer.grpc_addr.clone(), id));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_read_with_and_without_ids() {
+        let peer: PeerArg = "4=leader:50051".parse().unwrap();
+        assert_eq!(peer.0, PeerAddress { id: Some(4), grpc_addr: "leader:50051".into() });
+        let peer: PeerArg = "[::1]:50052".parse().unwrap();
+        assert_eq!(peer.0, PeerAddress { id: None, grpc_addr: "[::1]:50052".into() });
+        for bad in [
+            "",
+            "leader",
+            "leader:",
+            ":50051",
+            "leader:0",
+            "leader:99999",
+            "x=leader:50051",
+            "0=a:1",
+            "-1=a:1",
+            "a b:1",
+            "http://a:1",
+        ] {
+            assert!(bad.parse::<PeerArg>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_id_belongs_to_one_peer() {
+        let peers = ["1=a:1", "2=b:1", "1=c:1"].map(|text| text.parse::<PeerArg>().unwrap().0);
+        assert_eq!(check_peers(&peers), Err(ConfigError::SameId("a:1".into(), "c:1".into(), 1)));
+    }
+
+    #[test]
+    fn the_seeds_worker_id_gives_the_id() {
+        assert_eq!(digits("worker2"), Some(2));
+        assert_eq!(digits("leader"), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! What a request brings beside its number: its deadline, its id, its trace.
+
+use std::{
+    fmt::Write as _,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::http::HeaderMap;
+
+use super::error::ApiError;
+use crate::{
+    cluster::lane::Trace,
+    limits::{DEADLINE_MAX, REQUEST_ID_CHARS_MAX},
+};
+
+/// The header of a request's id.
+pub const REQUEST_ID: &str = "x-request-id";
+/// The header of W3C Trace Context.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// The ids of a request, taken from the client or made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ids {
+    /// Echoed to the client, errors included.
+    pub request_id: String,
+    /// Likewise.
+    pub traceparent: String,
+    /// What travels with the check: what the client named itself.
+    pub trace: Option<Arc<Trace>>,
+}
+
+impl Ids {
+    /// Takes what the client named, if it is well formed; makes the rest.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let trace = Trace {
+            request_id: text(headers, REQUEST_ID, is_request_id),
+            traceparent: text(headers, TRACEPARENT, is_traceparent),
+        };
+        let made: u128 =
+            if trace.request_id.is_empty() || trace.traceparent.is_empty() { rand::random() } else { 0 };
+        let or_made = |taken: &str, make: fn(u128) -> String| {
+            if taken.is_empty() { make(made) } else { taken.to_owned() }
+        };
+        Self {
+            request_id: or_made(&trace.request_id, make_request_id),
+            traceparent: or_made(&trace.traceparent, make_traceparent),
+            trace: (trace != Trace::default()).then(|| Arc::new(trace)),
+        }
+    }
+}
+
+impl Ids {
+    /// Names the ids to a gRPC client.
+    pub fn echo<T>(&self, mut response: tonic::Response<T>) -> tonic::Response<T> {
+        for (name, text) in [(REQUEST_ID, &self.request_id), (TRACEPARENT, &self.traceparent)] {
+            if let Ok(value) = text.parse() {
+                response.metadata_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}
+
+/// When nobody waits any more: by `Grpc-Timeout` or `Connect-Timeout-Ms`, at most 300 s from now.
+///
+/// # Errors
+/// `invalid_argument` when either is malformed.
+pub fn deadline(headers: &HeaderMap, default: Duration) -> Result<Instant, ApiError> {
+    let grpc = headers.get("grpc-timeout").map(|value| (value, parse_grpc_timeout as Parse, "grpc-timeout"));
+    let connect = headers
+        .get("connect-timeout-ms")
+        .map(|value| (value, parse_connect_timeout as Parse, "connect-timeout-ms"));
+    let time = match grpc.or(connect) {
+        None => default,
+        Some((value, parse, name)) => {
+            let text = value.to_str().unwrap_or_default();
+            parse(text).ok_or_else(|| malformed(name, text))?
+        }
+    };
+    Ok(Instant::now() + time.min(DEADLINE_MAX))
+}
+
+type Parse = fn(&str) -> Option<Duration>;
+
+/// `1*8DIGIT` and a unit of `H M S m u n`, as in the gRPC protocol over HTTP/2.
+fn parse_grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let value = whole_number(digits, 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+/// `1*10DIGIT` milliseconds, as in the Connect protocol.
+fn parse_connect_timeout(text: &str) -> Option<Duration> {
+    whole_number(text, 10).map(Duration::from_millis)
+}
+
+fn whole_number(digits: &str, digits_max: usize) -> Option<u64> {
+    let well_formed =
+        (1..=digits_max).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
+    well_formed.then(|| digits.parse().ok())?
+}
+
+fn malformed(name: &str, text: &str) -> ApiError {
+    let shown: String = text.chars().take(20).collect();
+    let allowed = match name {
+        "grpc-timeout" => "1 to 8 digits and a unit of H, M, S, m, u or n, such as 500m for half a second",
+        _ => "1 to 10 digits, such as 500 for half a second",
+    };
+    ApiError::invalid(format!("the header {name} is malformed: `{shown}`; it takes {allowed}"))
+}
+
+fn text(headers: &HeaderMap, name: &str, is_good: fn(&str) -> bool) -> String {
+    let taken = headers.get(name).and_then(|value| value.to_str().ok());
+    taken.filter(|text| is_good(text)).unwrap_or_default().to_owned()
+}
+
+fn is_request_id(text: &str) -> bool {
+    (1..=REQUEST_ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Version 00 of W3C Trace Context: `00-{32 hex}-{16 hex}-{2 hex}`, lower case, neither id all zeros.
+fn is_traceparent(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let mut next_is = |length: usize, may_be_zero: bool| {
+        parts.next().is_some_and(|part| {
+            let hex = part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+            part.len() == length && hex && (may_be_zero || part.bytes().any(|byte| byte != b'0'))
+        })
+    };
+    text.starts_with("00-")
+        && next_is(2, true)
+        && next_is(32, false)
+        && next_is(16, false)
+        && next_is(2, true)
+        && text.len() == 55
+}
+
+fn make_request_id(random: u128) -> String {
+    let mut id = String::with_capacity(32);
+    // Writing to a String does not fail.
+    let _ = write!(id, "{random:032x}");
+    id
+}
+
+fn make_traceparent(random: u128) -> String {
+    let mut parent = String::with_capacity(55);
+    let span = (random as u64) | 1;
+    let _ = write!(parent, "00-{:032x}-{span:016x}-00", random | 1);
+    parent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_their_protocols_say() {
+        assert_eq!(parse_grpc_timeout("500m"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_grpc_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse_connect_timeout("1500"), Some(Duration::from_millis(1500)));
+        for bad in ["", "m", "5", "5x", "+5S", "-5S", "123456789S", "5 S", "5µ", "0x5S"] {
+            assert_eq!(parse_grpc_timeout(bad), None, "{bad}");
+        }
+        for bad in ["", "5S", "12345678901", "-1", "1.5"] {
+            assert_eq!(parse_connect_timeout(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_made_traceparent_is_well_formed_and_bad_ones_are_not_taken() {
+        assert!(is_traceparent(&make_traceparent(0)));
+        assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        for bad in [
+            "",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+}

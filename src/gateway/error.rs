@@ -1,0 +1,197 @@
+//! Domain errors to problem+json (RFC 9457) and to gRPC statuses, once.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use tonic::{Code, Status};
+use utoipa::ToSchema;
+
+use crate::{prime::NumberError, scheduler::CheckError, worker::PoolError};
+
+/// An error on its way out. Made of a gRPC code; the HTTP status follows from it by Connect's table, unless HTTP has
+/// a better one.
+#[derive(Debug, Clone)]
+pub struct ApiError {
+    code: Code,
+    status: StatusCode,
+    detail: String,
+}
+
+/// The one shape of an error: RFC 9457, with the gRPC code and the request's id.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "type": "about:blank",
+    "title": "Bad Request",
+    "status": 400,
+    "detail": "`1e3` is not a whole number in decimal; write it as 0 or as -?[1-9][0-9]*, for example 1000",
+    "code": "invalid_argument",
+    "grpc_code": 3,
+    "request_id": "9f2c4a51d0b84f0e8f0d3a7c5b6e1d24"
+}))]
+pub struct Problem {
+    /// Always `about:blank`: the status and `code` say what kind it is.
+    #[schema(example = "about:blank")]
+    r#type: &'static str,
+    /// The HTTP status in words.
+    #[schema(example = "Bad Request")]
+    title: String,
+    /// The HTTP status.
+    #[schema(example = 400, minimum = 400, maximum = 599)]
+    status: u16,
+    /// What was wrong, what is allowed, and what to do.
+    detail: String,
+    /// The gRPC status in words, as the Connect protocol spells it.
+    #[schema(example = "invalid_argument")]
+    code: &'static str,
+    /// The gRPC status.
+    #[schema(example = 3, minimum = 1, maximum = 16)]
+    grpc_code: i32,
+    /// The request's id, to be named to whoever runs the cluster.
+    #[schema(example = "9f2c4a51d0b84f0e8f0d3a7c5b6e1d24")]
+    request_id: String,
+}
+
+impl ApiError {
+    /// An error by its gRPC code.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, status: http_status(code), detail: detail.into() }
+    }
+
+    /// What the client sent is wrong.
+    pub fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, detail)
+    }
+
+    /// An error by its HTTP status.
+    pub fn http(status: StatusCode, detail: impl Into<String>) -> Self {
+        let code = match status {
+            StatusCode::NOT_FOUND => Code::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Code::Unimplemented,
+            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS => Code::ResourceExhausted,
+            StatusCode::REQUEST_TIMEOUT => Code::DeadlineExceeded,
+            StatusCode::SERVICE_UNAVAILABLE => Code::Unavailable,
+            other if other.is_client_error() => Code::InvalidArgument,
+            _ => Code::Internal,
+        };
+        Self { code, status, detail: detail.into() }
+    }
+
+    /// The response for a request of this id.
+    pub fn into_problem(self, request_id: &str) -> Response {
+        let problem = Problem {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Client Closed Request").to_owned(),
+            status: self.status.as_u16(),
+            detail: self.detail,
+            code: code_name(self.code),
+            grpc_code: self.code.into(),
+            request_id: request_id.to_owned(),
+        };
+        // A struct of strings and numbers always serialises.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// The outermost layer, which knows the request's id, writes the body.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        Self::new(error.code, error.detail)
+    }
+}
+
+impl From<CheckError> for ApiError {
+    fn from(error: CheckError) -> Self {
+        let code = match &error {
+            CheckError::Overloaded(_) => Code::ResourceExhausted,
+            CheckError::DeadlineExceeded => Code::DeadlineExceeded,
+            CheckError::NoWorkers | CheckError::Unavailable(_) => Code::Unavailable,
+            CheckError::Internal(_) => Code::Internal,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        CheckError::from(error).into()
+    }
+}
+
+impl From<NumberError> for ApiError {
+    fn from(error: NumberError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+/// Connect's table of gRPC codes to HTTP statuses.
+fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::Aborted | Code::AlreadyExists => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The code as the Connect protocol spells it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "canceled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_grpc_code_has_the_http_status_of_connects_table() {
+        let statuses: Vec<u16> = (0..=16).map(|code| http_status(Code::from(code)).as_u16()).collect();
+        let table = [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
+        assert_eq!(statuses, table);
+    }
+}

@@ -1,0 +1,206 @@
+//! `scheduler.Peer`: the answering end of the lanes, and what else nodes ask each other.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    Stream, StreamExt,
+    future::ready,
+    stream::{self, BoxStream},
+};
+use tokio::task::yield_now;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    cluster::{Identity, STOPPING, lane::Trace},
+    gateway::{Gateway, error::ApiError},
+    limits::{LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, RESULTS_KEPT, SHORT_CHECKS_BEFORE_YIELD},
+    proto::{
+        LaneAnswers, LaneAsks, LaneFailure, RecentResultsRequest, RecentResultsResponse, peer_server::Peer,
+    },
+    scheduler::{Check, CheckError, Outcome},
+};
+
+/// Serves `scheduler.Peer`.
+pub struct PeerService(pub(super) Arc<Gateway>);
+
+type Answers = BoxStream<'static, Result<LaneAnswers, Status>>;
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type WorkStream = Answers;
+    type ScheduleStream = Answers;
+
+    async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
+        let asks = self.open(request).await?;
+        let gateway = Arc::clone(&self.0);
+        let answers = asks.then(move |asks| {
+            let gateway = Arc::clone(&gateway);
+            async move { Ok(work(&gateway, &asks?).await) }
+        });
+        Ok(Response::new(self.answering(answers)))
+    }
+
+    async fn schedule(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
+        let asks = self.open(request).await?;
+        let gateway = Arc::clone(&self.0);
+        let checks = asks.map(|asks| stream::iter(single_asks(asks))).flatten();
+        let answers = checks
+            .map(move |ask| {
+                let gateway = Arc::clone(&gateway);
+                async move {
+                    let (ask, check) = ask?;
+                    Ok((ask, gateway.scheduler.check(&check).await))
+                }
+            })
+            .buffer_unordered(LANE_IN_FLIGHT_MAX)
+            .ready_chunks(LANE_BATCH_MAX)
+            .map(collect);
+        Ok(Response::new(self.answering(answers)))
+    }
+
+    async fn recent_results(
+        &self,
+        request: Request<RecentResultsRequest>,
+    ) -> Result<Response<RecentResultsResponse>, Status> {
+        let limit = usize::try_from(request.into_inner().limit).unwrap_or(RESULTS_KEPT);
+        let results = self.0.scheduler.own_results(limit);
+        Ok(Response::new(RecentResultsResponse { results: results.into_iter().map(Into::into).collect() }))
+    }
+}
+
+impl PeerService {
+    /// Lets a peer open a lane; what follows are its asks.
+    async fn open(
+        &self,
+        request: Request<Streaming<LaneAsks>>,
+    ) -> Result<impl Stream<Item = Result<LaneAsks, Status>> + Send + use<>, Status> {
+        let mut asks = request.into_inner();
+        let sender = asks.message().await?.and_then(|first| first.sender);
+        let sender =
+            sender.ok_or_else(|| Status::invalid_argument("a lane begins with its sender's identity"))?;
+        let sender = Identity::try_from(sender).map_err(Status::invalid_argument)?;
+        admit(&self.0, &sender)?;
+        if self.0.cluster.is_stopping() {
+            return Err(Status::unavailable(STOPPING));
+        }
+        self.0.cluster.heard(sender);
+        Ok(asks.map(|asks| asks.and_then(bounded)))
+    }
+
+    /// Who answers, then the answers, and in between, when it comes to it, that this node stops.
+    fn answering(
+        &self,
+        answers: impl Stream<Item = Result<LaneAnswers, Status>> + Send + 'static,
+    ) -> Answers {
+        let me = (&*self.0.cluster.view().me).into();
+        let hello = LaneAnswers { receiver: Some(me), ..LaneAnswers::default() };
+        let stopping = self.0.cluster.stopping();
+        let notice = async move {
+            stopping.cancelled().await;
+            Some(Ok(LaneAnswers { stopping: true, ..LaneAnswers::default() }))
+        };
+        // The lane ends with its answers, not with the notice.
+        let answers = answers.map(Some).chain(stream::once(ready(None)));
+        let merged = stream::select(stream::once(notice), answers);
+        let until_the_end = merged.take_while(|answer| ready(answer.is_some())).filter_map(ready);
+        stream::once(ready(Ok(hello))).chain(until_the_end).boxed()
+    }
+}
+
+/// Only configured peers may speak as peers.
+pub(super) fn admit(gateway: &Gateway, sender: &Identity) -> Result<(), Status> {
+    if gateway.cluster.knows(sender) {
+        return Ok(());
+    }
+    gateway.metrics.strangers.inc();
+    let me = &gateway.cluster.view().me;
+    Err(Status::permission_denied(format!(
+        "{} at {} is no peer of {}: name it in --peers there",
+        sender.name, sender.grpc_addr, me.name
+    )))
+}
+
+fn bounded(asks: LaneAsks) -> Result<LaneAsks, Status> {
+    let count = asks.values.len();
+    if count > LANE_BATCH_MAX || ![0, count].contains(&asks.timeouts_ms.len()) {
+        return Err(Status::invalid_argument(format!(
+            "a lane carries at most {LANE_BATCH_MAX} asks a message"
+        )));
+    }
+    Ok(asks)
+}
+
+/// Does a batch here, yielding every so many.
+async fn work(gateway: &Gateway, batch: &LaneAsks) -> LaneAnswers {
+    let count = batch.values.len();
+    let mut answers = LaneAnswers {
+        asks: (batch.first_ask..).take(count).collect(),
+        are_prime: Vec::with_capacity(count),
+        processed_by: vec![0; count],
+        names: vec![gateway.worker.name().to_string()],
+        ..LaneAnswers::default()
+    };
+    for chunk in batch.values.chunks(SHORT_CHECKS_BEFORE_YIELD) {
+        if !answers.are_prime.is_empty() {
+            yield_now().await;
+        }
+        answers.are_prime.extend(chunk.iter().map(|value| gateway.worker.check_short(*value)));
+    }
+    for trace in &batch.traces {
+        let (request_id, traceparent) = (&trace.request_id, &trace.traceparent);
+        tracing::debug!(request_id, traceparent, "processed a check");
+    }
+    answers
+}
+
+type SingleAsk = Result<(u64, Check), Status>;
+
+/// The asks of a batch one by one.
+fn single_asks(asks: Result<LaneAsks, Status>) -> Vec<SingleAsk> {
+    let LaneAsks { first_ask, values, timeouts_ms, traces, .. } = match asks {
+        Ok(asks) => asks,
+        Err(status) => return vec![Err(status)],
+    };
+    let now = Instant::now();
+    let mut traces = traces.into_iter().peekable();
+    let asks = values.into_iter().zip(first_ask..).enumerate().map(|(place, (value, ask))| {
+        let time = timeouts_ms.get(place).copied().unwrap_or_default();
+        let trace = traces.next_if(|trace| trace.ask == ask).map(|trace| Arc::new(Trace::from(trace)));
+        let deadline = now + Duration::from_millis(time.into());
+        Ok((ask, Check { number: value.into(), deadline, trace, forwarded: true }))
+    });
+    asks.collect()
+}
+
+/// Those that are ready, in one message.
+fn collect(ready: Vec<Result<(u64, Result<Outcome, CheckError>), Status>>) -> Result<LaneAnswers, Status> {
+    let mut answers = LaneAnswers::default();
+    for answered in ready {
+        match answered? {
+            (ask, Ok(outcome)) => {
+                answers.asks.push(ask);
+                answers.are_prime.push(outcome.verdict.is_prime);
+                let place = place_of(&mut answers.names, &outcome.processed_by);
+                answers.processed_by.push(place);
+            }
+            (ask, Err(error)) => {
+                let status = Status::from(ApiError::from(error));
+                let (code, message) = (status.code().into(), status.message().to_owned());
+                answers.failures.push(LaneFailure { ask, code, message });
+            }
+        }
+    }
+    Ok(answers)
+}
+
+fn place_of(names: &mut Vec<String>, name: &str) -> u32 {
+    let place = names.iter().position(|known| known == name).unwrap_or_else(|| {
+        names.push(name.to_owned());
+        names.len() - 1
+    });
+    // A message holds at most 256 answers, and no more names.
+    u32::try_from(place).unwrap_or_default()
+}

@@ -1,0 +1,98 @@
+//! `scheduler.Scheduler`: what clients call, on any node.
+
+use std::{sync::Arc, time::Instant};
+
+use futures_util::{Stream, StreamExt, stream::BoxStream};
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Code, Request, Response, Status};
+
+use super::{count, enter, ids_of, number_of};
+use crate::{
+    cluster::ClusterView,
+    gateway::{Gateway, context::deadline},
+    proto::{self, PrimeRequest, PrimeResponse, WatchClusterRequest, scheduler_server::Scheduler},
+    scheduler::{Check, FORWARDED_BY},
+};
+
+/// Serves `scheduler.Scheduler`.
+pub struct SchedulerService(pub(super) Arc<Gateway>);
+
+#[tonic::async_trait]
+impl Scheduler for SchedulerService {
+    type WatchClusterStream = BoxStream<'static, Result<proto::ClusterView, Status>>;
+
+    async fn check_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
+        let started = Instant::now();
+        let answered = self.check(request).await;
+        let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        count(&self.0, code);
+        self.0.metrics.latency.observe(started.elapsed());
+        answered
+    }
+
+    async fn watch_cluster(
+        &self,
+        _request: Request<WatchClusterRequest>,
+    ) -> Result<Response<Self::WatchClusterStream>, Status> {
+        let place = Arc::clone(&self.0.watchers)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("too many clients watch this node; watch another one"))?;
+        let stopping = self.0.cluster.stopping();
+        let views = changes(WatchStream::new(self.0.cluster.subscribe()))
+            .take_until(async move { stopping.cancelled().await })
+            .map(move |view| {
+                let _ = &place;
+                Ok(proto::ClusterView::from(&*view))
+            });
+        Ok(Response::new(views.boxed()))
+    }
+}
+
+impl SchedulerService {
+    async fn check(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
+        let _pass = enter(&self.0)?;
+        let (metadata, _, message) = request.into_parts();
+        let ids = ids_of(&metadata);
+        let forwarded = metadata.contains_key(FORWARDED_BY);
+        let deadline = deadline(&metadata.into_headers(), self.0.settings.deadline)?;
+        let number = number_of(&message)?;
+        let check = Check { number, deadline, trace: ids.trace.clone(), forwarded };
+        let outcome = self.0.scheduler.check(&check).await.map_err(crate::gateway::error::ApiError::from)?;
+        Ok(ids.echo(Response::new(outcome.into())))
+    }
+}
+
+/// The view now, and then at every change; what only counts on is left out.
+fn changes(views: WatchStream<Arc<ClusterView>>) -> impl Stream<Item = Arc<ClusterView>> {
+    let mut seen = None;
+    views.filter(move |view| {
+        let is_news = seen.replace(view.version) != Some(view.version);
+        std::future::ready(is_news)
+    })
+}
+
+impl From<&ClusterView> for proto::ClusterView {
+    fn from(view: &ClusterView) -> Self {
+        let clock = view.clock;
+        let leader = view.leader.as_ref().map(|leader| proto::Leader {
+            id: leader.id.cast_signed(),
+            name: leader.name.to_string(),
+            counter: leader.counter,
+            since_ms: clock.epoch_ms(leader.since),
+        });
+        let recent = view.recent.iter().map(|change| proto::Change {
+            at_ms: clock.epoch_ms(change.at),
+            name: change.name.to_string(),
+            change: change.kind.as_str().to_owned(),
+            reason: change.reason.clone(),
+            duration_ms: u64::try_from(change.duration.as_millis()).unwrap_or(u64::MAX),
+        });
+        Self {
+            leader,
+            members: view.members_to_wire(),
+            observed_by: view.me.name.to_string(),
+            observed_at_ms: clock.epoch_ms(clock.now()),
+            recent: recent.collect(),
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The REST layer: its router, and the layers around it.
+
+pub mod cluster;
+mod health;
+pub mod prime;
+mod results;
+
+use std::{any::Any, sync::Arc, time::Instant};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, Method, StatusCode, Version, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{NotForContentType, Predicate, SizeAbove},
+    },
+    cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Gateway,
+    context::{Ids, REQUEST_ID, TRACEPARENT},
+    error::ApiError,
+    openapi,
+};
+
+/// A response below this gains nothing from compression.
+const COMPRESSED_BYTES_MIN: u64 = 1024;
+
+/// The operations, and with them the contract.
+pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(prime::check_prime))
+        .routes(routes!(prime::get_prime))
+        .routes(routes!(results::get_results))
+        .routes(routes!(cluster::get_cluster))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(openapi::document))
+}
+
+/// The whole of what the HTTP listener serves.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let (operations, _) = operations().split_for_parts();
+    let compression = CompressionLayer::new()
+        .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE));
+    operations
+        .merge(openapi::swagger_ui())
+        .fallback(no_such_path)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(compression)
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), around))
+        .layer(cors())
+        .with_state(gateway)
+}
+
+/// Any page may ask: nothing here depends on who the user is, and a page goes on with other nodes when its own dies.
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::any())
+        .allow_methods(AllowMethods::list([Method::GET, Method::POST]))
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([
+            HeaderName::from_static(REQUEST_ID),
+            HeaderName::from_static(TRACEPARENT),
+            header::ETAG,
+            header::RETRY_AFTER,
+        ])
+        .max_age(std::time::Duration::from_secs(3600))
+}
+
+/// Around every request: its ids, its place among those in flight, one shape for all errors, and the counting.
+async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let ids = Ids::of(request.headers());
+    let is_http1 = request.version() < Version::HTTP_2;
+    request.extensions_mut().insert(ids.trace.clone());
+    let mut response = match admit(&gateway, &request) {
+        Ok(_pass) => next.run(request).await,
+        Err(error) => error.into_response(),
+    };
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = as_problem(response, &ids.request_id);
+    }
+    let headers = response.headers_mut();
+    set(headers, REQUEST_ID, ids.request_id);
+    set(headers, TRACEPARENT, ids.traceparent);
+    if is_http1 && gateway.cluster.is_stopping() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    count(&gateway, response.status(), started);
+    response
+}
+
+/// Probes and metrics are answered even by a node that is full.
+fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<super::Pass<'a>>, ApiError> {
+    if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
+        return Ok(None);
+    }
+    gateway.in_flight.enter().map(Some).ok_or_else(|| {
+        let max = gateway.settings.in_flight_max;
+        ApiError::http(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!("{max} requests are in flight on this node, which is its limit; try again in a second"),
+        )
+    })
+}
+
+/// Gives every error the one shape, whoever made it.
+fn as_problem(mut response: Response, request_id: &str) -> Response {
+    let error = response.extensions_mut().remove::<ApiError>().unwrap_or_else(|| {
+        let status = response.status();
+        let allow = response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok());
+        ApiError::http(status, detail_of(status, allow))
+    });
+    let mut problem = error.into_problem(request_id);
+    for kept in [header::ALLOW, header::ACCEPT_ENCODING, header::VARY] {
+        if let Some(value) = response.headers_mut().remove(&kept) {
+            problem.headers_mut().insert(kept, value);
+        }
+    }
+    problem
+}
+
+/// For errors that a library made.
+fn detail_of(status: StatusCode, allow: Option<&str>) -> String {
+    match (status, allow) {
+        (StatusCode::METHOD_NOT_ALLOWED, Some(allow)) => {
+            format!("this path does not take that method; it takes {allow}")
+        }
+        (StatusCode::NOT_ACCEPTABLE, _) => {
+            "no encoding is acceptable to you; accept gzip or identity".to_owned()
+        }
+        _ => status.canonical_reason().unwrap_or("the request failed").to_owned(),
+    }
+}
+
+fn set(headers: &mut axum::http::HeaderMap, name: &'static str, text: String) {
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn count(gateway: &Gateway, status: StatusCode, started: Instant) {
+    let metrics = &gateway.metrics;
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => metrics.requests_shed.inc(),
+        status if status.is_client_error() => metrics.requests_refused.inc(),
+        status if status.is_server_error() => metrics.requests_failed.inc(),
+        _ => metrics.requests_ok.inc(),
+    };
+    metrics.latency.observe(started.elapsed());
+}
+
+async fn no_such_path(request: Request) -> ApiError {
+    let path: String = request.uri().path().chars().take(100).collect();
+    ApiError::http(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing at {path}; the operations are listed at /docs"),
+    )
+}
+
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    tracing::error!(message, "a request handler panicked");
+    ApiError::http(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "this request met a defect of the node; its log says more",
+    )
+    .into_response()
+}

@@ -1,0 +1,284 @@
+//! `POST /prime` and `GET /prime/{number}`.
+
+use std::{
+    borrow::Cow,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Instant,
+};
+
+use axum::{
+    Extension,
+    body::{Body, to_bytes},
+    extract::{RawPathParams, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::LengthLimitError;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::timeout_at;
+use utoipa::ToSchema;
+
+use crate::{
+    cluster::lane::Trace,
+    gateway::{
+        Gateway,
+        context::deadline,
+        error::{ApiError, Problem},
+    },
+    prime::{Certainty, Number},
+    scheduler::{Check, Outcome},
+};
+
+/// A number to be checked.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"number": 17}))]
+pub struct PrimeQuestion<'a> {
+    /// A whole number in decimal, as a JSON integer or a string: `0|-?[1-9][0-9]*`, up to 10,000 digits. Beyond 2^53
+    /// send a string if your JSON library rounds.
+    #[serde(borrow)]
+    #[schema(schema_with = number_schema)]
+    number: &'a RawValue,
+}
+
+/// The answer.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "number": "17", "is_prime": true, "processed_by": "worker1", "certainty": "proven"
+}))]
+pub struct PrimeAnswer<'a> {
+    /// The number that was asked, as a string: it must survive JavaScript.
+    #[schema(example = "17", pattern = "^(0|-?[1-9][0-9]*)$")]
+    number: Cow<'a, str>,
+    /// Whether it is prime. Numbers below 2, negative ones included, are not.
+    #[schema(example = true)]
+    is_prime: bool,
+    /// The name of the node that did the work.
+    #[schema(example = "worker1")]
+    processed_by: Cow<'a, str>,
+    /// How sure it is: below 2^64, and for every composite, proven.
+    certainty: CertaintyWord,
+}
+
+/// How sure an answer is.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(example = "proven")]
+pub enum CertaintyWord {
+    /// There is a proof: the method is exact below 2^64, and a composite shows itself.
+    Proven,
+    /// It passed Baillie-PSW and more; no composite is known that does.
+    Probable,
+}
+
+fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+    use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaType, Type};
+    let integer = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
+    let string = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some("^(0|-?[1-9][0-9]*)$"))
+        .max_length(Some(Number::DIGITS_MAX + 1))
+        .build();
+    OneOfBuilder::new()
+        .item(integer)
+        .item(string)
+        .description(Some("A whole number in decimal, up to 10,000 digits, as an integer or a string."))
+        .examples([serde_json::json!(17), serde_json::json!("170141183460469231731687303715884105727")])
+        .into()
+}
+
+/// Is this number prime?
+///
+/// The body is read as JSON if it has no content type, or the one that `curl -d` gives it.
+#[utoipa::path(
+    post, path = "/prime", tag = "numbers", operation_id = "checkPrime",
+    params(
+        ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
+        ("Connect-Timeout-Ms" = Option<u64>, Header, description = "The same in milliseconds, 1 to 10 digits", example = 30000, maximum = 9_999_999_999_u64),
+        ("X-Request-Id" = Option<String>, Header, description = "An id of yours, up to 128 visible ASCII characters; it is echoed", example = "my-request-1"),
+    ),
+    request_body(content = inline(PrimeQuestion), content_type = "application/json", description = "The number",
+        examples(
+            ("small" = (summary = "A small number", value = json!({"number": 17}))),
+            ("63 bits" = (summary = "The largest prime below 2^63", value = json!({"number": "9223372036854775783"}))),
+            ("127 bits" = (summary = "A Mersenne prime, beyond what is proven", value = json!({"number": "170141183460469231731687303715884105727"}))),
+        )),
+    responses(
+        (status = 200, description = "The answer", body = PrimeAnswer),
+        (status = 400, description = "The body, the number or a header is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive within the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than the node takes (16 KiB by default)", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is not JSON, or the body is encoded", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too much is in flight; try again after `Retry-After` seconds", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
+        (status = 500, description = "A defect", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Nobody could do the work", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn check_prime(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(trace): Extension<Option<Arc<Trace>>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let deadline = deadline(&headers, gateway.settings.deadline)?;
+    expect_json(&headers)?;
+    let body = read_body(&headers, body, gateway.settings.body_bytes_max, deadline).await?;
+    let number = parse_question(&body)?;
+    let check = Check { number, deadline, trace, forwarded: false };
+    let outcome = gateway.scheduler.check(&check).await?;
+    Ok(json_response(&PrimeAnswer::new(&check.number, &outcome)))
+}
+
+/// Is this number prime?
+///
+/// The answer never changes, so that caches may keep it for ever.
+#[utoipa::path(
+    get, path = "/prime/{number}", tag = "numbers", operation_id = "getPrime",
+    params(
+        ("number" = String, Path, description = "A whole number in decimal, up to 10,000 digits", example = "9223372036854775783", pattern = "^(0|-?[1-9][0-9]*)$"),
+        ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
+        ("If-None-Match" = Option<String>, Header, description = "An `ETag` that you have"),
+    ),
+    responses(
+        (status = 200, description = "The answer", body = PrimeAnswer, headers(
+            ("ETag" = String, description = "Weak; from the number and the verdict"),
+            ("Cache-Control" = String, description = "`public, max-age=31536000, immutable`"))),
+        (status = 304, description = "What you have is still right"),
+        (status = 400, description = "The number or a header is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too much is in flight; try again after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "A defect", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Nobody could do the work", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn get_prime(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(trace): Extension<Option<Arc<Trace>>>,
+    headers: HeaderMap,
+    path: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
+) -> Result<Response, ApiError> {
+    let path =
+        path.map_err(|_| ApiError::invalid("the path is not UTF-8; write the number in decimal digits"))?;
+    let number: Number = path.iter().next().map_or("", |(_, number)| number).parse()?;
+    let deadline = deadline(&headers, gateway.settings.deadline)?;
+    let check = Check { number, deadline, trace, forwarded: false };
+    let outcome = gateway.scheduler.check(&check).await?;
+    let etag = etag(&check.number, &outcome);
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| names(known, &etag));
+    let mut response = match known {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => json_response(&PrimeAnswer::new(&check.number, &outcome)),
+    };
+    let cache = HeaderValue::from_static("public, max-age=31536000, immutable");
+    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    if let Ok(etag) = HeaderValue::try_from(etag) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
+impl<'a> PrimeAnswer<'a> {
+    /// The answer to a number.
+    pub fn new(number: &'a Number, outcome: &'a Outcome) -> Self {
+        Self {
+            number: number.as_str(),
+            is_prime: outcome.verdict.is_prime,
+            processed_by: Cow::Borrowed(&outcome.processed_by),
+            certainty: outcome.verdict.certainty.into(),
+        }
+    }
+}
+
+impl From<Certainty> for CertaintyWord {
+    fn from(certainty: Certainty) -> Self {
+        match certainty {
+            Certainty::Proven => Self::Proven,
+            Certainty::Probable => Self::Probable,
+        }
+    }
+}
+
+/// A person's habit is `curl -d '{"number": 17}'`, which says that it is a form.
+fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let unsupported = |detail: String| Err(ApiError::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
+        && encoding != "identity"
+    {
+        return unsupported(format!("a body encoded as {encoding:?} is not read; send it as it is"));
+    }
+    let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let accepted = ["application/json", "application/x-www-form-urlencoded", ""];
+    if accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted)) {
+        return Ok(());
+    }
+    unsupported(format!("the content type {given:?} is not read; send application/json"))
+}
+
+async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    max: usize,
+    deadline: Instant,
+) -> Result<axum::body::Bytes, ApiError> {
+    let too_large = || {
+        ApiError::http(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {max} bytes, which is the most for one number"),
+        )
+    };
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > max) {
+        return Err(too_large());
+    }
+    let read = timeout_at(deadline.into(), to_bytes(body, max)).await.map_err(|_| {
+        ApiError::http(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within the deadline")
+    })?;
+    read.map_err(|error| {
+        let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
+        if limited { too_large() } else { ApiError::invalid("the body ended before it was whole") }
+    })
+}
+
+fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
+    let question: PrimeQuestion<'_> = serde_json::from_slice(body).map_err(|error| {
+        ApiError::invalid(format!(
+            "the body is not the JSON that is expected: {error}; send {{\"number\": 17}}, or the number as a string"
+        ))
+    })?;
+    parse_number(question.number.get())
+}
+
+/// A number as it stands in JSON: an integer, or a string.
+fn parse_number(json: &str) -> Result<Number, ApiError> {
+    if json.starts_with('"') {
+        let text: Cow<'_, str> = serde_json::from_str::<String>(json).map(Cow::Owned).map_err(|error| {
+            ApiError::invalid(format!("the string in `number` is not well formed: {error}"))
+        })?;
+        return Ok(text.parse()?);
+    }
+    Ok(json.parse()?)
+}
+
+fn json_response(answer: &PrimeAnswer<'_>) -> Response {
+    // A struct of strings and a bool always serialises.
+    let body = serde_json::to_vec(answer).unwrap_or_default();
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+}
+
+/// A weak tag: two answers may differ in who gave them.
+fn etag(number: &Number, outcome: &Outcome) -> String {
+    let mut hasher = DefaultHasher::new();
+    number.as_str().hash(&mut hasher);
+    format!("W/\"{:016x}-{}\"", hasher.finish(), outcome.verdict.is_prime)
+}
+
+/// Whether an `If-None-Match` names the tag; weakly compared (RFC 9110, 13.1.2).
+fn names(known: &HeaderValue, etag: &str) -> bool {
+    let opaque = etag.trim_start_matches("W/");
+    let known = known.to_str().unwrap_or_default();
+    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == opaque)
+}

@@ -1,0 +1,43 @@
+//! Primacy: ask a cluster whether a number is prime.
+//!
+//! For those who need no cluster, [`is_prime`] decides any 64-bit number exactly, and [`prime::check`] any number of
+//! up to 10,000 digits.
+//!
+//! # The map
+//!
+//! A request walks down through few rooms, and imports point downward only (`tests/it/layers.rs` reads them):
+//!
+//! ```text
+//!   cli                  one file a command
+//!   node                 one node: bind, build, spawn, wait, drain
+//!   config               its settings
+//!  ───────────────────── entrance
+//!   gateway              HTTP and gRPC, listeners, errors: the only place that makes responses
+//!  ─────────────────────
+//!   scheduler            whom to ask, and asking
+//!  ─────────────────────
+//!   cluster              who is there and who leads, and the lanes to them
+//!  ─────────────────────
+//!   worker               bounded execution off the runtime's threads
+//!   metrics              what is counted
+//!   prime                the mathematics
+//!   limits               the named limits
+//!   proto                generated from proto/scheduler.proto
+//! ```
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod cli;
+pub mod node;
+pub mod config;
+pub mod gateway;
+pub mod scheduler;
+pub mod cluster;
+pub mod worker;
+pub mod metrics;
+pub mod prime;
+pub mod limits;
+pub mod proto;
+
+pub use prime::is_prime;

@@ -1,0 +1,100 @@
+//! The named limits, each with its reason. What operators really turn is a flag of `primacy node` instead.
+
+use std::time::Duration;
+
+// ── Connections ────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Connections that a listener holds; more are closed at once. Each costs a descriptor and some 10 to 50 KiB.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// How long a new connection may stay silent: nobody who speaks first needs longer, and a silent one holds a place.
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Connections an address may have that have not completed a first head: enough for a burst behind a proxy, too few
+/// to starve the others by trickling heads.
+pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
+/// Time for an HTTP/1 head, and for idling between two: hyper has one timer for both, and proxies pool for 60 s.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// HTTP/1 head or HTTP/2 header list: a path of 10,000 digits fits.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Streams at once on an HTTP/2 connection (tonic's own default is no limit).
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Streams that the peer resets before they are accepted (rapid reset, CVE-2023-44487).
+pub const PENDING_RESETS_MAX: usize = 20;
+/// Streams that we reset for the peer's errors (tonic's own default is no limit).
+pub const LOCAL_RESETS_MAX: usize = 1024;
+/// A pause after `accept` fails for want of descriptors: without it the loop would spin.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// HTTP/2 pings on quiet connections, so that vanished clients are noticed.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a ping may stay unanswered.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+// ── Requests ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Requests in flight on a node by default; more get 429 at once.
+pub const IN_FLIGHT_MAX_DEFAULT: usize = 4096;
+/// Bytes of a REST body for one number by default: 10,000 digits and some blanks.
+pub const BODY_BYTES_MAX_DEFAULT: usize = 16 * 1024;
+/// Time for a check whose client names none.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
+/// The most that a client may ask for.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(300);
+/// A decoded gRPC message from outside: a number of 10,000 digits fits six times.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// A decoded gRPC message from a peer: 1,024 members, or a page of results.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Characters of an `X-Request-Id`; a longer one is replaced.
+pub const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Clients that watch the cluster at once, on a node.
+pub const WATCHERS_MAX: usize = 256;
+
+// ── Scheduling ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Workers that one check is tried on when they answer with an error.
+pub const ATTEMPTS_MAX: u32 = 3;
+/// Asks in flight on a lane; a full lane is not chosen.
+pub const LANE_IN_FLIGHT_MAX: usize = 2048;
+/// Asks in one message: large enough to pay the framing once, small enough to answer within some 0.1 ms.
+pub const LANE_BATCH_MAX: usize = 256;
+/// Long calls at once to a node: they share its connection with the heartbeats, which must always find a stream.
+pub const LONG_CALLS_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 2;
+/// For how long a failure counts as load: a fast failure must not attract work.
+pub const FAILURE_PENALTY: Duration = Duration::from_secs(1);
+/// As how many requests in flight a failure counts.
+pub const FAILURE_PENALTY_LOAD: u64 = 64;
+/// The answers that a node remembers.
+pub const RESULTS_KEPT: usize = 1000;
+/// Bytes of numbers in one page of results, so that it fits a peer's message.
+pub const RESULTS_BYTES_MAX: usize = 512 * 1024;
+/// How long a follower waits for the leader's results before it shows its own.
+pub const RESULTS_TIMEOUT: Duration = Duration::from_secs(1);
+
+// ── Work ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Short checks in a row before a task yields: some 30 µs.
+pub const SHORT_CHECKS_BEFORE_YIELD: usize = 64;
+/// Long checks that wait for a thread of the pool; more are shed.
+pub const POOL_QUEUE_MAX: usize = 64;
+/// How much a pool thread is lowered (`nice`), so that it never delays a heartbeat or a short check.
+pub const POOL_NICENESS: i32 = 19;
+
+// ── Cluster ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The heartbeat interval, H, by default.
+pub const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(100);
+/// The shortest H: below it the scheduling noise of a busy machine looks like death.
+pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
+/// The longest H: beyond it nobody would notice a death within a minute.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
+/// Members of a cluster.
+pub const MEMBERS_MAX: usize = 1024;
+/// Changes that `recent` keeps.
+pub const CHANGES_KEPT: usize = 50;
+/// Events that may wait for the cluster's driver.
+pub const CLUSTER_EVENTS_MAX: usize = 1024;
+
+// ── Stop ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Lame duck: still answering, no longer ready, `Connection: close`, so that clients move away.
+pub const LAME_DUCK: Duration = Duration::from_secs(1);
+/// What is in flight may end within this; then the node exits all the same.
+pub const DRAIN: Duration = Duration::from_secs(8);

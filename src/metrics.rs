@@ -1,0 +1,159 @@
+//! What operators count: plain atomics on the way of a request, gathered when somebody asks.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::{MetricType, counter::Counter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+/// The counters of a node.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Requests answered well, over HTTP and gRPC.
+    pub requests_ok: Counter,
+    /// Requests refused for what the client sent (4xx).
+    pub requests_refused: Counter,
+    /// Requests that failed for reasons of ours (5xx).
+    pub requests_failed: Counter,
+    /// Requests refused because too many were in flight, or every queue was full.
+    pub requests_shed: Counter,
+    /// How long requests took.
+    pub latency: Latency,
+    /// Checks given back by a lane that closed, and sent elsewhere.
+    pub given_back: Counter,
+    /// Checks tried on another worker after an error.
+    pub retries: Counter,
+    /// Checks that this node did itself because nobody else could.
+    pub fallbacks: Counter,
+    /// Connections accepted.
+    pub connections: Counter,
+    /// Connections closed at once because there were too many.
+    pub connections_refused: Counter,
+    /// Connections closed because they stayed silent or trickled their first head.
+    pub connections_silent: Counter,
+    /// Peer calls refused because their sender is not a configured peer.
+    pub strangers: Counter,
+}
+
+/// What is read off at the moment of asking.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gauges {
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Long checks that wait for a thread here.
+    pub pool_queued: u64,
+    /// Checks answered by this node as a worker.
+    pub completed: u64,
+    /// Members that are alive, this node included.
+    pub members_alive: u64,
+    /// Members known.
+    pub members: u64,
+    /// Whether this node leads.
+    pub leads: bool,
+}
+
+impl Metrics {
+    /// All of it in the OpenMetrics text format.
+    pub fn render(self: &Arc<Self>, gauges: Gauges) -> String {
+        let mut registry = Registry::with_prefix("primacy");
+        self.register(&mut registry);
+        gauges.register(&mut registry);
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        let _ = text::encode(&mut text, &registry);
+        text
+    }
+
+    fn register(self: &Arc<Self>, registry: &mut Registry) {
+        let counters: [(&str, &str, &Counter); 11] = [
+            ("requests_ok", "Requests answered well", &self.requests_ok),
+            ("requests_refused", "Requests refused for what the client sent", &self.requests_refused),
+            ("requests_failed", "Requests that failed for reasons of the cluster", &self.requests_failed),
+            ("requests_shed", "Requests refused because of overload", &self.requests_shed),
+            ("given_back", "Checks given back by a closed lane and sent elsewhere", &self.given_back),
+            ("retries", "Checks tried on another worker after an error", &self.retries),
+            ("fallbacks", "Checks done by this node because nobody else could", &self.fallbacks),
+            ("connections", "Connections accepted", &self.connections),
+            (
+                "connections_refused",
+                "Connections closed because there were too many",
+                &self.connections_refused,
+            ),
+            (
+                "connections_silent",
+                "Connections closed for silence or a slow first head",
+                &self.connections_silent,
+            ),
+            ("strangers", "Peer calls refused because the sender is no configured peer", &self.strangers),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register_collector(Box::new(LatencyCollector(Arc::clone(self))));
+    }
+}
+
+impl Gauges {
+    fn register(self, registry: &mut Registry) {
+        let gauges = [
+            ("in_flight", "Requests in flight", self.in_flight),
+            ("pool_queued", "Long checks that wait for a thread", self.pool_queued),
+            ("checks_completed", "Checks answered by this node as a worker", self.completed),
+            ("members_alive", "Members that are alive, this node included", self.members_alive),
+            ("members", "Members known, this node included", self.members),
+            ("leads", "1 if this node leads", u64::from(self.leads)),
+        ];
+        for (name, help, value) in gauges {
+            registry.register(name, help, ConstGauge::new(value));
+        }
+    }
+}
+
+/// Upper bounds of the buckets in seconds: a short check takes some 0.1 ms, a long one up to the 300 s of a deadline.
+const BOUNDS_SECONDS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// A histogram of atomics: the library's own takes a lock at each observation.
+#[derive(Debug, Default)]
+pub struct Latency {
+    buckets: [AtomicU64; BOUNDS_SECONDS.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Latency {
+    /// Counts a request that took so long.
+    pub fn observe(&self, took: std::time::Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS_SECONDS.partition_point(|bound| *bound < seconds);
+        self.buckets[bucket].fetch_add(1, Relaxed);
+        self.sum_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct LatencyCollector(Arc<Metrics>);
+
+impl Collector for LatencyCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Latency { buckets, sum_ns } = &self.0.latency;
+        let counts = buckets.iter().map(|bucket| bucket.load(Relaxed));
+        let bounds = BOUNDS_SECONDS.into_iter().chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        #[expect(clippy::cast_precision_loss, reason = "a sum of times for people")]
+        let sum = sum_ns.load(Relaxed) as f64 / 1e9;
+        let mut metric = encoder.encode_descriptor(
+            "request",
+            "How long requests took",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+    }
+}

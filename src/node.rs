@@ -1,0 +1,237 @@
+//! One node: bind, build, spawn, wait, drain. A table of contents.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    cluster::{self, Cluster, Identity},
+    config::{HostPort, NodeConfig},
+    gateway::{
+        Gate, Gateway, grpc, http,
+        listener::{Listener, Protocols},
+    },
+    limits::{DRAIN, LAME_DUCK, WATCHERS_MAX},
+    metrics::Metrics,
+    scheduler::Scheduler,
+    worker::Worker,
+};
+
+/// Why a node did not start, or ended by itself.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// An address is taken, or is not of this machine.
+    #[error(
+        "cannot listen for {protocol} on {address}: {error}; stop what listens there, or choose another address with {flag}"
+    )]
+    Bind {
+        /// What was to be spoken there.
+        protocol: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The pool's threads could not be started.
+    #[error("cannot start the worker's threads: {0}")]
+    Threads(io::Error),
+    /// The descriptors that were compiled in cannot be read.
+    #[error("cannot serve reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// A task that runs as long as the node ended before it.
+    #[error("the task `{0}` died, and the node with it")]
+    TaskDied(&'static str),
+}
+
+/// A node that is bound to its addresses and not running yet.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    grpc: TcpListener,
+    http: TcpListener,
+}
+
+/// The tasks of a running node, each by its name.
+struct Tasks {
+    tasks: JoinSet<&'static str>,
+    gateway: Arc<Gateway>,
+    health: HealthReporter,
+    /// Ends the listeners.
+    close: CancellationToken,
+    /// Ends the cluster.
+    leave: CancellationToken,
+}
+
+impl Node {
+    /// Binds both listeners; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`NodeError::Bind`] names the address that is taken, and the flag that changes it.
+    pub async fn bind(config: NodeConfig) -> Result<Self, NodeError> {
+        let grpc = bind(config.grpc_addr, "gRPC", "--grpc-addr").await?;
+        let http = bind(config.http_addr, "HTTP", "--http-addr").await?;
+        Ok(Self { config, grpc, http })
+    }
+
+    /// Where it listens for gRPC.
+    ///
+    /// # Errors
+    /// What the system says of its own socket.
+    pub fn grpc_addr(&self) -> io::Result<SocketAddr> {
+        self.grpc.local_addr()
+    }
+
+    /// Where it listens for HTTP.
+    ///
+    /// # Errors
+    /// What the system says of its own socket.
+    pub fn http_addr(&self) -> io::Result<SocketAddr> {
+        self.http.local_addr()
+    }
+
+    /// Tells the node its peers, for those who learn their addresses only after binding.
+    #[must_use]
+    pub fn with_peers(mut self, peers: Vec<cluster::PeerAddress>) -> Self {
+        self.config.peers = peers;
+        self
+    }
+
+    /// Serves until `stop` ends; then drains. `hurry` ends the draining.
+    ///
+    /// # Errors
+    /// When one of its tasks died.
+    pub async fn run(
+        self,
+        stop: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> Result<(), NodeError> {
+        let mut tasks = self.start().await?;
+        let ended = tokio::select! {
+            () = stop => Ok(()),
+            died = tasks.died() => Err(died),
+        };
+        if ended.is_ok() {
+            tokio::select! {
+                () = tasks.drain() => {}
+                () = hurry => tracing::warn!("not waiting for what is in flight"),
+            }
+        }
+        tasks.tasks.shutdown().await;
+        ended
+    }
+
+    async fn start(self) -> Result<Tasks, NodeError> {
+        let (close, leave) = (CancellationToken::new(), CancellationToken::new());
+        let identity = self.identity();
+        tracing::info!(
+            "{} serves gRPC on {} and HTTP on {}",
+            identity.name,
+            identity.grpc_addr,
+            identity.http_addr
+        );
+        let Self { config, grpc, http } = self;
+        let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
+        let metrics = Arc::new(Metrics::default());
+        let settings = cluster::Settings { me: identity, peers: config.peers, heartbeat: config.heartbeat };
+        let (cluster, driver) = Cluster::new(&settings, Arc::clone(&worker), leave.clone());
+        let cluster = Arc::new(cluster);
+        let gateway = Arc::new(Gateway {
+            scheduler: Scheduler::new(
+                Arc::clone(&cluster),
+                Arc::clone(&worker),
+                Arc::clone(&metrics),
+                config.fallback,
+            ),
+            cluster,
+            worker: Arc::clone(&worker),
+            metrics: Arc::clone(&metrics),
+            settings: config.gateway,
+            in_flight: Gate::new(config.gateway.in_flight_max),
+            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+        });
+        let (grpc_router, health) = grpc::router(Arc::clone(&gateway)).await?;
+        let http_router = http::router(Arc::clone(&gateway));
+        let grpc = Listener::new(grpc, Protocols::Grpc, grpc_router, Arc::clone(&metrics));
+        let http = Listener::new(http, Protocols::Http, http_router, metrics);
+
+        let mut tasks = JoinSet::new();
+        spawn(&mut tasks, "cluster", driver);
+        spawn(&mut tasks, "gRPC listener", grpc.run(close.clone()));
+        spawn(&mut tasks, "HTTP listener", http.run(close.clone()));
+        spawn(&mut tasks, "pool", async move { worker.died().await });
+        Ok(Tasks { tasks, gateway, health, close, leave })
+    }
+
+    fn identity(&self) -> Identity {
+        let reached_at = |advertised: &Option<HostPort>, listens: io::Result<SocketAddr>, or: SocketAddr| {
+            let advertised = advertised.clone();
+            advertised.unwrap_or_else(|| HostPort::of_listener(listens.unwrap_or(or))).as_arc()
+        };
+        let config = &self.config;
+        Identity {
+            id: config.id,
+            name: Arc::clone(&config.name),
+            boot: rand::random(),
+            grpc_addr: reached_at(&config.advertise_grpc, self.grpc.local_addr(), config.grpc_addr),
+            http_addr: reached_at(&config.advertise_http, self.http.local_addr(), config.http_addr),
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+impl Tasks {
+    /// Returns when a task has ended, which none does by itself.
+    async fn died(&mut self) -> NodeError {
+        let ended = self.tasks.join_next().await;
+        tracing::error!(?ended, "a task died");
+        NodeError::TaskDied(ended.and_then(Result::<_, JoinError>::ok).unwrap_or("one that panicked"))
+    }
+
+    /// Says that it stops, lets clients move away, then finishes what is in flight within the drain time.
+    async fn drain(&mut self) {
+        tracing::info!("stopping: no new work, {} requests in flight", self.gateway.in_flight.count());
+        self.gateway.cluster.stop_taking_work();
+        grpc::stop_serving(&self.health).await;
+        sleep(LAME_DUCK).await;
+        self.close.cancel();
+        let listeners = async {
+            for _ in 0..2 {
+                self.tasks.join_next().await;
+            }
+        };
+        if timeout(DRAIN + Duration::from_secs(1), listeners).await.is_err() {
+            tracing::warn!("some connections did not end within the drain time");
+        }
+        self.leave.cancel();
+        tracing::info!("stopped");
+    }
+}
+
+fn spawn(
+    tasks: &mut JoinSet<&'static str>,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+async fn bind(
+    address: SocketAddr,
+    protocol: &'static str,
+    flag: &'static str,
+) -> Result<TcpListener, NodeError> {
+    TcpListener::bind(address).await.map_err(|error| NodeError::Bind { protocol, address, flag, error })
+}

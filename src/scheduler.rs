@@ -1,0 +1,387 @@
+//! Whom to ask, and asking: a check goes to the leader while there is a lane to it, else over the workers that this
+//! node reaches, else it is done here. No request waits for anybody to lead.
+
+pub mod pick;
+pub mod results;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use thiserror::Error;
+use tokio::time::timeout_at;
+use tonic::{Code, Request, Status, metadata::AsciiMetadataValue};
+
+use crate::{
+    cluster::{
+        Cluster,
+        lane::{Ask, AskError, Failure, Lane, Trace},
+    },
+    limits::{ATTEMPTS_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
+    metrics::Metrics,
+    prime::{Certainty, Number, Verdict},
+    proto::{
+        self, PrimeRequest, PrimeResponse, RecentResultsRequest, peer_client::PeerClient,
+        scheduler_client::SchedulerClient, worker_client::WorkerClient,
+    },
+    worker::{PoolError, Worker},
+};
+use pick::pick;
+use results::{Recorded, Results};
+
+/// The metadata that marks a check as forwarded by a peer: its receiver does not forward it again.
+pub const FORWARDED_BY: &str = "primacy-forwarded-by";
+
+/// A number to be checked, for somebody who waits.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// The number.
+    pub number: Number,
+    /// When nobody waits for the answer any more.
+    pub deadline: Instant,
+    /// What the client named, if it named anything.
+    pub trace: Option<Arc<Trace>>,
+    /// A peer forwarded it: it is not forwarded again.
+    pub forwarded: bool,
+}
+
+/// The answer to a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether it is prime, and how sure that is.
+    pub verdict: Verdict,
+    /// The name of the node that did the work.
+    pub processed_by: Arc<str>,
+}
+
+/// Why a check has no answer.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub enum CheckError {
+    /// Every queue that could take it is full.
+    #[error("{0}")]
+    Overloaded(String),
+    /// The time that the client gave is over.
+    #[error("the deadline passed before there was an answer; ask with a longer one, up to 300 s")]
+    DeadlineExceeded,
+    /// There is no worker, and this node was told not to work itself.
+    #[error("no workers available")]
+    NoWorkers,
+    /// Those that were asked could not.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A defect.
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// Schedules checks.
+#[derive(Debug)]
+pub struct Scheduler {
+    cluster: Arc<Cluster>,
+    worker: Arc<Worker>,
+    metrics: Arc<Metrics>,
+    results: Results,
+    rotation: AtomicUsize,
+    long_rotation: AtomicUsize,
+    fallback: bool,
+}
+
+/// The next lane to ask, or why there is none.
+enum Next {
+    Lane(Lane),
+    AllFull,
+    NobodyLeft,
+}
+
+impl Scheduler {
+    /// A scheduler over the cluster; `fallback` says whether this node works when nobody else can.
+    pub fn new(cluster: Arc<Cluster>, worker: Arc<Worker>, metrics: Arc<Metrics>, fallback: bool) -> Self {
+        let (rotation, long_rotation) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { cluster, worker, metrics, results: Results::default(), rotation, long_rotation, fallback }
+    }
+
+    /// Has the number checked by whoever can, within the deadline.
+    ///
+    /// # Errors
+    /// See [`CheckError`]; each is final for this node.
+    pub async fn check(&self, check: &Check) -> Result<Outcome, CheckError> {
+        let started = Instant::now();
+        let answered = timeout_at(check.deadline.into(), self.dispatch(check)).await;
+        let outcome = answered.unwrap_or(Err(CheckError::DeadlineExceeded))?;
+        self.results.record(Recorded {
+            number: check.number.clone(),
+            verdict: outcome.verdict,
+            processed_by: Arc::clone(&outcome.processed_by),
+            at_ms: epoch_ms(),
+            duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        });
+        Ok(outcome)
+    }
+
+    /// The newest answers of the cluster as the leader has them; this node's own when it reaches no leader.
+    pub async fn newest_results(&self, limit: usize) -> Vec<Recorded> {
+        let leader = self.cluster.view().leader_lane.clone();
+        let Some(leader) = leader else { return self.own_results(limit) };
+        let limit_wire = u32::try_from(limit).unwrap_or(u32::MAX);
+        let mut client = PeerClient::new(leader.channel())
+            .max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
+        let call = client.recent_results(RecentResultsRequest { limit: limit_wire });
+        match tokio::time::timeout(RESULTS_TIMEOUT, call).await {
+            Ok(Ok(response)) => {
+                let results = response.into_inner().results;
+                results.into_iter().filter_map(|result| result.try_into().ok()).collect()
+            }
+            Ok(Err(_)) | Err(_) => self.own_results(limit),
+        }
+    }
+
+    /// The newest answers that passed through this node.
+    pub fn own_results(&self, limit: usize) -> Vec<Recorded> {
+        self.results.newest(limit.clamp(1, RESULTS_KEPT), RESULTS_BYTES_MAX)
+    }
+
+    async fn dispatch(&self, check: &Check) -> Result<Outcome, CheckError> {
+        if !check.forwarded {
+            let leader = self.cluster.view().leader_lane.clone();
+            if let Some(leader) = leader {
+                match self.ask(&leader, check, Road::ToLeader).await {
+                    // The leader is gone: its work is anybody's.
+                    Err(AskError::GivenBack) => self.metrics.given_back.inc(),
+                    answered => return answered.map_err(CheckError::from),
+                };
+            }
+        }
+        self.schedule(check).await
+    }
+
+    async fn schedule(&self, check: &Check) -> Result<Outcome, CheckError> {
+        let mut tried = Vec::new();
+        let mut attempts = 0;
+        let mut last_error = None;
+        loop {
+            let lane = match self.next(check, &tried) {
+                Next::Lane(lane) => lane,
+                Next::AllFull => {
+                    return Err(CheckError::Overloaded(
+                        "every worker is busy; try again in a second".to_owned(),
+                    ));
+                }
+                Next::NobodyLeft => return self.work_or(check, last_error).await,
+            };
+            match self.ask(&lane, check, Road::ToWorker).await {
+                Ok(outcome) => return Ok(outcome),
+                // It costs no attempt: whether a lane closes says nothing about the check.
+                Err(AskError::GivenBack) => {
+                    self.metrics.given_back.inc();
+                }
+                Err(AskError::Full) => {}
+                Err(AskError::Failed(failure)) => {
+                    let overloaded = failure.code == Code::ResourceExhausted;
+                    let error = CheckError::from(AskError::Failed(failure));
+                    attempts += 1;
+                    if attempts == ATTEMPTS_MAX || error == CheckError::DeadlineExceeded {
+                        return Err(error);
+                    }
+                    if !overloaded {
+                        lane.penalize();
+                    }
+                    self.metrics.retries.inc();
+                    last_error = Some(error);
+                }
+            }
+            tried.push(lane);
+        }
+    }
+
+    /// The least loaded lane that this check was not tried on yet.
+    fn next(&self, check: &Check, tried: &[Lane]) -> Next {
+        let view = self.cluster.view();
+        let fresh = |lane: &Lane| !tried.iter().any(|before| before.is(lane));
+        let place = match check.number.short() {
+            Some(_) => {
+                let turn = self.rotation.fetch_add(1, Relaxed);
+                let load = |lane: &Lane| (lane.is_open() && fresh(lane)).then(|| lane.load());
+                pick(view.workers.iter().map(load), turn)
+            }
+            None => {
+                let turn = self.long_rotation.fetch_add(1, Relaxed);
+                let load =
+                    |lane: &Lane| (lane.has_room_for_long() && fresh(lane)).then(|| lane.long_load_us());
+                pick(view.workers.iter().map(load), turn)
+            }
+        };
+        match place {
+            Some(place) => Next::Lane(view.workers[place].clone()),
+            None if view.workers.iter().any(|lane| fresh(lane) && lane.is_full()) => Next::AllFull,
+            None => Next::NobodyLeft,
+        }
+    }
+
+    /// Nobody else can: this node works itself, unless it was told not to, or the others were merely too busy.
+    async fn work_or(&self, check: &Check, last_error: Option<CheckError>) -> Result<Outcome, CheckError> {
+        match last_error {
+            Some(overloaded @ CheckError::Overloaded(_)) => Err(overloaded),
+            Some(error) if !self.fallback => Err(error),
+            None if !self.fallback => Err(CheckError::NoWorkers),
+            _ => self.work(check).await,
+        }
+    }
+
+    async fn work(&self, check: &Check) -> Result<Outcome, CheckError> {
+        self.metrics.fallbacks.inc();
+        let verdict = self.worker.check(&check.number).await?;
+        Ok(Outcome { verdict, processed_by: Arc::clone(self.worker.name()) })
+    }
+
+    async fn ask(&self, lane: &Lane, check: &Check, road: Road) -> Result<Outcome, AskError> {
+        let Some(value) = check.number.short() else { return self.call(lane, check, road).await };
+        let ask = Ask { value, deadline: check.deadline, trace: check.trace.clone() };
+        let answer = lane.ask(ask).await?;
+        let verdict = Verdict { is_prime: answer.is_prime, certainty: Certainty::Proven };
+        Ok(Outcome { verdict, processed_by: answer.processed_by })
+    }
+
+    /// A long check travels in a call of its own, so that deadline and cancellation travel with it.
+    async fn call(&self, lane: &Lane, check: &Check, road: Road) -> Result<Outcome, AskError> {
+        let request = self.long_request(check, road);
+        let cost_us = check.number.estimated_cost_us();
+        let response = match road {
+            Road::ToLeader => {
+                let mut client = SchedulerClient::new(lane.channel());
+                lane.call(cost_us, async { client.check_prime(request).await }).await?
+            }
+            Road::ToWorker => {
+                let mut client = WorkerClient::new(lane.channel());
+                lane.call(cost_us, async { client.process_prime(request).await }).await?
+            }
+        };
+        Ok(response.into_inner().into())
+    }
+
+    fn long_request(&self, check: &Check, road: Road) -> Request<PrimeRequest> {
+        let mut request = Request::new(PrimeRequest { number: 0, decimal: check.number.to_string() });
+        request.set_timeout(check.deadline.saturating_duration_since(Instant::now()));
+        let metadata = request.metadata_mut();
+        let mut put = |key: &'static str, text: &str| {
+            if let Ok(value) = AsciiMetadataValue::try_from(text) {
+                metadata.insert(key, value);
+            }
+        };
+        if road == Road::ToLeader {
+            put(FORWARDED_BY, self.worker.name());
+        }
+        if let Some(trace) = &check.trace {
+            put("x-request-id", &trace.request_id);
+            put("traceparent", &trace.traceparent);
+        }
+        request
+    }
+}
+
+/// Whom a check is sent to, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Road {
+    ToLeader,
+    ToWorker,
+}
+
+impl From<PoolError> for CheckError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Full => Self::Overloaded(error.to_string()),
+            PoolError::Died => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<AskError> for CheckError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Full => Self::Overloaded(error.to_string()),
+            AskError::GivenBack => Self::Unavailable(error.to_string()),
+            AskError::Failed(Failure { code, message }) => match code {
+                Code::ResourceExhausted => Self::Overloaded(message),
+                // tonic's client answers CANCELLED when the time that it sent along is over.
+                Code::DeadlineExceeded | Code::Cancelled => Self::DeadlineExceeded,
+                Code::Unavailable => Self::Unavailable(message),
+                _ => Self::Internal(message),
+            },
+        }
+    }
+}
+
+impl From<Status> for CheckError {
+    fn from(status: Status) -> Self {
+        AskError::Failed(Failure { code: status.code(), message: status.message().to_owned() }).into()
+    }
+}
+
+impl From<PrimeResponse> for Outcome {
+    fn from(response: PrimeResponse) -> Self {
+        let certainty = match response.certainty() {
+            proto::Certainty::Probable => Certainty::Probable,
+            proto::Certainty::Proven | proto::Certainty::Unspecified => Certainty::Proven,
+        };
+        let verdict = Verdict { is_prime: response.is_prime, certainty };
+        Self { verdict, processed_by: response.processed_by.into() }
+    }
+}
+
+impl From<Outcome> for PrimeResponse {
+    fn from(outcome: Outcome) -> Self {
+        Self {
+            is_prime: outcome.verdict.is_prime,
+            processed_by: outcome.processed_by.to_string(),
+            certainty: proto::Certainty::from(outcome.verdict.certainty).into(),
+        }
+    }
+}
+
+impl From<Certainty> for proto::Certainty {
+    fn from(certainty: Certainty) -> Self {
+        match certainty {
+            Certainty::Proven => Self::Proven,
+            Certainty::Probable => Self::Probable,
+        }
+    }
+}
+
+impl From<Recorded> for proto::Result {
+    fn from(result: Recorded) -> Self {
+        Self {
+            number: result.number.to_string(),
+            is_prime: result.verdict.is_prime,
+            processed_by: result.processed_by.to_string(),
+            certainty: proto::Certainty::from(result.verdict.certainty).into(),
+            at_ms: result.at_ms,
+            duration_us: result.duration_us,
+        }
+    }
+}
+
+impl TryFrom<proto::Result> for Recorded {
+    type Error = crate::prime::NumberError;
+
+    fn try_from(wire: proto::Result) -> Result<Self, Self::Error> {
+        let certainty = match wire.certainty() {
+            proto::Certainty::Probable => Certainty::Probable,
+            proto::Certainty::Proven | proto::Certainty::Unspecified => Certainty::Proven,
+        };
+        Ok(Self {
+            number: wire.number.parse()?,
+            verdict: Verdict { is_prime: wire.is_prime, certainty },
+            processed_by: wire.processed_by.into(),
+            at_ms: wire.at_ms,
+            duration_us: wire.duration_us,
+        })
+    }
+}
+
+fn epoch_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,82 @@
+//! The work itself: short checks inline, long ones on a bounded pool off the runtime's threads.
+
+mod pool;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+};
+
+use crate::prime::{self, Certainty, Number, Verdict};
+
+use pool::Pool;
+pub use pool::PoolError;
+
+/// Checks numbers on this node.
+#[derive(Debug)]
+pub struct Worker {
+    name: Arc<str>,
+    pool: Pool,
+    completed: AtomicU64,
+}
+
+/// What a worker holds and has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Checks that it holds now.
+    pub in_flight: u64,
+    /// Checks that it has answered since it started.
+    pub completed: u64,
+}
+
+impl Worker {
+    /// A worker with a thread for long checks a core.
+    pub fn new(name: Arc<str>) -> std::io::Result<Self> {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self { name, pool: Pool::start(threads)?, completed: AtomicU64::new(0) })
+    }
+
+    /// The name that its answers carry as `processed_by`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Decides a number that fits a word, here and now (under a microsecond).
+    pub fn check_short(&self, value: u64) -> bool {
+        let is_prime = prime::is_prime(value);
+        self.completed.fetch_add(1, Relaxed);
+        is_prime
+    }
+
+    /// Decides any number; a long one on the pool, where it stops soon after this future is dropped.
+    ///
+    /// # Errors
+    /// [`PoolError::Full`] when too many long checks wait already.
+    pub async fn check(&self, number: &Number) -> Result<Verdict, PoolError> {
+        if let Some(value) = number.short() {
+            let is_prime = self.check_short(value);
+            return Ok(Verdict { is_prime, certainty: Certainty::Proven });
+        }
+        let verdict = self.pool.check(number.clone()).await?;
+        self.completed.fetch_add(1, Relaxed);
+        Ok(verdict)
+    }
+
+    /// What it holds and has done.
+    pub fn figures(&self) -> Figures {
+        Figures { in_flight: self.pool.in_flight(), completed: self.completed.load(Relaxed) }
+    }
+
+    /// Long checks that wait for a thread.
+    pub fn queued(&self) -> usize {
+        self.pool.queued()
+    }
+
+    /// Returns when a thread of the pool has died, which none does by itself.
+    pub async fn died(&self) {
+        self.pool.died().await;
+    }
+}
