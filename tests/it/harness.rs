@@ -1,0 +1,339 @@
+//! Clusters to test against: of nodes in this process, or of processes that can be killed.
+
+#![allow(dead_code)]
+
+use std::{
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use primacy::{
+    cluster::PeerAddress,
+    config::{NodeArgs, NodeConfig},
+    node::{Node, NodeError},
+    proto::{
+        ClusterView, MemberStatus, PrimeRequest, PrimeResponse, WatchClusterRequest,
+        scheduler_client::SchedulerClient,
+    },
+};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, transport::Channel};
+
+/// Within this every condition that a test waits for comes true, even on a busy machine.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Waits until a condition holds; says what it was if it does not come true.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    within(SOON, what, condition).await;
+}
+
+/// The same within a time that a design promises; returns how long it took.
+pub async fn within<F: Future<Output = bool>>(
+    time: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> Duration {
+    let started = Instant::now();
+    let poll = async {
+        while !condition().await {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(timeout(time, poll).await.is_ok(), "not within {time:?}: {what}");
+    started.elapsed()
+}
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// The settings that these arguments of `primacy node` give; port 0 unless they say otherwise.
+pub fn config(arguments: &[&str]) -> NodeConfig {
+    let first = ["node", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0"];
+    let parsed = Arguments::try_parse_from(first.iter().chain(arguments)).unwrap();
+    NodeConfig::new(parsed.node).unwrap()
+}
+
+/// A node in this process.
+pub struct TestNode {
+    pub name: String,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub stop: CancellationToken,
+    pub task: JoinHandle<Result<(), NodeError>>,
+}
+
+/// A leader and workers in this process: `nodes[0]` leads, `nodes[k]` is worker k.
+pub struct TestCluster {
+    pub nodes: Vec<TestNode>,
+}
+
+impl TestCluster {
+    pub async fn start(workers: u32) -> Self {
+        Self::start_with(workers, |_| {}).await
+    }
+
+    /// A cluster in which every member is alive; each node's settings may be changed.
+    pub async fn start_with(workers: u32, change: impl Fn(&mut NodeConfig)) -> Self {
+        let mut bound = Vec::new();
+        for place in 0..=workers {
+            let (id, name) = name_of(place, workers);
+            let mut config = config(&["--id", &id.to_string(), "--name", &name]);
+            change(&mut config);
+            bound.push((id, name, Node::bind(config).await.unwrap()));
+        }
+        let peers: Vec<PeerAddress> = bound
+            .iter()
+            .map(|(id, _, node)| PeerAddress {
+                id: Some(*id),
+                grpc_addr: node.grpc_addr().unwrap().to_string().into(),
+            })
+            .collect();
+        let start =
+            |(_, name, node): (u32, String, Node)| TestNode::start(name, node.with_peers(peers.clone()));
+        let cluster = Self { nodes: bound.into_iter().map(start).collect() };
+        for node in &cluster.nodes {
+            all_alive(node.grpc, cluster.nodes.len()).await;
+        }
+        cluster
+    }
+
+    pub fn leader(&self) -> &TestNode {
+        &self.nodes[0]
+    }
+
+    pub fn worker(&self, number: usize) -> &TestNode {
+        &self.nodes[number]
+    }
+}
+
+impl TestNode {
+    pub fn start(name: String, node: Node) -> Self {
+        let (grpc, http) = (node.grpc_addr().unwrap(), node.http_addr().unwrap());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let task = tokio::spawn(node.run(stopped, std::future::pending()));
+        Self { name, grpc, http, stop, task }
+    }
+
+    /// A node that knows no other.
+    pub async fn alone(arguments: &[&str]) -> Self {
+        let node = Node::bind(config(arguments)).await.unwrap();
+        Self::start("alone".to_owned(), node)
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    pub async fn view(&self) -> ClusterView {
+        view(self.grpc).await.unwrap()
+    }
+
+    pub async fn check(&self, number: i64) -> PrimeResponse {
+        check(self.grpc, number).await.unwrap()
+    }
+}
+
+fn name_of(place: u32, workers: u32) -> (u32, String) {
+    match place {
+        0 => (workers + 1, "leader".to_owned()),
+        worker => (worker, format!("worker{worker}")),
+    }
+}
+
+/// Waits until the node sees a leader and that many members alive.
+pub async fn all_alive(grpc: SocketAddr, members: usize) {
+    eventually(&format!("{grpc} sees {members} alive and a leader"), || async {
+        view(grpc).await.is_ok_and(|view| view.leader.is_some() && alive(&view) == members)
+    })
+    .await;
+}
+
+pub fn alive(view: &ClusterView) -> usize {
+    view.members.iter().filter(|member| member.status() == MemberStatus::Alive).count()
+}
+
+pub fn status_of(view: &ClusterView, name: &str) -> MemberStatus {
+    view.members
+        .iter()
+        .find(|member| member.name == name)
+        .map_or(MemberStatus::Unspecified, |member| member.status())
+}
+
+pub async fn channel(address: SocketAddr) -> Result<Channel, Status> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap();
+    endpoint
+        .connect_timeout(Duration::from_secs(2))
+        .connect()
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))
+}
+
+/// The cluster as the node sees it now.
+pub async fn view(grpc: SocketAddr) -> Result<ClusterView, Status> {
+    let mut client = SchedulerClient::new(channel(grpc).await?);
+    let mut views = client.watch_cluster(WatchClusterRequest {}).await?.into_inner();
+    views.message().await?.ok_or_else(|| Status::unavailable("no view"))
+}
+
+pub async fn check(grpc: SocketAddr, number: i64) -> Result<PrimeResponse, Status> {
+    let request = PrimeRequest { number, decimal: String::new() };
+    Ok(SchedulerClient::new(channel(grpc).await?).check_prime(request).await?.into_inner())
+}
+
+/// A node in a process of its own.
+pub struct Process {
+    pub name: String,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    arguments: Vec<String>,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// A leader and workers, each in a process of its own: `nodes[0]` leads, `nodes[k]` is worker k.
+pub struct Processes {
+    pub nodes: Vec<Process>,
+}
+
+impl Processes {
+    /// A cluster in which every member is alive.
+    pub async fn start(workers: u32) -> Self {
+        let ports: Vec<(SocketAddr, SocketAddr)> =
+            (0..=workers).map(|_| (free_address(), free_address())).collect();
+        let peers: Vec<String> = (0..=workers)
+            .map(|place| format!("{}={}", name_of(place, workers).0, ports[place as usize].0))
+            .collect();
+        let nodes = (0..=workers)
+            .map(|place| {
+                let (id, name) = name_of(place, workers);
+                let (grpc, http) = ports[place as usize];
+                Process::start(id, &name, grpc, http, &peers.join(","))
+            })
+            .collect();
+        let cluster = Self { nodes };
+        for node in &cluster.nodes {
+            all_alive(node.grpc, cluster.nodes.len()).await;
+        }
+        cluster
+    }
+}
+
+impl Process {
+    pub fn start(id: u32, name: &str, grpc: SocketAddr, http: SocketAddr, peers: &str) -> Self {
+        let pairs = [
+            ("--id", id.to_string()),
+            ("--name", name.to_owned()),
+            ("--grpc-addr", grpc.to_string()),
+            ("--http-addr", http.to_string()),
+            ("--peers", peers.to_owned()),
+        ];
+        let flags = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+        let arguments: Vec<String> = std::iter::once("node".to_owned()).chain(flags).collect();
+        let log = Arc::default();
+        let child = spawn(&arguments, &log);
+        Self { name: name.to_owned(), grpc, http, arguments, child, log }
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.http)
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Sends a signal by its number.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end without blocking the runtime.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < SOON, "{} does not end", self.name);
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Starts it again, as it was.
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.arguments, &self.log);
+    }
+
+    pub fn has_logged(&self, text: &str) -> bool {
+        self.log.lock().unwrap().iter().any(|line| line.contains(text))
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(arguments: &[String], log: &Arc<Mutex<Vec<String>>>) -> Child {
+    let mut child = primacy().args(arguments).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            log.lock().unwrap().push(line);
+        }
+    });
+    child
+}
+
+/// The binary under test, in an environment without settings.
+pub fn primacy() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PRIMACY_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("WORKER_ID").env_remove("PORT");
+    command
+}
+
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// An address that nobody listens at: below the ports that the system gives out by itself, and in each test process
+/// from another place on, so that no two tests meet.
+pub fn free_address() -> SocketAddr {
+    let base = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+    loop {
+        let port = base + NEXT_PORT.fetch_add(1, Relaxed) % 2000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}

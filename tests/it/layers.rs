@@ -1,0 +1,122 @@
+//! Imports point downward only, in the order of the modules in `lib.rs`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The layers from the ground up: the reverse of the order in `lib.rs`.
+fn layers() -> Vec<String> {
+    let map = fs::read_to_string("src/lib.rs").unwrap();
+    let modules = map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let mut layers: Vec<String> = modules.map(str::to_owned).collect();
+    layers.reverse();
+    layers
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+/// The module that a file belongs to: `cluster` for `src/cluster.rs` and all below `src/cluster/`.
+fn module_of(path: &Path) -> String {
+    let inside = path.strip_prefix("src").unwrap();
+    inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned()
+}
+
+/// The modules that a source names after `crate::`, in `use` lines and elsewhere, nested groups included.
+fn named(source: &str) -> Vec<String> {
+    let code: String =
+        source.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut names = Vec::new();
+    for after in code.split("crate::").skip(1) {
+        match after.strip_prefix('{') {
+            None => names.push(first_word(after)),
+            Some(group) => names.extend(first_words_of_group(group)),
+        }
+    }
+    names
+}
+
+fn first_word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn first_words_of_group(group: &str) -> Vec<String> {
+    let (mut depth, mut names, mut at_start) = (1, Vec::new(), true);
+    for (place, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => at_start = true,
+            c if at_start && c.is_alphabetic() => {
+                names.push(first_word(&group[place..]));
+                at_start = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names
+}
+
+#[test]
+fn imports_point_downward_only() {
+    let layers = layers();
+    let height = |module: &str| layers.iter().position(|layer| layer == module);
+    assert!(layers.len() >= 10, "lib.rs lists {layers:?}");
+    let mut checked = 0;
+    for path in sources(Path::new("src")) {
+        let module = module_of(&path);
+        let Some(own) = height(&module) else { continue };
+        for name in named(&fs::read_to_string(&path).unwrap()) {
+            let Some(other) = height(&name) else { continue };
+            checked += 1;
+            assert!(other <= own, "{}: `{module}` lies below `{name}` and must not know it", path.display());
+        }
+    }
+    assert!(checked > 50, "only {checked} imports were found: the test no longer reads them");
+}
+
+#[test]
+fn the_reader_of_imports_reads_all_forms() {
+    let source = "use crate::{\n    cluster::{Cluster, lane::Lane},\n    worker::Worker,\n};\nuse crate::prime;\n// use crate::cli;";
+    assert_eq!(named(source), ["cluster", "worker", "prime"]);
+    assert_eq!(named("fn f() { crate::gateway::x(); }"), ["gateway"]);
+}
+
+#[test]
+fn only_the_gateway_makes_responses() {
+    for path in sources(Path::new("src")) {
+        let module = module_of(&path);
+        let source = fs::read_to_string(&path).unwrap();
+        if ["gateway", "cli", "proto"].contains(&module.as_str()) {
+            continue;
+        }
+        for made in [
+            "Status::new(",
+            "Status::unavailable(",
+            "Status::invalid_argument(",
+            "Status::internal(",
+            "Response::new(",
+            "StatusCode",
+        ] {
+            assert!(!source.contains(made), "{}: makes a response with {made}", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_pure_rooms_know_no_clock_and_no_runtime() {
+    let pure = ["src/cluster/membership.rs", "src/scheduler/pick.rs"].map(PathBuf::from);
+    let mathematics = sources(Path::new("src/prime"));
+    for path in pure.into_iter().chain(mathematics) {
+        let source = fs::read_to_string(&path).unwrap();
+        for forbidden in ["tokio", "Instant::now", "SystemTime", "std::net", "tonic", "rand::", "HashMap"] {
+            assert!(!source.contains(forbidden), "{}: knows {forbidden}", path.display());
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The tests, by topic, over real servers and real sockets.
+
+mod harness;
+mod layers;
+mod prime;
+mod smoke;
