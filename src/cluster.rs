@@ -35,7 +35,7 @@ use crate::{
 };
 use driver::Driver;
 use lane::Lane;
-use membership::{Announcement, DialError, Membership, Peer, Time};
+use membership::{Announcement, DialError, Membership, Peer, Time, Wanted};
 
 pub use membership::{Change, Member, Status};
 
@@ -114,12 +114,32 @@ pub struct Leader {
 /// What the driver is told by its links and by the gateway.
 #[derive(Debug)]
 enum Event {
-    LaneUp { peer: Peer, identity: Identity, lane: Lane },
-    LaneStopping { peer: Peer },
-    LaneDown { peer: Peer, reason: String },
-    DialFailed { peer: Peer, error: DialError },
-    Acked { peer: Peer, figures: Figures },
-    Heard { sender: Identity, announcement: Option<Announcement> },
+    LaneUp {
+        peer: Peer,
+        kind: Wanted,
+        identity: Identity,
+        lane: Lane,
+    },
+    LaneStopping {
+        peer: Peer,
+    },
+    /// Without a reason when the driver itself ordered it.
+    LaneDown {
+        peer: Peer,
+        reason: Option<String>,
+    },
+    DialFailed {
+        peer: Peer,
+        error: DialError,
+    },
+    Acked {
+        peer: Peer,
+        figures: Figures,
+    },
+    Heard {
+        sender: Identity,
+        announcement: Option<Announcement>,
+    },
 }
 
 /// What the cluster is made of.
@@ -164,6 +184,7 @@ impl Cluster {
             events: receiver,
             view,
             orders: BTreeMap::new(),
+            knocks: BTreeMap::new(),
             lanes: BTreeMap::new(),
             links: JoinSet::new(),
             // Followers compare versions: those of another life must not look like ours.

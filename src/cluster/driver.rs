@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
@@ -26,6 +26,7 @@ pub(super) struct Driver {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) view: watch::Sender<Arc<ClusterView>>,
     pub(super) orders: BTreeMap<Peer, watch::Sender<Orders>>,
+    pub(super) knocks: BTreeMap<Peer, Arc<Notify>>,
     pub(super) lanes: BTreeMap<Peer, Lane>,
     pub(super) links: JoinSet<()>,
     /// Counts what the heartbeats carry to the others: changes at once, figures every ten heartbeats.
@@ -62,8 +63,10 @@ impl Driver {
         for (peer, address) in self.membership.peers().zip(addresses) {
             let wanted = self.membership.wanted(peer);
             let (orders, receiver) = watch::channel(Orders { wanted, attempt: 0 });
+            let knocks = Arc::new(Notify::new());
             let link = Link {
                 peer,
+                knocks: Arc::clone(&knocks),
                 address: Arc::clone(address),
                 me: Arc::clone(&self.me),
                 heartbeat: self.heartbeat,
@@ -72,6 +75,7 @@ impl Driver {
                 events: events.clone(),
             };
             self.orders.insert(peer, orders);
+            self.knocks.insert(peer, knocks);
             self.links.spawn(link.run());
         }
     }
@@ -79,14 +83,14 @@ impl Driver {
     fn handle(&mut self, event: Event) {
         let now = self.clock.now();
         match event {
-            Event::LaneUp { peer, identity, lane } => {
+            Event::LaneUp { peer, kind, identity, lane } => {
                 self.lanes.insert(peer, lane);
-                self.membership.lane_up(now, peer, &identity);
+                self.membership.lane_up(now, peer, kind, &identity);
             }
             Event::LaneStopping { peer } => self.membership.lane_stopping(now, peer),
             Event::LaneDown { peer, reason } => {
                 self.lanes.remove(&peer);
-                self.membership.lane_down(now, peer, &reason);
+                self.membership.lane_down(now, peer, reason.as_deref());
             }
             Event::DialFailed { peer, error } => self.membership.dial_failed(now, peer, &error),
             Event::Acked { peer, figures } => self.membership.acked(now, peer, figures),
@@ -108,9 +112,9 @@ impl Driver {
 
     fn perform(&mut self) {
         for command in self.membership.drain_commands() {
-            let Command::Redial(peer) = command;
-            if let Some(orders) = self.orders.get(&peer) {
-                orders.send_modify(|orders| orders.attempt += 1);
+            match command {
+                Command::Redial(peer) => self.orders[&peer].send_modify(|orders| orders.attempt += 1),
+                Command::Knock(peer) => self.knocks[&peer].notify_one(),
             }
         }
         for (&peer, orders) in &self.orders {

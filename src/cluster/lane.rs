@@ -17,7 +17,7 @@ use std::{
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, Streaming, transport::Channel};
 
 use super::{
@@ -140,6 +140,8 @@ pub struct LaneDriver {
     open: HashMap<u64, Reply>,
     next_ask: u64,
     sends_timeouts: bool,
+    /// However the driver ends, what was called beside the lane is given back too.
+    _closed: DropGuard,
 }
 
 impl Lane {
@@ -189,6 +191,7 @@ impl Lane {
         let (queue, asks) = mpsc::channel(LANE_IN_FLIGHT_MAX);
         let lane = Self::new(channel, queue);
         let driver = LaneDriver {
+            _closed: lane.0.closed.clone().drop_guard(),
             lane: lane.clone(),
             names: Names::default(),
             queue: asks,
@@ -312,7 +315,6 @@ impl fmt::Debug for Lane {
 impl LaneDriver {
     /// Runs the lane to its end; dropping the future closes it. Either way all that is open is given back.
     pub async fn run(mut self, notice: impl Fn(LaneNotice)) -> LaneEnd {
-        let _closed = self.lane.0.closed.clone().drop_guard();
         loop {
             let room = self.waiting.is_empty() && self.open.len() < LANE_IN_FLIGHT_MAX;
             tokio::select! {

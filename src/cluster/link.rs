@@ -3,7 +3,7 @@
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tonic::transport::{Channel, Endpoint};
@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub(super) me: Arc<Identity>,
     pub(super) heartbeat: Duration,
     pub(super) orders: watch::Receiver<Orders>,
+    /// The peer was heard of: no need to wait for the next dial.
+    pub(super) knocks: Arc<Notify>,
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
     pub(super) events: mpsc::Sender<Event>,
 }
@@ -60,7 +62,7 @@ impl Link {
                 }
             };
             // A lane that new orders closed has been given back; whoever ordered it knows why.
-            let down = Event::LaneDown { peer: self.peer, reason: "it was closed".to_owned() };
+            let down = Event::LaneDown { peer: self.peer, reason: None };
             if !fresh_orders || self.events.send(down).await.is_err() {
                 return;
             }
@@ -73,15 +75,18 @@ impl Link {
         if wanted == Wanted::Off {
             return std::future::pending().await;
         }
-        sleep_until(again).await;
+        tokio::select! {
+            () = sleep_until(again) => {}
+            () = self.knocks.notified() => {}
+        }
         let event = match self.dial(wanted).await {
             Ok((lane, driver, identity)) => {
-                let up = Event::LaneUp { peer: self.peer, identity, lane: lane.clone() };
+                let up = Event::LaneUp { peer: self.peer, kind: wanted, identity, lane: lane.clone() };
                 if self.events.send(up).await.is_err() {
                     return false;
                 }
                 let end = self.serve(wanted, &lane, driver).await;
-                Event::LaneDown { peer: self.peer, reason: end.to_string() }
+                Event::LaneDown { peer: self.peer, reason: Some(end.to_string()) }
             }
             Err(error) => Event::DialFailed { peer: self.peer, error },
         };

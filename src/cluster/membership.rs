@@ -78,6 +78,8 @@ pub enum Wanted {
 pub enum Command {
     /// Close the lane and dial anew: its peer is suspected.
     Redial(Peer),
+    /// Do not wait for the next dial: the peer was heard of.
+    Knock(Peer),
 }
 
 /// A change of a member or of the leader.
@@ -143,8 +145,8 @@ const DEAD_HEARTBEATS: u32 = 10;
 #[derive(Debug)]
 struct PeerState {
     member: Member,
-    /// Its lane is open.
-    up: bool,
+    /// The lane that is open to it.
+    up: Option<Wanted>,
     /// Since when it is wanted and not reached.
     unreached: Option<Time>,
     /// The entry turned out to be this node itself.
@@ -197,8 +199,8 @@ impl Membership {
 
     // ── Events ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// A lane to the peer is open, and this is who answers on it.
-    pub fn lane_up(&mut self, now: Time, peer: Peer, identity: &Identity) {
+    /// A lane of this kind to the peer is open, and this is who answers on it.
+    pub fn lane_up(&mut self, now: Time, peer: Peer, kind: Wanted, identity: &Identity) {
         let own = Some(identity.boot) == self.me.boot;
         let state = &mut self.peers[peer.0];
         if own {
@@ -207,7 +209,7 @@ impl Membership {
             let restarted = state.member.boot.is_some_and(|boot| boot != identity.boot);
             let was_alive = state.member.status == Status::Alive;
             state.member.learn(identity);
-            state.up = true;
+            state.up = Some(kind);
             state.unreached = None;
             state.member.heard = Some(now);
             if restarted && was_alive {
@@ -220,17 +222,21 @@ impl Membership {
 
     /// The peer answers what it holds and wants no more.
     pub fn lane_stopping(&mut self, now: Time, peer: Peer) {
-        self.peers[peer.0].up = false;
+        self.peers[peer.0].up = None;
         self.set_status(now, peer.0, Status::Stopped, "it was told to stop");
         self.settle(now);
     }
 
-    /// The lane to the peer has ended.
-    pub fn lane_down(&mut self, now: Time, peer: Peer, reason: &str) {
+    /// The lane to the peer has ended; without a reason, because we closed it.
+    pub fn lane_down(&mut self, now: Time, peer: Peer, reason: Option<&str>) {
         let wanted = self.wanted(peer) != Wanted::Off;
         let state = &mut self.peers[peer.0];
-        let was_up = std::mem::take(&mut state.up);
-        if was_up && wanted && state.member.status == Status::Alive {
+        let was_up = state.up.take().is_some();
+        if let Some(reason) = reason
+            && was_up
+            && wanted
+            && state.member.status == Status::Alive
+        {
             self.set_status(now, peer.0, Status::Suspect, reason);
         }
         self.settle(now);
@@ -263,10 +269,10 @@ impl Membership {
     pub fn heard(&mut self, now: Time, sender: &Identity, announcement: Option<&Announcement>) {
         let Some(index) = self.find(sender.id, &sender.grpc_addr) else { return };
         let state = &mut self.peers[index];
-        if state.up {
+        if state.up.is_some() {
             state.member.heard = Some(now);
         } else if self.wanted(Peer(index)) != Wanted::Off {
-            self.commands.push(Command::Redial(Peer(index)));
+            self.commands.push(Command::Knock(Peer(index)));
         }
         if let (Some(announcement), Some(Head::Peer(leader))) = (announcement, self.head())
             && leader == index
@@ -343,10 +349,10 @@ impl Membership {
         }
     }
 
-    /// Whether the peer's lane is open and it may be given work.
+    /// Whether the lane that is wanted to the peer is open, and it may be given work.
     pub fn is_up(&self, peer: Peer) -> bool {
         let state = &self.peers[peer.0];
-        state.up && state.member.status == Status::Alive
+        state.up == Some(self.wanted(peer)) && state.member.status == Status::Alive
     }
 
     /// The last changes, the newest first.
@@ -400,7 +406,7 @@ impl Membership {
         for index in 0..self.peers.len() {
             let wanted = self.wanted(Peer(index)) != Wanted::Off;
             let state = &mut self.peers[index];
-            state.unreached = (wanted && !state.up).then(|| state.unreached.unwrap_or(now));
+            state.unreached = (wanted && state.up.is_none()).then(|| state.unreached.unwrap_or(now));
         }
     }
 
@@ -433,12 +439,12 @@ impl Membership {
         let interval = if leads { self.leader_heartbeat } else { self.heartbeat };
         let state = &self.peers[index];
         let status = state.member.status;
-        let since = if state.up { state.member.heard } else { state.unreached };
+        let since = if state.up.is_some() { state.member.heard } else { state.unreached };
         let Some(since) = since else { return };
         let silence = now.saturating_sub(since);
         if status == Status::Alive && silence > interval * SUSPECT_HALVES / 2 {
             self.set_status(now, index, Status::Suspect, "it missed three heartbeats");
-            self.peers[index].up = false;
+            self.peers[index].up = None;
             self.commands.push(Command::Redial(Peer(index)));
         } else if status == Status::Suspect && silence >= interval * DEAD_HEARTBEATS {
             self.set_status(now, index, Status::Dead, "it was unreachable for ten heartbeats");
@@ -447,7 +453,7 @@ impl Membership {
 
     fn restart_timers(&mut self, now: Time) {
         for state in &mut self.peers {
-            if state.up {
+            if state.up.is_some() {
                 state.member.heard = Some(now);
             }
             state.unreached = state.unreached.map(|_| now);
@@ -508,7 +514,7 @@ impl PeerState {
             heard: None,
             figures: Figures::default(),
         };
-        Self { member, up: false, unreached: None, is_me }
+        Self { member, up: None, unreached: None, is_me }
     }
 }
 

@@ -337,3 +337,39 @@ pub fn free_address() -> SocketAddr {
         }
     }
 }
+
+/// The value of a counter in a node's metrics.
+pub async fn metric(node: &TestNode, name: &str) -> u64 {
+    let text = reqwest::get(node.url("/metrics")).await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
+    line.unwrap_or_else(|| panic!("no {name} in {text}")).split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// A number of so many digits without a factor below 2^20, so that its check takes the long way: the first one above
+/// the power of ten, found by a sieve over the offsets.
+pub fn long_number(digits: u32) -> String {
+    const OFFSETS: u64 = 4000;
+    let mut divided = vec![false; OFFSETS as usize];
+    for prime in (2..1 << 20).filter(|candidate| primacy::is_prime(*candidate)) {
+        let power = power_of_ten(digits - 1, prime);
+        let first = (prime - power % prime) % prime;
+        for offset in (first..OFFSETS).step_by(usize::try_from(prime).unwrap()) {
+            divided[offset as usize] = true;
+        }
+    }
+    let offset = divided.iter().position(|divided| !divided).expect("one in some dozens has no small factor");
+    format!("1{offset:0width$}", width = digits as usize - 1)
+}
+
+/// 10^exponent modulo a small number.
+fn power_of_ten(exponent: u32, modulus: u64) -> u64 {
+    let (mut power, mut square, mut left) = (1, 10 % modulus, exponent);
+    while left > 0 {
+        if left % 2 == 1 {
+            power = power * square % modulus;
+        }
+        square = square * square % modulus;
+        left /= 2;
+    }
+    power
+}

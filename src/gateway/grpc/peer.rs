@@ -157,6 +157,7 @@ async fn work(gateway: &Gateway, batch: &LaneAsks) -> LaneAnswers {
 }
 
 type SingleAsk = Result<(u64, Check), Status>;
+type Answered = Result<(u64, Result<Outcome, CheckError>), Status>;
 
 /// The asks of a batch one by one.
 fn single_asks(asks: Result<LaneAsks, Status>) -> Vec<SingleAsk> {
@@ -176,7 +177,7 @@ fn single_asks(asks: Result<LaneAsks, Status>) -> Vec<SingleAsk> {
 }
 
 /// Those that are ready, in one message.
-fn collect(ready: Vec<Result<(u64, Result<Outcome, CheckError>), Status>>) -> Result<LaneAnswers, Status> {
+fn collect(ready: Vec<Answered>) -> Result<LaneAnswers, Status> {
     let mut answers = LaneAnswers::default();
     for answered in ready {
         match answered? {

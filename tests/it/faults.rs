@@ -1,0 +1,245 @@
+//! Real processes, real signals: nodes die, hang and stop under load at the others, and no request fails.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use primacy::{is_prime, node::Node, proto::MemberStatus};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustix::process::Signal;
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use crate::harness::{Processes, TestNode, all_alive, config, eventually, status_of, view, within};
+
+/// The design's bound for a death to be seen, and what a busy machine may add.
+const DEATH_SEEN: Duration = Duration::from_millis(1200);
+
+/// Clients that ask some nodes without a pause, until they are told to stop. Every answer is checked.
+struct Load {
+    running: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    clients: JoinSet<Tally>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    by: BTreeMap<String, u64>,
+    failures: Vec<String>,
+    slowest: Duration,
+}
+
+impl Load {
+    fn on(urls: &[String]) -> Self {
+        let running = Arc::new(AtomicBool::new(true));
+        let answered = Arc::new(AtomicU64::new(0));
+        let mut clients = JoinSet::new();
+        for (place, url) in urls.iter().cycle().take(12).enumerate() {
+            clients.spawn(ask(url.clone(), place as u64, Arc::clone(&running), Arc::clone(&answered)));
+        }
+        Self { running, answered, clients }
+    }
+
+    /// Waits until so many more were answered: the load is really there.
+    async fn more(&self, count: u64) {
+        let aim = self.answered.load(Relaxed) + count;
+        eventually("the load is answered", || async { self.answered.load(Relaxed) >= aim }).await;
+    }
+
+    async fn stop(self) -> Tally {
+        self.running.store(false, Relaxed);
+        let mut total = Tally::default();
+        for tally in self.clients.join_all().await {
+            total.failures.extend(tally.failures);
+            total.slowest = total.slowest.max(tally.slowest);
+            for (name, count) in tally.by {
+                *total.by.entry(name).or_default() += count;
+            }
+        }
+        total
+    }
+}
+
+async fn ask(url: String, seed: u64, running: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> Tally {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut tally = Tally::default();
+    while running.load(Relaxed) {
+        let number = random.next_u64() >> (random.next_u32() % 50);
+        let started = Instant::now();
+        match ask_one(&client, &url, number).await {
+            Ok(by) => *tally.by.entry(by).or_default() += 1,
+            Err(error) => tally.failures.push(format!("{url} {number}: {error}")),
+        }
+        tally.slowest = tally.slowest.max(started.elapsed());
+        answered.fetch_add(1, Relaxed);
+    }
+    tally
+}
+
+async fn ask_one(client: &reqwest::Client, url: &str, number: u64) -> Result<String, String> {
+    let sent = client.post(url).body(format!("{{\"number\": {number}}}")).send().await;
+    let response = sent.map_err(|error| format!("{error:?}"))?;
+    let status = response.status();
+    let body: Value = response.json().await.map_err(|error| format!("{error:?}"))?;
+    if body["is_prime"] != is_prime(number) || body["number"] != number.to_string() {
+        return Err(format!("{status}: {body}"));
+    }
+    Ok(body["processed_by"].as_str().unwrap_or_default().to_owned())
+}
+
+fn urls(cluster: &Processes, nodes: &[usize]) -> Vec<String> {
+    nodes.iter().map(|place| cluster.nodes[*place].url("/prime")).collect()
+}
+
+/// What `/cluster` of a node says of a member.
+async fn status_over_http(cluster: &Processes, observer: usize, name: &str) -> String {
+    let Ok(response) = reqwest::get(cluster.nodes[observer].url("/cluster")).await else {
+        return String::new();
+    };
+    let Ok(body) = response.json::<Value>().await else { return String::new() };
+    let members = body["members"].as_array().cloned().unwrap_or_default();
+    let member = members.into_iter().find(|member| member["name"] == name);
+    member.map(|member| member["status"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_is_killed_under_load_and_comes_back() {
+    let mut cluster = Processes::start(3).await;
+    let load = Load::on(&urls(&cluster, &[0, 1, 3]));
+    load.more(300).await;
+    cluster.nodes[2].kill();
+    for observer in [0, 1, 3] {
+        let seen = || async { status_over_http(&cluster, observer, "worker2").await == "dead" };
+        within(DEATH_SEEN, &format!("node {observer} shows worker2 dead"), seen).await;
+    }
+    load.more(300).await;
+    assert!(cluster.nodes[0].has_logged("Worker worker2 is DEAD"), "{}", cluster.nodes[0].log());
+    let tally = load.stop().await;
+    assert_eq!(tally.failures, Vec::<String>::new());
+
+    cluster.nodes[2].restart();
+    all_alive(cluster.nodes[0].grpc, 4).await;
+    let load = Load::on(&urls(&cluster, &[0, 1, 3]));
+    load.more(300).await;
+    let tally = load.stop().await;
+    assert!(tally.by.contains_key("worker2"), "it is used again: {:?}", tally.by);
+    assert_eq!(tally.failures, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_is_killed_under_load_and_comes_back() {
+    let mut cluster = Processes::start(3).await;
+    let load = Load::on(&urls(&cluster, &[1, 2, 3]));
+    load.more(300).await;
+    cluster.nodes[0].kill();
+    for observer in [1, 2, 3] {
+        let seen = || async { status_over_http(&cluster, observer, "leader").await == "dead" };
+        within(DEATH_SEEN, &format!("node {observer} shows the leader dead"), seen).await;
+    }
+    load.more(300).await;
+    let body: Value = reqwest::get(cluster.nodes[1].url("/cluster")).await.unwrap().json().await.unwrap();
+    assert_eq!(body["leader"], Value::Null, "nobody else leads until there are elections");
+    let tally = load.stop().await;
+    assert_eq!(tally.failures, Vec::<String>::new());
+
+    cluster.nodes[0].restart();
+    for node in &cluster.nodes {
+        all_alive(node.grpc, 4).await;
+    }
+    let load = Load::on(&urls(&cluster, &[0, 1, 2, 3]));
+    load.more(300).await;
+    let tally = load.stop().await;
+    assert_eq!(tally.failures, Vec::<String>::new());
+    let workers: Vec<&str> = tally.by.keys().map(String::as_str).collect();
+    assert_eq!(workers, ["worker1", "worker2", "worker3"], "the leader schedules, the workers work");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_hang_hold_nobody_up_for_long() {
+    let cluster = Processes::start(3).await;
+    for (hung, asked) in [(2, [0, 1, 3]), (0, [1, 2, 3])] {
+        let name = cluster.nodes[hung].name.clone();
+        let load = Load::on(&urls(&cluster, &asked));
+        load.more(200).await;
+        cluster.nodes[hung].signal(Signal::STOP);
+        for observer in asked {
+            eventually(&format!("node {observer} shows {name} dead"), || async {
+                status_over_http(&cluster, observer, &name).await == "dead"
+            })
+            .await;
+        }
+        load.more(200).await;
+        cluster.nodes[hung].signal(Signal::CONT);
+        let tally = load.stop().await;
+        assert_eq!(tally.failures, Vec::<String>::new(), "{name} was stopped");
+        // Suspected after 3.5 H = 350 ms; the rest is what a busy machine adds.
+        assert!(tally.slowest < Duration::from_secs(3), "{name} held a request for {:?}", tally.slowest);
+        for node in &cluster.nodes {
+            all_alive(node.grpc, 4).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orderly_stops_fail_nothing_and_are_seen() {
+    let mut cluster = Processes::start(3).await;
+    let load = Load::on(&urls(&cluster, &[1, 3]));
+    load.more(200).await;
+    cluster.nodes[2].signal(Signal::TERM);
+    assert!(cluster.nodes[2].ended().await.success());
+    eventually("the leader says so", || async { cluster.nodes[0].has_logged("Worker worker2 is DEAD") })
+        .await;
+    assert_eq!(status_over_http(&cluster, 0, "worker2").await, "stopped");
+    load.more(200).await;
+    cluster.nodes[0].signal(Signal::TERM);
+    assert!(cluster.nodes[0].ended().await.success());
+    assert_eq!(status_of(&view(cluster.nodes[1].grpc).await.unwrap(), "leader"), MemberStatus::Stopped);
+    load.more(200).await;
+    let tally = load.stop().await;
+    assert_eq!(tally.failures, Vec::<String>::new());
+    cluster.nodes[2].restart();
+    cluster.nodes[0].restart();
+    for node in &cluster.nodes {
+        all_alive(node.grpc, 4).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_node_works_alone() {
+    let mut cluster = Processes::start(3).await;
+    let load = Load::on(&urls(&cluster, &[3]));
+    for node in [0, 1, 2] {
+        load.more(100).await;
+        cluster.nodes[node].kill();
+    }
+    load.more(100).await;
+    let tally = load.stop().await;
+    assert_eq!(tally.failures, Vec::<String>::new());
+    assert!(tally.by.contains_key("worker3"), "{:?}", tally.by);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_fallback_a_lonely_leader_answers_as_the_seed_does() {
+    let node = Node::bind(config(&["--id", "4", "--no-fallback", "--peers", "1=127.0.0.1:9"])).await.unwrap();
+    let leader = TestNode::start("leader".into(), node);
+    let refused = crate::harness::check(leader.grpc, 17).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable);
+    assert_eq!(refused.message(), "no workers available");
+    let response =
+        reqwest::Client::new().post(leader.url("/prime")).body("{\"number\":17}").send().await.unwrap();
+    assert_eq!(response.status(), 503);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_fallback_a_lonely_leader_says_that_it_worked_itself() {
+    let node =
+        Node::bind(config(&["--id", "4", "--name", "leader", "--peers", "1=127.0.0.1:9"])).await.unwrap();
+    let leader = TestNode::start("leader".into(), node);
+    assert_eq!(leader.check(17).await.processed_by, "leader");
+}

@@ -1,0 +1,315 @@
+//! Lanes: an answer never reaches the wrong request, and what a lane had not answered is answered elsewhere.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt, stream, stream::BoxStream};
+use primacy::{
+    is_prime,
+    node::Node,
+    proto::{
+        ElectionRequest, ElectionResponse, HeartbeatRequest, HeartbeatResponse, Identity, LaneAnswers,
+        LaneAsks, MemberStatus, PrimeRequest, PrimeResponse, RecentResultsRequest, RecentResultsResponse,
+        VictoryRequest, VictoryResponse,
+        peer_server::{Peer, PeerServer},
+        scheduler_client::SchedulerClient,
+        worker_server::{Worker, WorkerServer},
+    },
+};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+
+use crate::harness::{TestNode, all_alive, channel, config, eventually, status_of};
+
+/// How a worker that was not written here treats what it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Answers rightly, in any order, in messages of any size.
+    Shuffles,
+    /// Answers everything twice.
+    Repeats,
+    /// Answers asks that nobody made.
+    Invents,
+    /// Answers half of a message, and closes the lane.
+    Breaks,
+    /// Answers with parts missing.
+    Mangles,
+}
+
+#[derive(Clone)]
+struct OddWorker {
+    manner: Manner,
+    seed: u64,
+    lanes: Arc<AtomicUsize>,
+}
+
+type Answers = BoxStream<'static, Result<LaneAnswers, Status>>;
+
+#[tonic::async_trait]
+impl Peer for OddWorker {
+    type WorkStream = Answers;
+    type ScheduleStream = Answers;
+
+    async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
+        let mut asks = request.into_inner();
+        asks.message().await?;
+        let lane = self.lanes.fetch_add(1, Relaxed);
+        let (sender, answers) = mpsc::channel(1);
+        let receiver = Identity { id: Some(1), name: "odd".into(), boot: 7, ..Identity::default() };
+        let hello = LaneAnswers { receiver: Some(receiver), ..LaneAnswers::default() };
+        let manner = self.manner;
+        let mut random = StdRng::seed_from_u64(self.seed + lane as u64);
+        tokio::spawn(async move {
+            let _ = sender.send(Ok(hello)).await;
+            let mut held: Vec<(u64, u64)> = Vec::new();
+            while let Ok(Some(batch)) = asks.message().await {
+                held.extend((batch.first_ask..).zip(batch.values));
+                for answers in treat(manner, &mut held, &mut random) {
+                    if sender.send(Ok(answers)).await.is_err() {
+                        return;
+                    }
+                }
+                if manner == Manner::Breaks {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(answers).boxed()))
+    }
+
+    async fn schedule(&self, _: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
+        Err(Status::unimplemented("it only works"))
+    }
+
+    async fn recent_results(
+        &self,
+        _: Request<RecentResultsRequest>,
+    ) -> Result<Response<RecentResultsResponse>, Status> {
+        Err(Status::unimplemented("it only works"))
+    }
+}
+
+#[tonic::async_trait]
+impl Worker for OddWorker {
+    async fn process_prime(&self, _: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
+        Err(Status::unavailable("it does no long checks"))
+    }
+
+    async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        Ok(Response::new(HeartbeatResponse { alive: true, ..HeartbeatResponse::default() }))
+    }
+
+    async fn election(&self, _: Request<ElectionRequest>) -> Result<Response<ElectionResponse>, Status> {
+        Err(Status::unimplemented("none"))
+    }
+
+    async fn victory(&self, _: Request<VictoryRequest>) -> Result<Response<VictoryResponse>, Status> {
+        Err(Status::unimplemented("none"))
+    }
+}
+
+/// The messages that answer what is held, in a manner.
+fn treat(manner: Manner, held: &mut Vec<(u64, u64)>, random: &mut StdRng) -> Vec<LaneAnswers> {
+    let mut asks: Vec<(u64, u64)> = std::mem::take(held);
+    asks.shuffle(random);
+    if manner == Manner::Breaks {
+        asks.truncate(asks.len() / 2);
+    }
+    let mut messages = Vec::new();
+    while !asks.is_empty() {
+        let some = random.random_range(1..=asks.len());
+        messages.push(rightly(&asks.split_off(asks.len() - some)));
+    }
+    match manner {
+        Manner::Repeats => {
+            messages = messages.iter().flat_map(|message| [message.clone(), message.clone()]).collect()
+        }
+        Manner::Invents => messages.push(rightly(&[(u64::MAX, 4)])),
+        Manner::Mangles => messages.iter_mut().for_each(|message| message.are_prime.clear()),
+        Manner::Shuffles | Manner::Breaks => {}
+    }
+    messages
+}
+
+fn rightly(asks: &[(u64, u64)]) -> LaneAnswers {
+    LaneAnswers {
+        asks: asks.iter().map(|(ask, _)| *ask).collect(),
+        are_prime: asks.iter().map(|(_, value)| is_prime(*value)).collect(),
+        processed_by: vec![0; asks.len()],
+        names: vec!["odd".into()],
+        ..LaneAnswers::default()
+    }
+}
+
+/// A leader whose only worker is odd.
+async fn leader_of(manner: Manner) -> (TestNode, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let lanes = Arc::new(AtomicUsize::new(0));
+    let worker = OddWorker { manner, seed: 42, lanes: Arc::clone(&lanes) };
+    let server = tonic::transport::Server::builder()
+        .add_service(PeerServer::new(worker.clone()))
+        .add_service(WorkerServer::new(worker))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(server);
+    let node = Node::bind(config(&["--id", "4", "--name", "leader", "--peers", &format!("1={address}")]))
+        .await
+        .unwrap();
+    let leader = TestNode::start("leader".into(), node);
+    all_alive(leader.grpc, 2).await;
+    (leader, lanes)
+}
+
+/// Random numbers of all lengths, near half of them primes: a wrong delivery would show at every second one.
+fn numbers(seed: u64, count: usize) -> Vec<u64> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let one = |random: &mut StdRng| {
+        let mut number = random.next_u64() >> random.random_range(0..60);
+        while random.random_bool(0.9) && !is_prime(number) {
+            number = number.wrapping_add(1);
+        }
+        number
+    };
+    (0..count).map(|_| one(&mut random)).collect()
+}
+
+/// Asks all, many at once; returns who answered. Every answer must be there and right.
+async fn ask_all(channel: Channel, numbers: Vec<u64>) -> BTreeSet<String> {
+    let asked = stream::iter(numbers).map(|number| {
+        let mut client = SchedulerClient::new(channel.clone());
+        async move {
+            let request = PrimeRequest { number: 0, decimal: number.to_string() };
+            let answer =
+                client.check_prime(request).await.unwrap_or_else(|status| panic!("{number}: {status}"));
+            let answer = answer.into_inner();
+            assert_eq!(answer.is_prime, is_prime(number), "{number}");
+            answer.processed_by
+        }
+    });
+    asked.buffer_unordered(200).collect().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_in_any_order_reach_their_own_requests() {
+    let (leader, lanes) = leader_of(Manner::Shuffles).await;
+    let by = ask_all(channel(leader.grpc).await.unwrap(), numbers(1, 5000)).await;
+    assert_eq!(by, BTreeSet::from(["odd".to_owned()]));
+    assert_eq!(lanes.load(Relaxed), 1, "the lane never broke");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_that_answers_amiss_is_broken_off_and_its_asks_are_answered_elsewhere() {
+    for manner in [Manner::Repeats, Manner::Invents, Manner::Mangles, Manner::Breaks] {
+        let (leader, lanes) = leader_of(manner).await;
+        let by = ask_all(channel(leader.grpc).await.unwrap(), numbers(2, 2000)).await;
+        assert!(by.contains("leader"), "{manner:?}: what was given back is done by the leader, not {by:?}");
+        eventually(&format!("{manner:?}: the lane was broken off and opened anew"), || async {
+            lanes.load(Relaxed) > 1
+        })
+        .await;
+    }
+}
+
+/// A road that can be cut: connections through it end at once, in both directions.
+struct Road {
+    address: SocketAddr,
+    cuts: watch::Sender<u64>,
+}
+
+async fn road_to(target: SocketAddr) -> Road {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (cuts, cut) = watch::channel(0);
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut cut = cut.clone();
+            cut.mark_unchanged();
+            tokio::spawn(async move {
+                let Ok(mut to) = TcpStream::connect(target).await else { return };
+                tokio::select! {
+                    _ = copy_bidirectional(&mut from, &mut to) => {}
+                    _ = cut.changed() => {}
+                }
+            });
+        }
+    });
+    Road { address, cuts }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_answer_is_lost_or_wrong_while_lanes_are_cut_under_load() {
+    let mut roads = Vec::new();
+    let mut workers = Vec::new();
+    for id in 1..=3 {
+        let arguments =
+            ["--id", &id.to_string(), "--name", &format!("worker{id}"), "--peers", "4=127.0.0.1:9"];
+        let node = Node::bind(config(&arguments)).await.unwrap();
+        let worker = TestNode::start(format!("worker{id}"), node);
+        roads.push(road_to(worker.grpc).await);
+        workers.push(worker);
+    }
+    let peers: Vec<String> = (1..).zip(&roads).map(|(id, road)| format!("{id}={}", road.address)).collect();
+    let node =
+        Node::bind(config(&["--id", "4", "--name", "leader", "--peers", &peers.join(",")])).await.unwrap();
+    let leader = TestNode::start("leader".into(), node);
+    all_alive(leader.grpc, 4).await;
+
+    let loaded = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&loaded);
+    let cutter = tokio::spawn(async move {
+        let mut random = StdRng::seed_from_u64(3);
+        let mut cuts = 0;
+        while still.load(Relaxed) {
+            sleep(Duration::from_millis(random.random_range(5..40))).await;
+            roads[random.random_range(0..3)].cuts.send_modify(|count| *count += 1);
+            cuts += 1;
+        }
+        (cuts, roads)
+    });
+    let road = channel(leader.grpc).await.unwrap();
+    for round in 0..10 {
+        ask_all(road.clone(), numbers(10 + round, 2000)).await;
+    }
+    loaded.store(false, Relaxed);
+    let (cuts, _roads) = cutter.await.unwrap();
+    assert!(cuts > 10, "only {cuts} cuts: the test was too short to say anything");
+    let given_back = crate::harness::metric(&leader, "primacy_given_back_total").await;
+    assert!(given_back > 0, "no ask was on a lane when it was cut: the test proves nothing");
+    eventually("all are used again", || async { crate::harness::alive(&leader.view().await) == 4 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_road_is_suspected_and_dialled_at_once() {
+    let worker = TestNode::start(
+        "worker1".into(),
+        Node::bind(config(&["--id", "1", "--name", "worker1", "--peers", "4=127.0.0.1:9"])).await.unwrap(),
+    );
+    let road = road_to(worker.grpc).await;
+    let peers = format!("1={}", road.address);
+    let node = Node::bind(config(&["--id", "4", "--name", "leader", "--peers", &peers])).await.unwrap();
+    let leader = TestNode::start("leader".into(), node);
+    all_alive(leader.grpc, 2).await;
+    road.cuts.send_modify(|count| *count += 1);
+    eventually("it was suspect for a moment", || async {
+        leader.view().await.recent.iter().any(|change| change.name == "worker1" && change.change == "suspect")
+    })
+    .await;
+    eventually("it is alive again", || async {
+        status_of(&leader.view().await, "worker1") == MemberStatus::Alive
+    })
+    .await;
+}

@@ -1,0 +1,179 @@
+//! Long checks: off the runtime's threads, stopped when nobody waits, shed when too many wait.
+
+use std::{
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
+
+use primacy::{
+    is_prime,
+    limits::POOL_QUEUE_MAX,
+    proto::{HeartbeatRequest, PrimeRequest, PrimeResponse, worker_client::WorkerClient},
+};
+use tokio::{task::JoinSet, time::timeout};
+use tonic::{Code, Request, Status, transport::Channel};
+
+use crate::harness::{TestCluster, TestNode, channel, eventually, long_number};
+
+/// A Mersenne prime: a long check of some microseconds.
+const QUICK: &str = "170141183460469231731687303715884105727";
+
+async fn process(channel: Channel, decimal: String) -> Result<PrimeResponse, Status> {
+    let mut request = Request::new(PrimeRequest { number: 0, decimal });
+    request.set_timeout(Duration::from_secs(120));
+    WorkerClient::new(channel).process_prime(request).await.map(tonic::Response::into_inner)
+}
+
+/// Long checks that the node holds, as a plain heartbeat says.
+async fn in_flight(node: &TestNode) -> u64 {
+    let mut client = WorkerClient::new(channel(node.grpc).await.unwrap());
+    client.heartbeat(HeartbeatRequest::default()).await.unwrap().into_inner().in_flight
+}
+
+fn threads() -> usize {
+    available_parallelism().unwrap().get()
+}
+
+/// Keeps every thread of the node's pool busy, and `more` checks waiting.
+async fn occupy(node: &TestNode, more: usize) -> JoinSet<Result<PrimeResponse, Status>> {
+    let road = channel(node.grpc).await.unwrap();
+    let mut checks = JoinSet::new();
+    let number = long_number(9_900);
+    for _ in 0..threads() + more {
+        checks.spawn(process(road.clone(), number.clone()));
+    }
+    let held = (threads() + more) as u64;
+    eventually("the pool is busy", || async { in_flight(node).await == held }).await;
+    checks
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_whose_client_has_gone_stops_within_100_ms() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let road = channel(node.grpc).await.unwrap();
+    process(road.clone(), QUICK.into()).await.unwrap();
+    let mut held = occupy(&node, 0).await;
+    let waiting = timeout(Duration::from_millis(300), process(road.clone(), QUICK.into())).await;
+    assert!(waiting.is_err(), "every thread is busy: a quick one has to wait");
+    held.shutdown().await;
+    let left = Instant::now();
+    process(road, QUICK.into()).await.unwrap();
+    assert!(left.elapsed() < Duration::from_millis(100), "a thread was free only after {:?}", left.elapsed());
+    assert_eq!(in_flight(&node).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_hangs_up_over_http_stops_the_work_three_hops_away() {
+    let cluster = TestCluster::start(1).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut clients = JoinSet::new();
+    for _ in 0..threads() {
+        let body = format!("{{\"number\": \"{}\"}}", long_number(4_000));
+        let request = client.post(cluster.worker(1).url("/prime")).header("grpc-timeout", "100S").body(body);
+        clients.spawn(request.send());
+    }
+    let (worker, leader) = (cluster.worker(1), cluster.leader());
+    eventually("the worker is at work", || async { in_flight(worker).await == threads() as u64 }).await;
+    assert_eq!(in_flight(leader).await, 0, "the leader only schedules");
+    clients.shutdown().await;
+    drop(client);
+    let left = Instant::now();
+    let road = channel(worker.grpc).await.unwrap();
+    process(road, QUICK.into()).await.unwrap();
+    // The design's 100 ms, and what a debug build on a busy machine adds over three connections.
+    assert!(left.elapsed() < Duration::from_millis(500), "a thread was free only after {:?}", left.elapsed());
+    eventually("nothing is left", || async { in_flight(worker).await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checks_that_find_the_queue_full_are_shed_at_once() {
+    let node = TestNode::alone(&["--id", "1", "--name", "worker1"]).await;
+    let mut held = occupy(&node, POOL_QUEUE_MAX).await;
+    let road = channel(node.grpc).await.unwrap();
+    let shed = process(road.clone(), QUICK.into()).await.unwrap_err();
+    assert_eq!(shed.code(), Code::ResourceExhausted, "{shed}");
+    assert!(shed.message().contains("try again"), "{shed}");
+    let body = format!("{{\"number\": \"{QUICK}\"}}");
+    let response = reqwest::Client::new().post(node.url("/prime")).body(body).send().await.unwrap();
+    assert_eq!(response.status(), 429);
+    assert_eq!(response.headers()["retry-after"], "1");
+    // A short one needs no place in the queue.
+    assert!(node.check(17).await.is_prime);
+    // Those whose clients have gone make room.
+    held.shutdown().await;
+    process(road, QUICK.into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_checks_are_spread_by_their_cost() {
+    let cluster = TestCluster::start(3).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let mut clients = JoinSet::new();
+    for _ in 0..6 {
+        let body = format!("{{\"number\": \"{}\"}}", long_number(9_000));
+        let request = client.post(cluster.leader().url("/prime")).header("grpc-timeout", "100S").body(body);
+        clients.spawn(request.send());
+    }
+    eventually("each worker has two", || async {
+        let mut held = Vec::new();
+        for worker in 1..=3 {
+            held.push(in_flight(cluster.worker(worker)).await);
+        }
+        held == [2, 2, 2]
+    })
+    .await;
+    clients.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_checks_pass_by_while_the_pool_is_busy() {
+    let cluster = TestCluster::start(1).await;
+    let mut held = occupy(cluster.worker(1), 0).await;
+    let mut times = Vec::new();
+    for number in (0..500).map(|step| 9_223_372_036_854_775_783 - 2 * step) {
+        let started = Instant::now();
+        let answer = cluster.leader().check(number).await;
+        times.push(started.elapsed());
+        assert_eq!(answer.is_prime, is_prime(number.unsigned_abs()), "{number}");
+        assert_eq!(answer.processed_by, "worker1");
+    }
+    times.sort_unstable();
+    // The design says 5 ms; each check here opens a connection of its own, in a debug build, beside other tests.
+    assert!(
+        times[times.len() * 9 / 10] < Duration::from_millis(100),
+        "p90 {:?}",
+        times[times.len() * 9 / 10]
+    );
+    held.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_check_given_back_by_a_dying_worker_is_answered_elsewhere() {
+    let mut cluster = crate::harness::Processes::start(2).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    // A composite of 3,000 digits without small factors: some tenths of a second.
+    let body = format!("{{\"number\": \"{}\"}}", long_number(3_000));
+    let request = client.post(cluster.nodes[0].url("/prime")).header("grpc-timeout", "100S").body(body);
+    let answer = tokio::spawn(request.send());
+    let addresses = [cluster.nodes[1].grpc, cluster.nodes[2].grpc];
+    eventually("one of the workers has it", || async { busy_one(addresses).await.is_some() }).await;
+    let busy = 1 + busy_one(addresses).await.expect("it takes some tenths of a second");
+    cluster.nodes[busy].kill();
+    let response = answer.await.unwrap().unwrap();
+    assert_eq!(response.status(), 200);
+    let body: serde_json::Value = response.json().await.unwrap();
+    assert_eq!(body["is_prime"], false);
+    assert_ne!(body["processed_by"], cluster.nodes[busy].name);
+}
+
+/// Which of two workers holds a long check.
+async fn busy_one(addresses: [std::net::SocketAddr; 2]) -> Option<usize> {
+    for (place, address) in addresses.into_iter().enumerate() {
+        let mut client = WorkerClient::new(channel(address).await.unwrap());
+        let answer = client.heartbeat(HeartbeatRequest::default()).await.unwrap();
+        if answer.into_inner().in_flight > 0 {
+            return Some(place);
+        }
+    }
+    None
+}
