@@ -16,6 +16,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -100,6 +101,8 @@ fn start_logging() {
         .with_writer(io::stderr)
         .with_ansi(colours(&io::stderr()))
         .with_target(false)
+        // It would be told to a standard error that cannot be written to, which panics.
+        .log_internal_errors(false)
         .init();
 }
 
@@ -109,13 +112,31 @@ fn colours(stream: &impl IsTerminal) -> bool {
 }
 
 fn fail(error: impl Display) -> ExitCode {
-    eprintln!("primacy: {error}");
+    // Nobody may be there to read it.
+    let _ = writeln!(io::stderr(), "primacy: {error}");
     ExitCode::from(FAILED)
 }
 
 /// Prints to standard output. False when nobody reads it any more, as in `primacy check - | head`.
 fn print(text: impl Display) -> bool {
     writeln!(io::stdout(), "{text}").is_ok()
+}
+
+/// Columns that align, two blanks apart; those named are numbers, and end at one line.
+fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+    numbers: &[usize],
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header).add_rows(rows);
+    for (place, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if numbers.contains(&place) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
 }
 
 /// Returns at SIGTERM or Ctrl-C.

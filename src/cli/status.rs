@@ -3,13 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 use tonic::Status;
 
 use super::{
     Output,
     client::{Client, ClientArgs},
-    fail, print,
+    fail, print, table,
 };
 use crate::{
     gateway::http::cluster::ClusterAnswer,
@@ -54,21 +53,9 @@ fn render(view: ClusterView, output: Output) -> String {
         // A struct of strings and numbers always serialises.
         return serde_json::to_string_pretty(&ClusterAnswer::from(view)).unwrap_or_default();
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(COLUMNS);
-    for member in &view.members {
-        table.add_row(row(&view, member));
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    for numeric in [1, 5, 6, 7] {
-        if let Some(column) = table.column_mut(numeric) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
+    let members = table(COLUMNS, view.members.iter().map(|member| row(&view, member)), &[1, 5, 6, 7]);
     let leader = view.leader.as_ref().map_or("no leader is reached", |leader| &leader.name);
-    format!("{}\n\nobserved by {}, leader: {leader}", table.trim_fmt(), view.observed_by)
+    format!("{members}\n\nobserved by {}, leader: {leader}", view.observed_by)
 }
 
 fn row(view: &ClusterView, member: &Member) -> [String; 9] {

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::transport::Endpoint;
 
-use super::{colours, fail, print, status, told_to_stop};
+use super::{colours, fail, print, status, table, told_to_stop};
 use crate::{
     limits::{DRAIN, LAME_DUCK},
     proto::MemberStatus,
@@ -206,13 +206,17 @@ fn announcement(plans: &[Plan], took: Duration) -> String {
         plans.len() - 1,
         leader.grpc_addr.port(),
     );
-    let width = plans.iter().map(|plan| plan.name.len()).max().unwrap_or_default().max(4);
-    text += &format!("  {:width$}  {:>3}  {:21}  HTTP\n", "NAME", "ID", "gRPC");
-    for plan in plans {
-        text += &format!(
-            "  {:width$}  {:>3}  {:21}  http://{}\n",
-            plan.name, plan.id, plan.grpc_addr, plan.http_addr
-        );
+    let row = |plan: &Plan| {
+        [
+            plan.name.clone(),
+            plan.id.to_string(),
+            plan.grpc_addr.to_string(),
+            format!("http://{}", plan.http_addr),
+        ]
+    };
+    let nodes = table(["NAME", "ID", "gRPC", "HTTP"], plans.iter().map(row), &[1]);
+    for line in nodes.lines() {
+        text += &format!("  {line}\n");
     }
     text + "\nCtrl-C stops them all.\n"
 }

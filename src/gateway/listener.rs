@@ -13,10 +13,14 @@ use std::{
 };
 
 use axum::Router;
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::Incoming,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
+    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -25,7 +29,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use crate::{
     limits::{
@@ -133,10 +136,10 @@ impl Connection {
         // A reply is written at once; without this, Nagle's algorithm may hold it for 40 ms.
         let _ = self.stream.set_nodelay(true);
         let slot = Slot::new(slot);
-        let router = self.router;
+        let router = TowerToHyperService::new(self.router);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             slot.release();
-            router.clone().oneshot(request.map(axum::body::Body::new))
+            router.call(request)
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(self.stream), service));
         tokio::select! {

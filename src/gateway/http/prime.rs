@@ -9,12 +9,12 @@ use std::{
 
 use axum::{
     Extension,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{RawPathParams, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use http_body_util::LengthLimitError;
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout_at;
@@ -223,7 +223,7 @@ async fn read_body(
     body: Body,
     max: usize,
     deadline: Instant,
-) -> Result<axum::body::Bytes, ApiError> {
+) -> Result<Vec<u8>, ApiError> {
     let too_large = || {
         ApiError::http(
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -234,13 +234,22 @@ async fn read_body(
     if announced.is_some_and(|length: usize| length > max) {
         return Err(too_large());
     }
-    let read = timeout_at(deadline.into(), to_bytes(body, max)).await.map_err(|_| {
-        ApiError::http(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within the deadline")
-    })?;
-    read.map_err(|error| {
-        let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>());
-        if limited { too_large() } else { ApiError::invalid("the body ended before it was whole") }
-    })
+    let mut chunks = body.into_data_stream();
+    let mut read = Vec::with_capacity(announced.unwrap_or_default());
+    let whole = async {
+        while let Some(chunk) = chunks.next().await {
+            read.extend_from_slice(
+                &chunk.map_err(|_| ApiError::invalid("the body ended before it was whole"))?,
+            );
+            if read.len() > max {
+                return Err(too_large());
+            }
+        }
+        Ok(())
+    };
+    let late = || ApiError::http(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within the deadline");
+    timeout_at(deadline.into(), whole).await.map_err(|_| late())??;
+    Ok(read)
 }
 
 fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
