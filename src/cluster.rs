@@ -15,10 +15,7 @@ pub mod membership;
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -29,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    limits::{CLUSTER_EVENTS_MAX, MEMBERS_MAX},
+    limits::{CLUSTER_EVENTS_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, MEMBERS_MAX},
     proto,
     worker::{Figures, Worker},
 };
@@ -43,7 +40,7 @@ pub use membership::{Change, Member, Status};
 pub const STOPPING: &str = "this node is stopping";
 
 /// Who a node is, in this life.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
     /// Its id, 1 or more; `None` for a node that only works and never leads.
     pub id: Option<u32>,
@@ -76,7 +73,7 @@ pub struct Clock {
 }
 
 /// The cluster as this node sees it at one moment; immutable.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ClusterView {
     /// Whose view it is.
     pub me: Arc<Identity>,
@@ -91,11 +88,13 @@ pub struct ClusterView {
     /// The lanes to those that do work for this node, while it leads or has no leader.
     pub workers: Vec<Lane>,
     /// The last changes, the newest first.
-    pub recent: Vec<Change>,
+    pub recent: Arc<[Change]>,
     /// Counts the changes.
     pub version: u64,
     /// Counts what the heartbeats carry to the others.
     list_version: u64,
+    /// The version of the leader's list that this node holds.
+    adopted_version: u64,
 }
 
 /// A leadership, as this node knows it.
@@ -158,8 +157,6 @@ pub struct Settings {
 pub struct Cluster {
     view: watch::Receiver<Arc<ClusterView>>,
     events: mpsc::Sender<Event>,
-    /// The version of the leader's list that was taken over last.
-    adopted_version: AtomicU64,
     stopping: CancellationToken,
 }
 
@@ -174,34 +171,32 @@ impl Cluster {
         let membership = Membership::new(me, peers, *heartbeat);
         let (events, receiver) = mpsc::channel(CLUSTER_EVENTS_MAX);
         let me = Arc::new(me.clone());
-        let (view, _) = watch::channel(Arc::new(ClusterView::empty(&me)));
         let mut driver = Driver {
+            addresses: peers.iter().map(|peer| Arc::clone(&peer.grpc_addr)).collect(),
             membership,
             me,
-            clock: Clock::start(),
+            clock: Clock::default(),
             heartbeat: *heartbeat,
             worker,
             events: receiver,
-            view,
+            view: watch::Sender::new(Arc::default()),
             orders: BTreeMap::new(),
             knocks: BTreeMap::new(),
             lanes: BTreeMap::new(),
             links: JoinSet::new(),
+            recent: Arc::default(),
             // Followers compare versions: those of another life must not look like ours.
             list_version: settings.me.boot | 1,
             ticks: 0,
         };
-        let first = driver.compose();
-        driver.view.send_replace(Arc::new(first));
+        driver.publish();
         let cluster = Self {
             view: driver.view.subscribe(),
             events: events.clone(),
-            adopted_version: AtomicU64::new(0),
             stopping: CancellationToken::new(),
         };
-        let addresses: Vec<Arc<str>> = peers.iter().map(|peer| Arc::clone(&peer.grpc_addr)).collect();
         let run = async move {
-            driver.start_links(&addresses, &events);
+            driver.start_links(&events);
             driver.run(stop).await;
         };
         (cluster, run)
@@ -235,21 +230,20 @@ impl Cluster {
     /// A stamped heartbeat came in; the version of the member list that this node holds now goes back.
     pub fn heartbeat(&self, sender: Identity, request: proto::HeartbeatRequest) -> u64 {
         let version = request.members_version;
-        let held = self.adopted_version.load(Relaxed);
-        if version == 0 || request.members.len() > MEMBERS_MAX {
-            self.heard(sender);
-            return held;
-        }
-        let news = version != held && !request.members.is_empty();
-        let members = news.then(|| request.members.into_iter().map(Member::from).collect());
-        let interval = Duration::from_millis(request.interval_ms)
-            .clamp(crate::limits::HEARTBEAT_MIN, crate::limits::HEARTBEAT_MAX);
-        let announcement = Some(Announcement { interval, members });
-        let taken = self.events.try_send(Event::Heard { sender, announcement }).is_ok();
-        if news && taken {
-            self.adopted_version.store(version, Relaxed);
-        }
-        self.adopted_version.load(Relaxed)
+        let interval = Duration::from_millis(request.interval_ms).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+        let announcement = (version != 0 && request.members.len() <= MEMBERS_MAX).then(|| Announcement {
+            interval,
+            version,
+            members: request.members.into_iter().map(Member::from).collect(),
+        });
+        // A lost one is followed by the next.
+        let _ = self.events.try_send(Event::Heard { sender, announcement });
+        self.view().adopted_version
+    }
+
+    /// Whether the task that runs it is there.
+    pub fn is_running(&self) -> bool {
+        !self.events.is_closed()
     }
 
     /// Tells those that have lanes here that this node wants no more work.
@@ -269,20 +263,6 @@ impl Cluster {
 }
 
 impl ClusterView {
-    fn empty(me: &Arc<Identity>) -> Self {
-        Self {
-            me: Arc::clone(me),
-            clock: Clock::start(),
-            members: Vec::new(),
-            leader: None,
-            leader_lane: None,
-            workers: Vec::new(),
-            recent: Vec::new(),
-            version: 0,
-            list_version: 0,
-        }
-    }
-
     /// Whether this node leads.
     pub fn leads(&self) -> bool {
         self.leader.as_ref().is_some_and(|leader| Some(leader.id) == self.me.id)
@@ -294,11 +274,14 @@ impl ClusterView {
     }
 }
 
-impl Clock {
+impl Default for Clock {
     /// A clock that starts now.
-    pub fn start() -> Self {
+    fn default() -> Self {
         Self { started: Instant::now(), started_at: SystemTime::now() }
     }
+}
+
+impl Clock {
 
     /// The time since it started.
     pub fn now(&self) -> Time {

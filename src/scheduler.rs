@@ -13,12 +13,12 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::time::timeout_at;
-use tonic::{Code, Request, Status, metadata::AsciiMetadataValue};
+use tokio::{sync::watch, time::timeout_at};
+use tonic::{Code, Request, metadata::AsciiMetadataValue};
 
 use crate::{
     cluster::{
-        Cluster,
+        Cluster, ClusterView,
         lane::{Ask, AskError, Failure, Lane, Trace},
     },
     limits::{ATTEMPTS_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
@@ -43,8 +43,8 @@ pub struct Check {
     pub number: Number,
     /// When nobody waits for the answer any more.
     pub deadline: Instant,
-    /// What the client named, if it named anything.
-    pub trace: Option<Arc<Trace>>,
+    /// By which the request is found again.
+    pub trace: Arc<Trace>,
     /// A peer forwarded it: it is not forwarded again.
     pub forwarded: bool,
 }
@@ -90,11 +90,13 @@ pub struct Scheduler {
     fallback: bool,
 }
 
-/// The next lane to ask, or why there is none.
-enum Next {
-    Lane(Lane),
-    AllFull,
-    NobodyLeft,
+type Views = watch::Receiver<Arc<ClusterView>>;
+
+/// Whom a check is sent to, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Road {
+    ToLeader,
+    ToWorker,
 }
 
 impl Scheduler {
@@ -144,49 +146,38 @@ impl Scheduler {
         self.results.newest(limit.clamp(1, RESULTS_KEPT), RESULTS_BYTES_MAX)
     }
 
+    /// Asks one after the other, as the view of each moment has them: the leader, else the least loaded worker, else
+    /// this node itself.
     async fn dispatch(&self, check: &Check) -> Result<Outcome, CheckError> {
-        if !check.forwarded {
-            let leader = self.cluster.view().leader_lane.clone();
-            if let Some(leader) = leader {
-                match self.ask(&leader, check, Road::ToLeader).await {
-                    // The leader is gone: its work is anybody's.
-                    Err(AskError::GivenBack) => self.metrics.given_back.inc(),
-                    answered => return answered.map_err(CheckError::from),
-                };
-            }
-        }
-        self.schedule(check).await
-    }
-
-    async fn schedule(&self, check: &Check) -> Result<Outcome, CheckError> {
         let mut tried = Vec::new();
         let mut attempts = 0;
         let mut last_error = None;
+        let mut views = None;
         loop {
-            let lane = match self.next(check, &tried) {
-                Next::Lane(lane) => lane,
-                Next::AllFull => {
-                    return Err(CheckError::Overloaded(
-                        "every worker is busy; try again in a second".to_owned(),
-                    ));
+            let Some((lane, road)) = self.next(check, &tried) else {
+                match last_error {
+                    Some(CheckError::Unavailable(_)) | None if self.fallback => return self.work(check).await,
+                    Some(error) => return Err(error),
+                    None if tried.is_empty() => return Err(CheckError::NoWorkers),
+                    // All gave it back, and this node was told not to work: somebody will be there.
+                    None => wait_for_change(&mut views, &self.cluster).await?,
                 }
-                Next::NobodyLeft => return self.work_or(check, last_error).await,
+                continue;
             };
-            match self.ask(&lane, check, Road::ToWorker).await {
+            match self.ask(&lane, check, road).await {
                 Ok(outcome) => return Ok(outcome),
-                // It costs no attempt: whether a lane closes says nothing about the check.
+                // It costs no attempt: that a lane closed says nothing about the check.
                 Err(AskError::GivenBack) => {
                     self.metrics.given_back.inc();
                 }
-                Err(AskError::Full) => {}
-                Err(AskError::Failed(failure)) => {
-                    let overloaded = failure.code == Code::ResourceExhausted;
-                    let error = CheckError::from(AskError::Failed(failure));
+                Err(AskError::Full) => last_error = Some(overloaded()),
+                Err(error @ AskError::Failed(_)) => {
+                    let error = CheckError::from(error);
                     attempts += 1;
-                    if attempts == ATTEMPTS_MAX || error == CheckError::DeadlineExceeded {
+                    if road == Road::ToLeader || attempts == ATTEMPTS_MAX || error.is_final() {
                         return Err(error);
                     }
-                    if !overloaded {
+                    if !matches!(error, CheckError::Overloaded(_)) {
                         lane.penalize();
                     }
                     self.metrics.retries.inc();
@@ -197,38 +188,23 @@ impl Scheduler {
         }
     }
 
-    /// The least loaded lane that this check was not tried on yet.
-    fn next(&self, check: &Check, tried: &[Lane]) -> Next {
+    /// The lane to ask next, of those that this check was not tried on yet.
+    fn next(&self, check: &Check, tried: &[Lane]) -> Option<(Lane, Road)> {
         let view = self.cluster.view();
         let fresh = |lane: &Lane| !tried.iter().any(|before| before.is(lane));
-        let place = match check.number.short() {
-            Some(_) => {
-                let turn = self.rotation.fetch_add(1, Relaxed);
-                let load = |lane: &Lane| (lane.is_open() && fresh(lane)).then(|| lane.load());
-                pick(view.workers.iter().map(load), turn)
-            }
-            None => {
-                let turn = self.long_rotation.fetch_add(1, Relaxed);
-                let load =
-                    |lane: &Lane| (lane.has_room_for_long() && fresh(lane)).then(|| lane.long_load_us());
-                pick(view.workers.iter().map(load), turn)
-            }
+        if let Some(leader) = view.leader_lane.as_ref().filter(|lane| !check.forwarded && fresh(lane)) {
+            return Some((leader.clone(), Road::ToLeader));
+        }
+        let place = if check.number.short().is_some() {
+            let load = |lane: &Lane| (lane.is_open() && fresh(lane)).then(|| lane.load());
+            pick(view.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed))
+        } else {
+            let load = |lane: &Lane| (lane.has_room_for_long() && fresh(lane)).then(|| lane.long_load_us());
+            pick(view.workers.iter().map(load), self.long_rotation.fetch_add(1, Relaxed))
         };
-        match place {
-            Some(place) => Next::Lane(view.workers[place].clone()),
-            None if view.workers.iter().any(|lane| fresh(lane) && lane.is_full()) => Next::AllFull,
-            None => Next::NobodyLeft,
-        }
-    }
-
-    /// Nobody else can: this node works itself, unless it was told not to, or the others were merely too busy.
-    async fn work_or(&self, check: &Check, last_error: Option<CheckError>) -> Result<Outcome, CheckError> {
-        match last_error {
-            Some(overloaded @ CheckError::Overloaded(_)) => Err(overloaded),
-            Some(error) if !self.fallback => Err(error),
-            None if !self.fallback => Err(CheckError::NoWorkers),
-            _ => self.work(check).await,
-        }
+        // A full lane answers at once that it is full: all full is overload, and not nobody.
+        let full = || view.workers.iter().position(|lane| fresh(lane) && lane.is_full());
+        place.or_else(full).map(|place| (view.workers[place].clone(), Road::ToWorker))
     }
 
     async fn work(&self, check: &Check) -> Result<Outcome, CheckError> {
@@ -274,19 +250,32 @@ impl Scheduler {
         if road == Road::ToLeader {
             put(FORWARDED_BY, self.worker.name());
         }
-        if let Some(trace) = &check.trace {
-            put("x-request-id", &trace.request_id);
-            put("traceparent", &trace.traceparent);
-        }
+        put("x-request-id", &check.trace.request_id);
+        put("traceparent", &check.trace.traceparent);
         request
     }
 }
 
-/// Whom a check is sent to, and what for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Road {
-    ToLeader,
-    ToWorker,
+/// The first call only begins to listen, so that no change is missed between looking and waiting.
+async fn wait_for_change(views: &mut Option<Views>, cluster: &Cluster) -> Result<(), CheckError> {
+    match views {
+        Some(views) => views.changed().await.map_err(|_| CheckError::NoWorkers),
+        None => {
+            *views = Some(cluster.subscribe());
+            Ok(())
+        }
+    }
+}
+
+fn overloaded() -> CheckError {
+    CheckError::Overloaded("every worker is busy; try again in a second".to_owned())
+}
+
+impl CheckError {
+    /// Whether asking somebody else would not help.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::DeadlineExceeded | Self::Internal(_))
+    }
 }
 
 impl From<PoolError> for CheckError {
@@ -301,22 +290,15 @@ impl From<PoolError> for CheckError {
 impl From<AskError> for CheckError {
     fn from(error: AskError) -> Self {
         match error {
-            AskError::Full => Self::Overloaded(error.to_string()),
+            AskError::Full => overloaded(),
             AskError::GivenBack => Self::Unavailable(error.to_string()),
             AskError::Failed(Failure { code, message }) => match code {
                 Code::ResourceExhausted => Self::Overloaded(message),
-                // tonic's client answers CANCELLED when the time that it sent along is over.
                 Code::DeadlineExceeded | Code::Cancelled => Self::DeadlineExceeded,
                 Code::Unavailable => Self::Unavailable(message),
                 _ => Self::Internal(message),
             },
         }
-    }
-}
-
-impl From<Status> for CheckError {
-    fn from(status: Status) -> Self {
-        AskError::Failed(Failure { code: status.code(), message: status.message().to_owned() }).into()
     }
 }
 

@@ -29,6 +29,9 @@ pub(super) struct Driver {
     pub(super) knocks: BTreeMap<Peer, Arc<Notify>>,
     pub(super) lanes: BTreeMap<Peer, Lane>,
     pub(super) links: JoinSet<()>,
+    /// Where the peers are dialled, as configured.
+    pub(super) addresses: Vec<Arc<str>>,
+    pub(super) recent: Arc<[Change]>,
     /// Counts what the heartbeats carry to the others: changes at once, figures every ten heartbeats.
     pub(super) list_version: u64,
     pub(super) ticks: u64,
@@ -45,7 +48,14 @@ impl Driver {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(event) = self.events.recv() => self.handle(event),
+                Some(event) = self.events.recv() => {
+                    // What an acknowledgement brings is seen at the next tick.
+                    let is_news = !matches!(event, Event::Acked { .. });
+                    self.handle(event);
+                    if !is_news {
+                        continue;
+                    }
+                }
                 _ = ticker.tick() => self.tick(),
                 Some(ended) = self.links.join_next() => {
                     tracing::error!(?ended, "a link has died");
@@ -59,8 +69,8 @@ impl Driver {
     }
 
     /// Starts a link a peer; each waits for its orders.
-    pub(super) fn start_links(&mut self, addresses: &[Arc<str>], events: &mpsc::Sender<Event>) {
-        for (peer, address) in self.membership.peers().zip(addresses) {
+    pub(super) fn start_links(&mut self, events: &mpsc::Sender<Event>) {
+        for (peer, address) in self.membership.peers().zip(&self.addresses) {
             let wanted = self.membership.wanted(peer);
             let (orders, receiver) = watch::channel(Orders { wanted, attempt: 0 });
             let knocks = Arc::new(Notify::new());
@@ -92,7 +102,12 @@ impl Driver {
                 self.lanes.remove(&peer);
                 self.membership.lane_down(now, peer, reason.as_deref());
             }
-            Event::DialFailed { peer, error } => self.membership.dial_failed(now, peer, &error),
+            Event::DialFailed { peer, error } => {
+                let reason = error.to_string();
+                if self.membership.dial_failed(now, peer, error) {
+                    tracing::info!("no lane to {} yet: {reason}", self.addresses[peer.0]);
+                }
+            }
             Event::Acked { peer, figures } => self.membership.acked(now, peer, figures),
             Event::Heard { sender, announcement } => {
                 self.membership.heard(now, &sender, announcement.as_ref());
@@ -125,18 +140,20 @@ impl Driver {
                 changed
             });
         }
-        for change in self.membership.drain_changes() {
+        let changes = self.membership.drain_changes();
+        if !changes.is_empty() {
             self.list_version += 1;
-            log(&change);
+            self.recent = self.membership.recent().cloned().collect();
         }
+        changes.iter().for_each(log);
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.view.send_replace(Arc::new(self.compose()));
     }
 
     /// The view of this moment. Lanes are in it only while their peers may be given work.
-    pub(super) fn compose(&self) -> ClusterView {
+    fn compose(&self) -> ClusterView {
         let leading = self.membership.leading_peer();
         let usable = |peer: &Peer| self.membership.is_up(*peer);
         let lane_of = |peer: Peer| self.lanes.get(&peer).filter(|_| usable(&peer)).cloned();
@@ -155,9 +172,10 @@ impl Driver {
             leader,
             leader_lane: leading.and_then(lane_of),
             workers: workers.collect(),
-            recent: self.membership.recent().cloned().collect(),
+            recent: Arc::clone(&self.recent),
             version: self.membership.version(),
             list_version: self.list_version,
+            adopted_version: self.membership.adopted_version(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -39,17 +39,19 @@ pub struct Ask {
     pub value: u64,
     /// When nobody waits for it any more.
     pub deadline: Instant,
-    /// What the client named, if it named anything.
-    pub trace: Option<Arc<Trace>>,
+    /// By which the request is found again.
+    pub trace: Arc<Trace>,
 }
 
-/// What a client gave along to find its request again.
+/// The ids by which a request is found again in the logs of all nodes that it met.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// Its `X-Request-Id`, or empty.
+    /// The `X-Request-Id`.
     pub request_id: String,
-    /// Its W3C `traceparent`, or empty.
+    /// The W3C `traceparent`.
     pub traceparent: String,
+    /// The client named at least one of them. Only then they travel on a lane: made ones would outweigh the asks.
+    pub is_named: bool,
 }
 
 /// An answer that came over a lane.
@@ -65,7 +67,7 @@ pub struct Answer {
 #[derive(Debug, Clone, Error)]
 pub enum AskError {
     /// The lane had no place; it was not sent.
-    #[error("the leader is busy; try again in a second")]
+    #[error("the lane is full; try again in a second")]
     Full,
     /// The lane ended first: it may be sent elsewhere, checks are idempotent.
     #[error("the lane closed and gave it back")]
@@ -96,13 +98,6 @@ pub enum LaneEnd {
     Broken(String),
 }
 
-/// What happens on a lane while it runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LaneNotice {
-    /// The other side wants no more.
-    Stopping,
-}
-
 /// A handle to ask on a lane; cheap to clone.
 #[derive(Clone)]
 pub struct Lane(Arc<Shared>);
@@ -116,7 +111,8 @@ struct Shared {
     /// When it was opened; the penalty is counted from here.
     opened: Instant,
     penalty_until_ms: AtomicU64,
-    stopping: AtomicBool,
+    /// It takes no more asks and ends when it has answered those that it holds.
+    retired: CancellationToken,
     closed: CancellationToken,
 }
 
@@ -214,7 +210,7 @@ impl Lane {
             long_cost_us: AtomicU64::new(0),
             opened: Instant::now(),
             penalty_until_ms: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
+            retired: CancellationToken::new(),
             closed: CancellationToken::new(),
         }))
     }
@@ -263,15 +259,23 @@ impl Lane {
         self.0.channel.clone()
     }
 
-    /// Whether it takes asks: it is neither closed, nor stopping, nor full.
+    /// No more asks: the lane ends when what it holds is answered, long calls included.
+    pub fn retire(&self) {
+        self.0.retired.cancel();
+    }
+
+    /// Whether it takes asks: it is neither closed, nor retired, nor full.
     pub fn is_open(&self) -> bool {
-        !self.0.stopping.load(Relaxed) && self.0.queue.capacity() > 0 && !self.0.queue.is_closed()
+        self.is_living() && self.0.queue.capacity() > 0
+    }
+
+    fn is_living(&self) -> bool {
+        !self.0.retired.is_cancelled() && !self.0.queue.is_closed()
     }
 
     /// Whether it would take asks if it were not full.
     pub fn is_full(&self) -> bool {
-        let living = !self.0.stopping.load(Relaxed) && !self.0.queue.is_closed();
-        living && (self.0.queue.capacity() == 0 || self.0.long_calls.available_permits() == 0)
+        self.is_living() && (self.0.queue.capacity() == 0 || self.0.long_calls.available_permits() == 0)
     }
 
     /// Whether it takes one more long call.
@@ -314,14 +318,19 @@ impl fmt::Debug for Lane {
 
 impl LaneDriver {
     /// Runs the lane to its end; dropping the future closes it. Either way all that is open is given back.
-    pub async fn run(mut self, notice: impl Fn(LaneNotice)) -> LaneEnd {
+    ///
+    /// When the other side says that it stops, `on_stopping` is called, and the lane retires.
+    pub async fn run(mut self, on_stopping: impl Fn()) -> LaneEnd {
+        let shared = Arc::clone(&self.lane.0);
+        let mut asks_ended = false;
         loop {
-            let room = self.waiting.is_empty() && self.open.len() < LANE_IN_FLIGHT_MAX;
+            let room = !asks_ended && self.waiting.is_empty() && self.open.len() < LANE_IN_FLIGHT_MAX;
+            let answered = asks_ended && self.waiting.is_empty() && self.open.is_empty();
             tokio::select! {
                 biased;
                 message = self.answers.message() => match message {
                     Ok(Some(answers)) => {
-                        if let Err(end) = self.take(answers, &notice) {
+                        if let Err(end) = self.take(answers, &on_stopping) {
                             return end;
                         }
                     }
@@ -333,20 +342,22 @@ impl LaneDriver {
                     Err(_) => return LaneEnd::Closed,
                 },
                 taken = self.queue.recv_many(&mut self.waiting, LANE_BATCH_MAX), if room => {
-                    if taken == 0 {
-                        return LaneEnd::Closed;
-                    }
+                    asks_ended = taken == 0;
                     self.send_at_once();
                 }
-            }
-            if self.is_drained() {
-                return LaneEnd::Closed;
+                () = shared.retired.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+                _ = shared.long_calls.acquire_many(LONG_CALLS_PER_PEER_MAX as u32), if answered => {
+                    return LaneEnd::Closed;
+                }
             }
         }
     }
 
     /// The usual case: the stream has room, and the batch leaves without another turn of the loop.
     fn send_at_once(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
         if let Ok(permit) = self.outgoing.clone().try_reserve_owned() {
             let batch = self.batch();
             permit.send(batch);
@@ -364,8 +375,8 @@ impl LaneDriver {
                 let left = millis(ask.deadline.saturating_duration_since(now));
                 batch.timeouts_ms.push(u32::try_from(left).unwrap_or(u32::MAX));
             }
-            if let Some(trace) = ask.trace {
-                batch.traces.push(trace.on_lane(self.next_ask));
+            if ask.trace.is_named {
+                batch.traces.push(ask.trace.on_lane(self.next_ask));
             }
             self.open.insert(self.next_ask, reply);
             self.next_ask += 1;
@@ -373,11 +384,10 @@ impl LaneDriver {
         batch
     }
 
-    fn take(&mut self, answers: LaneAnswers, notice: &impl Fn(LaneNotice)) -> Result<(), LaneEnd> {
+    fn take(&mut self, answers: LaneAnswers, on_stopping: &impl Fn()) -> Result<(), LaneEnd> {
         if answers.stopping {
-            self.lane.0.stopping.store(true, Relaxed);
-            self.queue.close();
-            notice(LaneNotice::Stopping);
+            self.lane.retire();
+            on_stopping();
         }
         let LaneAnswers { asks, are_prime, processed_by, names, failures, .. } = answers;
         if asks.len() != are_prime.len() || asks.len() != processed_by.len() {
@@ -403,11 +413,6 @@ impl LaneDriver {
         let _ = reply.send(answer);
         Ok(())
     }
-
-    fn is_drained(&self) -> bool {
-        let nothing = self.open.is_empty() && self.waiting.is_empty() && self.queue.is_empty();
-        self.lane.0.stopping.load(Relaxed) && nothing
-    }
 }
 
 /// The names of the last message, kept so that the usual answer allocates none.
@@ -430,14 +435,14 @@ impl Names {
 
 impl Trace {
     fn on_lane(&self, ask: u64) -> LaneTrace {
-        let Self { request_id, traceparent } = self.clone();
+        let Self { request_id, traceparent, .. } = self.clone();
         LaneTrace { ask, request_id, traceparent }
     }
 }
 
 impl From<LaneTrace> for Trace {
     fn from(trace: LaneTrace) -> Self {
-        Self { request_id: trace.request_id, traceparent: trace.traceparent }
+        Self { request_id: trace.request_id, traceparent: trace.traceparent, is_named: true }
     }
 }
 

@@ -1,20 +1,20 @@
 //! The road to one peer: dial, lane, heartbeats; again and again, for as long as the driver wants it.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
     ClusterView, Event, Identity,
-    lane::{Lane, LaneDriver, LaneEnd},
+    lane::{Lane, LaneDriver},
     membership::{DialError, Peer, Wanted},
 };
 use crate::{
-    limits::{HEAD_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
+    limits::{DRAIN, HEAD_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
     proto::{HeartbeatRequest, worker_client::WorkerClient},
     worker::Figures,
 };
@@ -47,50 +47,48 @@ impl Link {
     pub(super) async fn run(mut self) {
         let mut pause = Duration::ZERO;
         loop {
-            let Orders { wanted, .. } = *self.orders.borrow_and_update();
-            let mut orders = self.orders.clone();
-            let again = Instant::now() + pause;
-            let fresh_orders = tokio::select! {
-                biased;
-                changed = orders.changed() => changed.is_ok(),
-                driver_lives = self.attempt(wanted, again) => {
-                    if !driver_lives {
-                        return;
-                    }
-                    pause = (pause * 2).clamp(self.heartbeat, self.heartbeat * DIAL_HEARTBEATS_MAX);
-                    continue;
-                }
+            let wanted = self.orders.borrow_and_update().wanted;
+            let goes_on = match wanted {
+                Wanted::Off => self.orders.changed().await.map(|()| Duration::ZERO).ok(),
+                wanted => self.live(wanted, pause).await,
             };
-            // A lane that new orders closed has been given back; whoever ordered it knows why.
-            let down = Event::LaneDown { peer: self.peer, reason: None };
-            if !fresh_orders || self.events.send(down).await.is_err() {
-                return;
-            }
-            pause = Duration::ZERO;
+            let Some(next) = goes_on else { return };
+            pause = next;
         }
     }
 
-    /// One life of the road: from the dial to the end of the lane. False when the driver is gone.
-    async fn attempt(&self, wanted: Wanted, again: Instant) -> bool {
-        if wanted == Wanted::Off {
-            return std::future::pending().await;
-        }
+    /// One life of the road, from the dial to the end of the lane; returns the pause before the next, or nothing when
+    /// the driver is gone.
+    async fn live(&self, wanted: Wanted, pause: Duration) -> Option<Duration> {
+        let mut orders = self.orders.clone();
+        let dialled = tokio::select! {
+            biased;
+            changed = orders.changed() => return changed.ok().map(|()| Duration::ZERO),
+            dialled = self.dial_after(pause, wanted) => dialled,
+        };
+        let longer = (pause * 2).clamp(self.heartbeat, self.heartbeat * DIAL_HEARTBEATS_MAX);
+        let (lane, driver, identity) = match dialled {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.events.send(Event::DialFailed { peer: self.peer, error }).await.ok()?;
+                return Some(longer);
+            }
+        };
+        let up = Event::LaneUp { peer: self.peer, kind: wanted, identity, lane: lane.clone() };
+        self.events.send(up).await.ok()?;
+        let opened = Instant::now();
+        let reason = self.serve(wanted, &lane, driver, orders).await;
+        self.events.send(Event::LaneDown { peer: self.peer, reason }).await.ok()?;
+        // A lane that held is dialled again at once; one that breaks as soon as it opens is not.
+        Some(if opened.elapsed() > self.heartbeat { Duration::ZERO } else { longer })
+    }
+
+    async fn dial_after(&self, pause: Duration, wanted: Wanted) -> Result<(Lane, LaneDriver, Identity), DialError> {
         tokio::select! {
-            () = sleep_until(again) => {}
+            () = sleep(pause) => {}
             () = self.knocks.notified() => {}
         }
-        let event = match self.dial(wanted).await {
-            Ok((lane, driver, identity)) => {
-                let up = Event::LaneUp { peer: self.peer, kind: wanted, identity, lane: lane.clone() };
-                if self.events.send(up).await.is_err() {
-                    return false;
-                }
-                let end = self.serve(wanted, &lane, driver).await;
-                Event::LaneDown { peer: self.peer, reason: Some(end.to_string()) }
-            }
-            Err(error) => Event::DialFailed { peer: self.peer, error },
-        };
-        self.events.send(event).await.is_ok()
+        self.dial(wanted).await
     }
 
     async fn dial(&self, wanted: Wanted) -> Result<(Lane, LaneDriver, Identity), DialError> {
@@ -102,22 +100,40 @@ impl Link {
         timeout(time, opened).await.map_err(|_| DialError::TimedOut)?
     }
 
-    async fn serve(&self, wanted: Wanted, lane: &Lane, driver: LaneDriver) -> LaneEnd {
-        let notice = |_stopping| {
+    /// Runs the lane to its end, or until new orders end it; returns why it ended by itself.
+    async fn serve(
+        &self,
+        wanted: Wanted,
+        lane: &Lane,
+        driver: LaneDriver,
+        mut orders: watch::Receiver<Orders>,
+    ) -> Option<String> {
+        let on_stopping = || {
             // The driver reads its events faster than lanes end; were it not so, the lane's end says it again.
             let _ = self.events.try_send(Event::LaneStopping { peer: self.peer });
         };
-        if wanted == Wanted::Schedule {
-            // The leader sends the heartbeats.
-            return driver.run(notice).await;
-        }
+        let mut running = pin!(driver.run(on_stopping));
         tokio::select! {
-            end = driver.run(notice) => end,
-            () = self.send_heartbeats(lane.channel()) => LaneEnd::Closed,
+            end = &mut running => return Some(end.to_string()),
+            () = self.send_heartbeats(wanted, lane.channel()) => return None,
+            _ = orders.changed() => {}
         }
+        if orders.borrow_and_update().wanted == Wanted::Off {
+            // Nobody is suspected: the lane may finish what it holds, unless it is wanted again meanwhile.
+            lane.retire();
+            tokio::select! {
+                _ = timeout(DRAIN, running) => {}
+                _ = orders.changed() => {}
+            }
+        }
+        None
     }
 
-    async fn send_heartbeats(&self, channel: Channel) {
+    /// To everybody but the leader, who sends its own.
+    async fn send_heartbeats(&self, wanted: Wanted, channel: Channel) {
+        if wanted == Wanted::Schedule {
+            return std::future::pending().await;
+        }
         let mut client = WorkerClient::new(channel).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let mut ticker = interval(self.heartbeat);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -133,8 +133,10 @@ pub enum DialError {
 pub struct Announcement {
     /// The leader's heartbeat interval.
     pub interval: Duration,
-    /// Its member list; `None` if it has not changed. `heard` is the age here.
-    pub members: Option<Vec<Member>>,
+    /// Counts the changes of its member list.
+    pub version: u64,
+    /// The list; empty if the follower has it already. `heard` is the age here.
+    pub members: Vec<Member>,
 }
 
 /// Missed heartbeats that make a suspect, in halves of H: 3.5 H.
@@ -149,6 +151,8 @@ struct PeerState {
     up: Option<Wanted>,
     /// Since when it is wanted and not reached.
     unreached: Option<Time>,
+    /// Why the last dial failed, since the last lane.
+    error: Option<DialError>,
     /// The entry turned out to be this node itself.
     is_me: bool,
 }
@@ -173,6 +177,8 @@ pub struct Membership {
     fresh: Vec<Change>,
     commands: Vec<Command>,
     version: u64,
+    /// The version of the leader's list that was taken over last.
+    adopted_version: u64,
     ticked: Time,
 }
 
@@ -191,6 +197,7 @@ impl Membership {
             fresh: Vec::new(),
             commands: Vec::new(),
             version: 0,
+            adopted_version: 0,
             ticked: Time::ZERO,
         };
         membership.settle(Time::ZERO);
@@ -211,6 +218,7 @@ impl Membership {
             state.member.learn(identity);
             state.up = Some(kind);
             state.unreached = None;
+            state.error = None;
             state.member.heard = Some(now);
             if restarted && was_alive {
                 self.set_status(now, peer.0, Status::Dead, "it was started anew");
@@ -242,8 +250,8 @@ impl Membership {
         self.settle(now);
     }
 
-    /// The peer could not be dialled.
-    pub fn dial_failed(&mut self, now: Time, peer: Peer, error: &DialError) {
+    /// The peer could not be dialled. Returns whether that is news.
+    pub fn dial_failed(&mut self, now: Time, peer: Peer, error: DialError) -> bool {
         let member = &self.peers[peer.0].member;
         // Who was never met may still be starting, and has its ten heartbeats of time.
         let met = member.heard.is_some();
@@ -256,6 +264,7 @@ impl Membership {
             self.set_status(now, peer.0, judged, &error.to_string());
         }
         self.settle(now);
+        self.peers[peer.0].error.replace(error.clone()) != Some(error)
     }
 
     /// The peer acknowledged a heartbeat.
@@ -274,11 +283,11 @@ impl Membership {
         } else if self.wanted(Peer(index)) != Wanted::Off {
             self.commands.push(Command::Knock(Peer(index)));
         }
-        if let (Some(announcement), Some(Head::Peer(leader))) = (announcement, self.head())
-            && leader == index
+        if let Some(announcement) = announcement
+            && self.leading_peer() == Some(Peer(index))
         {
             self.leader_heartbeat = announcement.interval;
-            self.adopt(now, announcement.members.as_deref().unwrap_or_default());
+            self.adopt(now, announcement);
         }
         self.settle(now);
     }
@@ -312,8 +321,8 @@ impl Membership {
             _ if state.is_me => Wanted::Off,
             Some(Head::Me) | None => Wanted::Work,
             Some(Head::Peer(leader)) if leader == peer.0 => Wanted::Schedule,
-            // A peer whose id is not learnt yet might be the leader.
-            Some(Head::Peer(_)) if self.leader.is_some() && state.member.id.is_some() => Wanted::Off,
+            // A peer that was not met, and came without an id, might be the leader.
+            Some(Head::Peer(_)) if self.leader.is_some() && state.member.could_not_lead() => Wanted::Off,
             Some(Head::Peer(_)) => Wanted::Work,
         }
     }
@@ -363,6 +372,11 @@ impl Membership {
     /// Counts the changes.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The version of the leader's member list that this node holds; 0 for none.
+    pub fn adopted_version(&self) -> u64 {
+        self.adopted_version
     }
 
     /// The changes since the last call, the oldest first.
@@ -447,7 +461,9 @@ impl Membership {
             self.peers[index].up = None;
             self.commands.push(Command::Redial(Peer(index)));
         } else if status == Status::Suspect && silence >= interval * DEAD_HEARTBEATS {
-            self.set_status(now, index, Status::Dead, "it was unreachable for ten heartbeats");
+            let why = state.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+            let reason = format!("it was unreachable for ten heartbeats{why}");
+            self.set_status(now, index, Status::Dead, &reason);
         }
     }
 
@@ -461,8 +477,12 @@ impl Membership {
     }
 
     /// Takes over what the leader says of those that we do not watch ourselves.
-    fn adopt(&mut self, now: Time, members: &[Member]) {
-        for told in members {
+    fn adopt(&mut self, now: Time, announcement: &Announcement) {
+        if announcement.members.is_empty() {
+            return;
+        }
+        self.adopted_version = announcement.version;
+        for told in &announcement.members {
             let Some(index) = self.find(told.id, &told.grpc_addr) else { continue };
             if self.wanted(Peer(index)) != Wanted::Off {
                 continue;
@@ -514,7 +534,7 @@ impl PeerState {
             heard: None,
             figures: Figures::default(),
         };
-        Self { member, up: None, unreached: None, is_me }
+        Self { member, up: None, unreached: None, error: None, is_me }
     }
 }
 
@@ -532,6 +552,11 @@ impl Member {
             heard: Some(now),
             figures: Figures::default(),
         }
+    }
+
+    /// Its id is known, or it is known to have none.
+    fn could_not_lead(&self) -> bool {
+        self.id.is_some() || self.boot.is_some()
     }
 
     /// The address that was configured stays: it is the one that we reach it at.

@@ -82,6 +82,14 @@ impl Number {
         }
     }
 
+    /// How many bytes the decimal text has.
+    pub fn text_len(&self) -> usize {
+        match &self.0 {
+            Repr::Short(word) => word.checked_ilog10().unwrap_or(0) as usize + 1,
+            Repr::Text(text) => text.len(),
+        }
+    }
+
     /// Roughly how long [`check`](super::check) takes on one core if the number is prime, in microseconds; 0 below
     /// 2⁶⁴. Composite numbers mostly take a small part of it.
     pub fn estimated_cost_us(&self) -> u64 {

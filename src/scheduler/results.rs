@@ -57,7 +57,7 @@ impl Results {
         slots
             .map_while(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).clone())
             .take_while(|result| {
-                bytes += result.number.as_str().len();
+                bytes += result.number.text_len();
                 bytes <= bytes_max
             })
             .collect()
