@@ -176,6 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_is_never_later_than_the_latest() {
+        for (name, value) in
+            [("grpc-timeout", "99999999H"), ("grpc-timeout", "301S"), ("connect-timeout-ms", "9999999999")]
+        {
+            let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+            let before = Instant::now();
+            let deadline = deadline(&headers, Duration::from_secs(5)).unwrap();
+            assert!((before + DEADLINE_MAX..=Instant::now() + DEADLINE_MAX).contains(&deadline), "{value}");
+        }
+    }
+
+    #[test]
     fn a_made_traceparent_is_well_formed_and_bad_ones_are_not_taken() {
         assert!(is_traceparent(&make_traceparent(0)));
         assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));

@@ -81,7 +81,6 @@ fn enter(gateway: &Gateway) -> Result<Pass<'_>, Status> {
         let max = gateway.settings.in_flight_max;
         let detail =
             format!("{max} requests are in flight on this node, which is its limit; try again in a second");
-        count(gateway, Code::ResourceExhausted);
         Status::resource_exhausted(detail)
     })
 }

@@ -118,11 +118,10 @@ fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<super::Pa
 fn as_problem(mut response: Response, request_id: &str) -> Response {
     let error = response.extensions_mut().remove::<ApiError>().unwrap_or_else(|| {
         let status = response.status();
-        let allow = response.headers().get(header::ALLOW).and_then(|value| value.to_str().ok());
-        ApiError::http(status, detail_of(status, allow))
+        ApiError::http(status, detail_of(status))
     });
     let mut problem = error.into_problem(request_id);
-    for kept in [header::ALLOW, header::ACCEPT_ENCODING, header::VARY] {
+    for kept in [header::ACCEPT_ENCODING, header::VARY] {
         if let Some(value) = response.headers_mut().remove(&kept) {
             problem.headers_mut().insert(kept, value);
         }
@@ -131,15 +130,14 @@ fn as_problem(mut response: Response, request_id: &str) -> Response {
 }
 
 /// For errors that a library made.
-fn detail_of(status: StatusCode, allow: Option<&str>) -> String {
-    match (status, allow) {
-        (StatusCode::METHOD_NOT_ALLOWED, Some(allow)) => {
-            format!("this path does not take that method; it takes {allow}")
+fn detail_of(status: StatusCode) -> &'static str {
+    match status {
+        // axum adds the header outside of these layers.
+        StatusCode::METHOD_NOT_ALLOWED => {
+            "this path does not take that method; the header Allow names those that it takes"
         }
-        (StatusCode::NOT_ACCEPTABLE, _) => {
-            "no encoding is acceptable to you; accept gzip or identity".to_owned()
-        }
-        _ => status.canonical_reason().unwrap_or("the request failed").to_owned(),
+        StatusCode::NOT_ACCEPTABLE => "no encoding is acceptable to you; accept gzip or identity",
+        _ => status.canonical_reason().unwrap_or("the request failed"),
     }
 }
 
@@ -180,4 +178,26 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         "this request met a defect of the node; its log says more",
     )
     .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_becomes_a_problem_that_does_not_show_its_message() {
+        for panic in [Box::new("secret") as Box<dyn Any + Send>, Box::new("secret".to_owned()), Box::new(17)]
+        {
+            let response = as_problem(panicked(panic), "my-request-1");
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+            let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(
+                (&problem["code"], &problem["request_id"]),
+                (&"internal".into(), &"my-request-1".into())
+            );
+            assert!(!problem.to_string().contains("secret"), "{problem}");
+        }
+    }
 }

@@ -135,10 +135,10 @@ impl Connection {
         };
         // A reply is written at once; without this, Nagle's algorithm may hold it for 40 ms.
         let _ = self.stream.set_nodelay(true);
-        let slot = Slot::new(slot);
-        let router = TowerToHyperService::new(self.router);
+        let slot = Arc::new(Slot::new(slot));
+        let (router, asked) = (TowerToHyperService::new(self.router), Arc::clone(&slot));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            slot.release();
+            asked.release();
             router.call(request)
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(self.stream), service));
@@ -147,7 +147,11 @@ impl Connection {
             _ = connection.as_mut() => return,
             () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
-        let _ = timeout(DRAIN, connection).await;
+        // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
+        let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
+        if !ended && slot.is_released() {
+            let _ = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), connection).await;
+        }
     }
 }
 
@@ -167,6 +171,10 @@ struct Slot {
 impl Slot {
     fn new(permit: OwnedSemaphorePermit) -> Self {
         Self { released: AtomicBool::new(false), permit: Mutex::new(Some(permit)) }
+    }
+
+    fn is_released(&self) -> bool {
+        self.released.load(Relaxed)
     }
 
     fn release(&self) {
@@ -206,8 +214,8 @@ fn builder(protocols: Protocols) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .pipeline_flush(true);
+        // No `pipeline_flush`: hyper would then never send its answer to a malformed head, nor the one before it.
+        .max_buf_size(HEAD_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())

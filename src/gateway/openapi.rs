@@ -41,7 +41,7 @@ pub fn json() -> &'static str {
 /// The contract itself.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operation", operation_id = "openapi",
-    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json"))
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json", example = json!({"openapi": "3.1.0"})))
 )]
 pub async fn document() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], json())
@@ -49,6 +49,10 @@ pub async fn document() -> impl IntoResponse {
 
 /// Swagger UI at `/docs`, over the document at `/openapi.json`.
 pub fn swagger_ui<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    let config = Config::new(["/openapi.json"]).try_it_out_enabled(true).display_request_duration(true);
+    let config = Config::new(["/openapi.json"])
+        .try_it_out_enabled(true)
+        .display_request_duration(true)
+        // By default the page shows a badge from validator.swagger.io, and tells it where this node is.
+        .validator_url("none");
     SwaggerUi::new("/docs").config(config).into()
 }

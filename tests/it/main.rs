@@ -2,8 +2,10 @@
 
 mod faults;
 mod harness;
+mod http;
 mod lanes;
 mod layers;
+mod limits;
 mod long;
 mod membership;
 mod prime;

@@ -157,7 +157,6 @@ async fn work(gateway: &Gateway, batch: &LaneAsks) -> LaneAnswers {
 }
 
 type SingleAsk = Result<(u64, Check), Status>;
-type Answered = Result<(u64, Result<Outcome, CheckError>), Status>;
 
 /// The asks of a batch one by one.
 fn single_asks(asks: Result<LaneAsks, Status>) -> Vec<SingleAsk> {
@@ -176,8 +175,10 @@ fn single_asks(asks: Result<LaneAsks, Status>) -> Vec<SingleAsk> {
     asks.collect()
 }
 
+type SingleAnswer = Result<(u64, Result<Outcome, CheckError>), Status>;
+
 /// Those that are ready, in one message.
-fn collect(ready: Vec<Answered>) -> Result<LaneAnswers, Status> {
+fn collect(ready: Vec<SingleAnswer>) -> Result<LaneAnswers, Status> {
     let mut answers = LaneAnswers::default();
     for answered in ready {
         match answered? {

@@ -51,7 +51,7 @@ pub async fn ready(
 /// What is counted, for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", operation_id = "metrics",
-    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text"))
+    responses((status = 200, description = "OpenMetrics text", body = String, content_type = "application/openmetrics-text", example = "primacy_requests_ok_total 17\n# EOF\n"))
 )]
 pub async fn metrics(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
     let text = gateway.metrics.render(gateway.gauges());

@@ -140,7 +140,7 @@ pub async fn check_prime(
     params(
         ("number" = String, Path, description = "A whole number in decimal, up to 10,000 digits", example = "9223372036854775783", pattern = "^(0|-?[1-9][0-9]*)$"),
         ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
-        ("If-None-Match" = Option<String>, Header, description = "An `ETag` that you have"),
+        ("If-None-Match" = Option<String>, Header, description = "An `ETag` that you have", example = "W/\"0\""),
     ),
     responses(
         (status = 200, description = "The answer", body = PrimeAnswer, headers(
@@ -210,9 +210,11 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
         return unsupported(format!("a body encoded as {encoding:?} is not read; send it as it is"));
     }
     let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
-    let essence = given.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     let accepted = ["application/json", "application/x-www-form-urlencoded", ""];
-    if accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted)) {
+    if let Ok(text) = given.to_str()
+        && let Some(essence) = text.split(';').next()
+        && accepted.iter().any(|accepted| essence.trim().eq_ignore_ascii_case(accepted))
+    {
         return Ok(());
     }
     unsupported(format!("the content type {given:?} is not read; send application/json"))
@@ -253,11 +255,17 @@ async fn read_body(
 }
 
 fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
-    let question: PrimeQuestion<'_> = serde_json::from_slice(body).map_err(|error| {
+    let unexpected = |why: String| {
         ApiError::invalid(format!(
-            "the body is not the JSON that is expected: {error}; send {{\"number\": 17}}, or the number as a string"
+            "the body is not the JSON that is expected: {why}; send {{\"number\": 17}}, or the number as a string"
         ))
-    })?;
+    };
+    // serde would take the items of an array for the fields of a struct.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(unexpected("it is an array".to_owned()));
+    }
+    let question: PrimeQuestion<'_> =
+        serde_json::from_slice(body).map_err(|error| unexpected(error.to_string()))?;
     parse_number(question.number.get())
 }
 

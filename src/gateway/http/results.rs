@@ -36,6 +36,10 @@ pub struct ResultsQuery {
 
 /// The newest answers.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"results": [{
+    "number": "17", "is_prime": true, "processed_by": "worker1", "certainty": "proven",
+    "at": 1_790_000_000_000_u64, "duration_us": 140
+}]}))]
 pub struct ResultsAnswer {
     /// The newest first. Fewer than were asked for when their numbers come to more than 512 KiB.
     results: Vec<ResultAnswer>,

@@ -1,0 +1,576 @@
+//! The limits of the listeners, each by its effect; hostile bytes; and the stop.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use primacy::{
+    limits::{
+        CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, LAME_DUCK, MESSAGE_BYTES_MAX,
+        PEER_MESSAGE_BYTES_MAX, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
+    },
+    proto::{PrimeRequest, WatchClusterRequest, scheduler_client::SchedulerClient},
+};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tonic::Code;
+
+use crate::{
+    harness::{Process, SOON, TestNode, all_alive, channel, check, eventually, free_address},
+    http::{Raw, get, goes_on, long_number, post},
+};
+
+const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
+
+/// What a limit does "at once" takes less than this, and less than any timeout that could do it instead.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+/// The time within which a connection that stays silent is closed.
+fn is_first_byte_timeout(took: Duration) -> bool {
+    (FIRST_BYTE_TIMEOUT - Duration::from_millis(500)..Duration::from_secs(10)).contains(&took)
+}
+
+/// Both entrances go on.
+async fn both_go_on(node: &TestNode, after: &str) {
+    goes_on(node, after).await;
+    assert!(check(node.grpc, 17).await.unwrap().is_prime, "after {after}");
+}
+
+// ── HTTP/2, frame by frame ──────────────────────────────────────────────────────────────────────────────────────
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GO_AWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+struct Frame {
+    kind: u8,
+    stream: u32,
+    payload: Vec<u8>,
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A POST without Huffman codes and without the dynamic table, as the names stand in HPACK's static table.
+fn post_block(path: &str, content_type: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let (post, http) = (0x83, 0x86);
+    [&[post, http, 0x04][..], &text(path), &[0x01], &text("test"), &[0x0f, 0x10], &text(content_type)]
+        .concat()
+}
+
+struct Http2 {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Http2 {
+    /// Begins as a client does.
+    async fn connect(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
+        Self { stream, read: Vec::new() }
+    }
+
+    /// The next frame; `None` when the connection ends.
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let [high, middle, low, kind, _, a, b, c, d, rest @ ..] = &self.read[..] {
+                let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+                if let Some(payload) = rest.get(..length) {
+                    let stream = u32::from_be_bytes([*a, *b, *c, *d]);
+                    let frame = Frame { kind: *kind, stream, payload: payload.to_vec() };
+                    self.read.drain(..9 + length);
+                    return Some(frame);
+                }
+            }
+            match timeout(SOON, self.stream.read_buf(&mut self.read)).await.expect("no frame") {
+                Ok(read) if read > 0 => {}
+                _ => return None,
+            }
+        }
+    }
+
+    /// The next frame of a kind.
+    async fn next_of(&mut self, kind: u8) -> Option<Frame> {
+        loop {
+            let frame = self.next().await?;
+            if frame.kind == kind {
+                return Some(frame);
+            }
+        }
+    }
+}
+
+/// The two entrances, and a request to each that is not whole yet.
+fn entrances(node: &TestNode) -> [(SocketAddr, Vec<u8>); 2] {
+    [
+        (node.http, post_block("/prime", "application/json")),
+        (node.grpc, post_block("/scheduler.Scheduler/CheckPrime", "application/grpc")),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_carries_256_streams_and_refuses_one_more() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    for (address, block) in entrances(&node) {
+        let mut connection = Http2::connect(address).await;
+        let settings = connection.next_of(SETTINGS).await.unwrap().payload;
+        let settings: Vec<(u16, u32)> = settings
+            .chunks(6)
+            .map(|one| {
+                (u16::from_be_bytes([one[0], one[1]]), u32::from_be_bytes([one[2], one[3], one[4], one[5]]))
+            })
+            .collect();
+        let (max_streams, max_header_list) = (3, 6);
+        assert!(settings.contains(&(max_streams, STREAMS_PER_CONNECTION_MAX)), "{address}: {settings:?}");
+        assert!(settings.contains(&(max_header_list, HEAD_BYTES_MAX as u32)), "{address}: {settings:?}");
+
+        let ids = (0..=STREAMS_PER_CONNECTION_MAX).map(|place| 2 * place + 1);
+        let heads: Vec<u8> = ids.flat_map(|id| frame(HEADERS, END_HEADERS, id, &block)).collect();
+        connection.stream.write_all(&heads).await.unwrap();
+        let refused = connection.next_of(RST_STREAM).await.unwrap();
+        let refused_stream = 7_u32.to_be_bytes();
+        assert_eq!(refused.stream, 2 * STREAMS_PER_CONNECTION_MAX + 1, "{address}");
+        assert_eq!(refused.payload, refused_stream, "{address}");
+        both_go_on(&node, "257 streams").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rapid_resets_end_their_connection() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    for (address, block) in entrances(&node) {
+        let mut connection = Http2::connect(address).await;
+        let cancel = 8_u32.to_be_bytes();
+        let resets = |first: u32| {
+            (first..first + 500).flat_map(|place| {
+                let head = frame(HEADERS, END_HEADERS | END_STREAM, 2 * place + 1, &block);
+                head.into_iter().chain(frame(RST_STREAM, 0, 2 * place + 1, &cancel))
+            })
+        };
+        for burst in 0..10 {
+            let bytes: Vec<u8> = resets(burst * 500).collect();
+            if connection.stream.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+        let go_away = connection.next_of(GO_AWAY).await;
+        let enhance_your_calm = 11_u32.to_be_bytes();
+        // The end of the connection may overtake the word of it.
+        assert!(go_away.is_none_or(|frame| frame.payload[4..8] == enhance_your_calm), "{address}");
+        while connection.next().await.is_some() {}
+        both_go_on(&node, "rapid resets").await;
+    }
+}
+
+// ── connections ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_is_closed() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let silent =
+        [node.http, node.grpc].map(|address| async move { Raw::connect(address).await.closed().await });
+    for (sent, took) in join_all(silent).await {
+        assert!(is_first_byte_timeout(took), "{took:?}");
+        assert!(sent.is_empty(), "{sent:?}");
+    }
+    both_go_on(&node, "silence").await;
+}
+
+/// Some thousands of descriptors more than the test harness has by itself; false where the system has not got them.
+fn can_open(descriptors: u64) -> bool {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= descriptors);
+    let raised = Rlimit { current: maximum, maximum };
+    enough(current) || enough(maximum) && setrlimit(Resource::Nofile, raised).is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_beyond_4096_is_closed_at_once_and_the_others_go_on() {
+    if !can_open(2 * CONNECTIONS_MAX as u64) {
+        println!("left out: this system does not let a process open {} files", 2 * CONNECTIONS_MAX);
+        return;
+    }
+    // In a process of its own, whose descriptors are its own.
+    let (grpc, http) = (free_address(), free_address());
+    let _node = Process::start(1, "worker1", grpc, http, &format!("1={grpc}"));
+    all_alive(grpc, 1).await;
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        let mut connection = Raw::connect(http).await;
+        connection.send(LIVEZ).await;
+        assert_eq!(connection.answer().await.expect("a place").status, 200);
+        held.push(connection);
+    }
+    let (sent, took) = Raw::connect(http).await.closed().await;
+    assert!(sent.is_empty() && took < AT_ONCE, "{took:?}");
+    let existing = &mut held[0];
+    existing.send("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").await;
+    let metrics = existing.answer().await.unwrap();
+    assert!(metrics.text().contains("primacy_connections_refused_total 1\n"), "{}", metrics.text());
+    assert!(check(grpc, 17).await.unwrap().is_prime, "the other listener has places of its own");
+
+    held.pop();
+    eventually("a place is free for a new one", || async {
+        let mut connection = Raw::connect(http).await;
+        connection.send(LIVEZ).await;
+        connection.answer().await.is_some_and(|answer| answer.status == 200)
+    })
+    .await;
+}
+
+/// A request from some address of this machine.
+async fn livez_from(address: [u8; 4], node: &TestNode) -> Option<Duration> {
+    let started = Instant::now();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((IpAddr::from(address), 0).into()).unwrap();
+    let mut connection = Raw::on(socket.connect(node.http).await.unwrap());
+    connection.send(LIVEZ).await;
+    let answer = connection.answer().await?;
+    assert_eq!(answer.status, 200);
+    Some(started.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_trickles_heads_keeps_out_nobody_else() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut proven = Raw::connect(node.http).await;
+    proven.send(LIVEZ).await;
+    assert_eq!(proven.answer().await.unwrap().status, 200);
+
+    let mut slow = Vec::new();
+    for _ in 0..UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX {
+        let mut connection = Raw::connect(node.http).await;
+        connection.send("GET /livez HTTP/1.1\r\nX-Slow: ").await;
+        slow.push(connection);
+    }
+    let mine = Ipv4Addr::LOCALHOST.octets();
+    eventually("every slot of the address is taken", || async {
+        timeout(Duration::from_millis(300), livez_from(mine, &node)).await.is_err()
+    })
+    .await;
+    let beyond = join_all((0..20).map(|_| async {
+        let mut connection = Raw::connect(node.http).await;
+        connection.send(LIVEZ).await;
+        connection.closed().await
+    }));
+    let meanwhile = async {
+        let took = livez_from([127, 0, 0, 2], &node).await.unwrap();
+        assert!(took < AT_ONCE, "another address waited {took:?}");
+        proven.send(LIVEZ).await;
+        assert_eq!(proven.answer().await.unwrap().status, 200);
+    };
+    let (beyond, ()) = tokio::join!(beyond, meanwhile);
+    for (sent, took) in beyond {
+        assert!(sent.is_empty() && is_first_byte_timeout(took), "{took:?}");
+    }
+    // A head that is completed is answered, and makes room for one more.
+    slow[0].send("y\r\n\r\n").await;
+    assert_eq!(slow[0].answer().await.unwrap().status, 200);
+    assert!(livez_from(mine, &node).await.unwrap() < AT_ONCE);
+}
+
+// ── sizes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn http2() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_beyond_16_kib_is_refused_on_http_1_and_on_http_2() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    for (length, status) in [(15_000, 200), (HEAD_BYTES_MAX + 1, 431), (60_000, 431)] {
+        let large = "y".repeat(length);
+        let mut connection = Raw::connect(node.http).await;
+        connection.send(format!("GET /livez HTTP/1.1\r\nHost: test\r\nX-Large: {large}\r\n\r\n")).await;
+        assert_eq!(connection.answer().await.unwrap().status, status, "{length} on HTTP/1");
+        let answer = http2().get(node.url("/livez")).header("x-large", &large).send().await;
+        assert_eq!(answer.unwrap().status(), status, "{length} on HTTP/2");
+    }
+    both_go_on(&node, "large heads").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_body_is_what_the_operator_says() {
+    let node = TestNode::alone(&["--id", "1", "--body-max", "100"]).await;
+    let padded = |length: usize| format!("{:length$}", r#"{"number": 17}"#);
+    assert_eq!(post(&node, padded(100)).await.status, 200);
+    let detail = post(&node, padded(101)).await.problem("101 bytes", 413, "resource_exhausted");
+    assert!(detail.contains("100 bytes"), "{detail}");
+    for (length, status) in [(100, 200), (101, 413)] {
+        let mut connection = Raw::connect(node.http).await;
+        let body = padded(length);
+        let head = "POST /prime HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
+        connection
+            .send(format!("{head}32\r\n{}\r\n{:x}\r\n{}\r\n0\r\n\r\n", &body[..50], length - 50, &body[50..]))
+            .await;
+        assert_eq!(connection.answer().await.unwrap().status, status, "{length} in chunks");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_requests_than_may_be_in_flight_are_refused_at_once() {
+    let node = TestNode::alone(&["--id", "1", "--in-flight-max", "2"]).await;
+    let half =
+        "POST /prime HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\nContent-Length: 14\r\n\r\n{\"numb";
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut connection = Raw::connect(node.http).await;
+        connection.send(half).await;
+        held.push(connection);
+    }
+    let in_flight = |count: u32| {
+        let node = &node;
+        async move { get(node, "/metrics").await.text().contains(&format!("primacy_in_flight {count}\n")) }
+    };
+    eventually("both are in flight", || in_flight(2)).await;
+    let started = Instant::now();
+    for path in ["/prime/17", "/cluster", "/results", "/openapi.json", "/docs/", "/nothing"] {
+        let answer = get(&node, path).await;
+        let detail = answer.problem(path, 429, "resource_exhausted");
+        assert_eq!(answer.header("retry-after"), "1", "{path}");
+        assert!(detail.starts_with("2 requests are in flight"), "{detail}");
+    }
+    let refused = check(node.grpc, 17).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(get(&node, path).await.status, 200, "{path}");
+    }
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    assert!(get(&node, "/metrics").await.text().contains("primacy_requests_shed_total 7\n"));
+
+    for connection in &mut held {
+        connection.send("er\": 17}").await;
+        assert_eq!(connection.answer().await.unwrap().json()["is_prime"], true);
+    }
+    eventually("none is in flight", || in_flight(0)).await;
+    both_go_on(&node, "the rush").await;
+}
+
+// ── hostile bytes ───────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_ends_its_connection_on_both_listeners() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let noise: Vec<u8> =
+        (0..20_000_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let tls_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 and so on\r\n\r\n";
+    let long_frame = [PREFACE, &frame(SETTINGS, 0, 0, &[]), b"\xff\xff\xff\x00\x00\x00\x00\x00\x01"].concat();
+    let bad_hpack =
+        [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, END_HEADERS, 1, &[0xff; 40])].concat();
+    let zeros = vec![0; 1000];
+    for bytes in [&noise, &tls_hello.to_vec(), &long_frame, &bad_hpack, &zeros] {
+        for address in [node.http, node.grpc] {
+            let mut connection = Raw::connect(address).await;
+            connection.send(bytes).await;
+            let (_, took) = connection.closed().await;
+            assert!(took < AT_ONCE, "{address}: {took:?} after {:?}…", &bytes[..20]);
+        }
+        both_go_on(&node, "garbage").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_1_ends_at_the_grpc_port() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut connection = Raw::connect(node.grpc).await;
+    connection.send(LIVEZ).await;
+    let (sent, took) = connection.closed().await;
+    assert!(took < AT_ONCE && !sent.starts_with(b"HTTP/1"), "{took:?}: {sent:?}");
+    both_go_on(&node, "HTTP/1 to the gRPC port").await;
+}
+
+/// What a gRPC call of these bytes is answered with; a success says so in its trailers, which do not show here.
+async fn grpc_status(node: &TestNode, method: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Option<Code> {
+    let request = http2().post(format!("http://{}{method}", node.grpc)).body(body);
+    let request = request.header("content-type", "application/grpc").header("te", "trailers");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let answer = timeout(SOON, request.send()).await.expect("no answer").unwrap();
+    assert_eq!(answer.status(), 200, "{method}");
+    let status = answer.headers().get("grpc-status")?.to_str().unwrap().parse().unwrap();
+    Some(Code::from_i32(status))
+}
+
+const CHECK_PRIME: &str = "/scheduler.Scheduler/CheckPrime";
+
+fn message(announced: u32, bytes: &[u8]) -> Vec<u8> {
+    [&[0], &announced.to_be_bytes()[..], bytes].concat()
+}
+
+/// A message whose field of this number is a text of that length.
+fn text_message(field: u8, length: usize) -> Vec<u8> {
+    let varint = [length as u8 & 0x7f | 0x80, (length >> 7) as u8 & 0x7f | 0x80, (length >> 14) as u8];
+    let bytes = [&[field << 3 | 2][..], &varint, "7".repeat(length).as_bytes()].concat();
+    message(bytes.len() as u32, &bytes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_grpc_call_is_an_error_and_nothing_more() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let seventeen = || message(2, &[8, 17]);
+    assert_eq!(grpc_status(&node, CHECK_PRIME, &[], seventeen()).await, None);
+    for unknown in ["/scheduler.Scheduler/Nothing", "/no.Service/CheckPrime", "/", "/prime"] {
+        assert_eq!(
+            grpc_status(&node, unknown, &[], seventeen()).await,
+            Some(Code::Unimplemented),
+            "{unknown}"
+        );
+    }
+    for method in [CHECK_PRIME, "/scheduler.Worker/ProcessPrime"] {
+        for bad in ["5", "5x", "-5S", "123456789S", "1.5S", "S"] {
+            let status = grpc_status(&node, method, &[("grpc-timeout", bad)], seventeen()).await;
+            assert_eq!(status, Some(Code::InvalidArgument), "{method}: {bad}");
+        }
+        assert_eq!(grpc_status(&node, method, &[("grpc-timeout", "99999999H")], seventeen()).await, None);
+    }
+    let broken = [
+        ("a truncated message", message(10, &[8, 17])),
+        ("a truncated prefix", vec![0, 0]),
+        ("no message", vec![]),
+        ("no protobuf", message(2, &[0xff, 0xff])),
+        ("a text that is not UTF-8", message(3, &[82, 1, 0xff])),
+        ("a compressed message", vec![1, 0, 0, 0, 2, 8, 17]),
+        ("an unknown flag", vec![9, 0, 0, 0, 2, 8, 17]),
+    ];
+    for (what, body) in broken {
+        assert_eq!(grpc_status(&node, CHECK_PRIME, &[], body).await, Some(Code::Internal), "{what}");
+    }
+    both_go_on(&node, "bad calls").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_message_that_is_too_large_is_refused_unread() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let too_large = Some(Code::OutOfRange);
+    let announced = |length: u32| message(length, &[8, 17]);
+    assert_eq!(grpc_status(&node, CHECK_PRIME, &[], announced(u32::MAX)).await, too_large);
+    assert_eq!(
+        grpc_status(&node, CHECK_PRIME, &[], announced(MESSAGE_BYTES_MAX as u32 + 1)).await,
+        too_large
+    );
+    assert_eq!(grpc_status(&node, CHECK_PRIME, &[], text_message(10, MESSAGE_BYTES_MAX)).await, too_large);
+    // What the limit lets pass is read: it is a number of too many digits.
+    let read = grpc_status(&node, CHECK_PRIME, &[], text_message(10, MESSAGE_BYTES_MAX - 4)).await;
+    assert_eq!(read, Some(Code::InvalidArgument));
+
+    let heartbeat = "/scheduler.Worker/Heartbeat";
+    assert_eq!(grpc_status(&node, heartbeat, &[], text_message(1, PEER_MESSAGE_BYTES_MAX - 4)).await, None);
+    assert_eq!(grpc_status(&node, heartbeat, &[], text_message(1, PEER_MESSAGE_BYTES_MAX)).await, too_large);
+    assert_eq!(grpc_status(&node, heartbeat, &[], announced(u32::MAX)).await, too_large);
+    both_go_on(&node, "large messages").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_that_is_too_large_is_refused() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let request = http2().post(format!("http://{}{CHECK_PRIME}", node.grpc)).body(message(2, &[8, 17]));
+    let request = request.header("content-type", "application/grpc").header("x-large", "y".repeat(20_000));
+    assert_eq!(request.send().await.unwrap().status(), 431);
+    both_go_on(&node, "large metadata").await;
+}
+
+// ── the stop ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Waits for the node's end, and says how long that took.
+async fn end_of(node: TestNode) -> Duration {
+    let started = Instant::now();
+    timeout(LAME_DUCK + DRAIN + Duration::from_secs(2), node.task).await.expect("it ends").unwrap().unwrap();
+    started.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_in_flight_at_the_stop_is_answered() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut half_sent = Raw::connect(node.http).await;
+    half_sent.send("POST /prime HTTP/1.1\r\nHost: test\r\nContent-Length: 14\r\n\r\n{\"numb").await;
+    // A prime of 2,993 digits.
+    let mersenne = ((num_bigint::BigUint::from(1_u8) << 9941_u32) - 1_u8).to_string();
+    let mut computing = Raw::connect(node.http).await;
+    computing
+        .send(format!("GET /prime/{mersenne} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n"))
+        .await;
+    let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+    let mut request = tonic::Request::new(PrimeRequest { number: 0, decimal: mersenne });
+    request.set_timeout(Duration::from_secs(300));
+    let call = tokio::spawn(async move { client.check_prime(request).await });
+    eventually("all are in flight", || async {
+        get(&node, "/metrics").await.text().contains("primacy_in_flight 3\n")
+    })
+    .await;
+
+    node.stop.cancel();
+    eventually("the listener is closed", || async { TcpStream::connect(node.http).await.is_err() }).await;
+    half_sent.send("er\": 17}").await;
+    let answer = half_sent.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, "close"));
+    assert_eq!(computing.answer().await.unwrap().json()["is_prime"], true);
+    assert!(call.await.unwrap().unwrap().into_inner().is_prime);
+    assert!(end_of(node).await < AT_ONCE, "nothing is left to wait for");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_has_not_begun_does_not_hold_the_stop() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut held = Vec::new();
+    for (address, begun) in [
+        (node.http, &b""[..]),
+        (node.grpc, b""),
+        (node.http, b"P"),
+        (node.http, b"PRI * HTTP"),
+        (node.grpc, b"PRI * HTTP"),
+        (node.http, PREFACE),
+        (node.grpc, PREFACE),
+        (node.http, b"GET /livez HTTP/1.1\r\nX-Slow: "),
+    ] {
+        let mut connection = Raw::connect(address).await;
+        connection.send(begun).await;
+        held.push(connection);
+    }
+    let mut idle = Raw::connect(node.http).await;
+    idle.send(LIVEZ).await;
+    assert_eq!(idle.answer().await.unwrap().status, 200);
+    let idle_grpc = channel(node.grpc).await.unwrap();
+    let mut watching = SchedulerClient::new(idle_grpc.clone());
+    let mut views = watching.watch_cluster(WatchClusterRequest {}).await.unwrap().into_inner();
+    assert!(views.message().await.unwrap().is_some());
+
+    node.stop.cancel();
+    let started = Instant::now();
+    while let Ok(Some(_)) = timeout(SOON, views.message()).await.expect("the stream ends") {}
+    assert!(started.elapsed() < LAME_DUCK + AT_ONCE, "{:?}", started.elapsed());
+    let took = end_of(node).await;
+    assert!(took < LAME_DUCK + FIRST_BYTE_TIMEOUT + AT_ONCE, "{took:?}");
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_does_not_end_holds_the_stop_for_the_drain_time_only() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut computing = Raw::connect(node.http).await;
+    let number = long_number();
+    computing.send(format!("GET /prime/{number} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n")).await;
+    let mut half_sent = Raw::connect(node.http).await;
+    half_sent
+        .send("POST /prime HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\nContent-Length: 14\r\n\r\n{")
+        .await;
+    eventually("both are in flight", || async {
+        get(&node, "/metrics").await.text().contains("primacy_in_flight 2\n")
+    })
+    .await;
+    node.stop.cancel();
+    let took = end_of(node).await;
+    assert!(took > LAME_DUCK + DRAIN - Duration::from_secs(1), "it did not wait: {took:?}");
+}
