@@ -282,7 +282,6 @@ impl Default for Clock {
 }
 
 impl Clock {
-
     /// The time since it started.
     pub fn now(&self) -> Time {
         self.started.elapsed()

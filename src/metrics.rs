@@ -143,7 +143,7 @@ impl Collector for LatencyCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Latency { buckets, sum_ns } = &self.0.latency;
         let counts = buckets.iter().map(|bucket| bucket.load(Relaxed));
-        let bounds = BOUNDS_SECONDS.into_iter().chain([f64::MAX]);
+        let bounds = BOUNDS_SECONDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         #[expect(clippy::cast_precision_loss, reason = "a sum of times for people")]

@@ -156,7 +156,9 @@ impl Scheduler {
         loop {
             let Some((lane, road)) = self.next(check, &tried) else {
                 match last_error {
-                    Some(CheckError::Unavailable(_)) | None if self.fallback => return self.work(check).await,
+                    Some(CheckError::Unavailable(_)) | None if self.fallback => {
+                        return self.work(check).await;
+                    }
                     Some(error) => return Err(error),
                     None if tried.is_empty() => return Err(CheckError::NoWorkers),
                     // All gave it back, and this node was told not to work: somebody will be there.

@@ -83,7 +83,11 @@ impl Link {
         Some(if opened.elapsed() > self.heartbeat { Duration::ZERO } else { longer })
     }
 
-    async fn dial_after(&self, pause: Duration, wanted: Wanted) -> Result<(Lane, LaneDriver, Identity), DialError> {
+    async fn dial_after(
+        &self,
+        pause: Duration,
+        wanted: Wanted,
+    ) -> Result<(Lane, LaneDriver, Identity), DialError> {
         tokio::select! {
             () = sleep(pause) => {}
             () = self.knocks.notified() => {}

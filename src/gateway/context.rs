@@ -19,47 +19,19 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// The header of W3C Trace Context.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// The ids of a request, taken from the client or made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ids {
-    /// Echoed to the client, errors included.
-    pub request_id: String,
-    /// Likewise.
-    pub traceparent: String,
-    /// What travels with the check: what the client named itself.
-    pub trace: Option<Arc<Trace>>,
-}
-
-impl Ids {
-    /// Takes what the client named, if it is well formed; makes the rest.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let trace = Trace {
-            request_id: text(headers, REQUEST_ID, is_request_id),
-            traceparent: text(headers, TRACEPARENT, is_traceparent),
-        };
-        let made: u128 =
-            if trace.request_id.is_empty() || trace.traceparent.is_empty() { rand::random() } else { 0 };
-        let or_made = |taken: &str, make: fn(u128) -> String| {
-            if taken.is_empty() { make(made) } else { taken.to_owned() }
-        };
-        Self {
-            request_id: or_made(&trace.request_id, make_request_id),
-            traceparent: or_made(&trace.traceparent, make_traceparent),
-            trace: (trace != Trace::default()).then(|| Arc::new(trace)),
-        }
-    }
-}
-
-impl Ids {
-    /// Names the ids to a gRPC client.
-    pub fn echo<T>(&self, mut response: tonic::Response<T>) -> tonic::Response<T> {
-        for (name, text) in [(REQUEST_ID, &self.request_id), (TRACEPARENT, &self.traceparent)] {
-            if let Ok(value) = text.parse() {
-                response.metadata_mut().insert(name, value);
-            }
-        }
-        response
-    }
+/// The ids of a request: what the client named, if it is well formed; the rest is made.
+pub fn trace_of(headers: &HeaderMap) -> Arc<Trace> {
+    let request_id = text(headers, REQUEST_ID, is_request_id);
+    let traceparent = text(headers, TRACEPARENT, is_traceparent);
+    let is_named = request_id.is_some() || traceparent.is_some();
+    let made: u128 = if request_id.is_none() || traceparent.is_none() { rand::random() } else { 0 };
+    let or_made =
+        |taken: Option<&str>, make: fn(u128) -> String| taken.map_or_else(|| make(made), str::to_owned);
+    Arc::new(Trace {
+        request_id: or_made(request_id, make_request_id),
+        traceparent: or_made(traceparent, make_traceparent),
+        is_named,
+    })
 }
 
 /// When nobody waits any more: by `Grpc-Timeout` or `Connect-Timeout-Ms`, at most 300 s from now.
@@ -118,9 +90,8 @@ fn malformed(name: &str, text: &str) -> ApiError {
     ApiError::invalid(format!("the header {name} is malformed: `{shown}`; it takes {allowed}"))
 }
 
-fn text(headers: &HeaderMap, name: &str, is_good: fn(&str) -> bool) -> String {
-    let taken = headers.get(name).and_then(|value| value.to_str().ok());
-    taken.filter(|text| is_good(text)).unwrap_or_default().to_owned()
+fn text<'a>(headers: &'a HeaderMap, name: &str, is_good: fn(&str) -> bool) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| is_good(text))
 }
 
 fn is_request_id(text: &str) -> bool {

@@ -7,11 +7,16 @@ mod worker;
 use std::sync::Arc;
 
 use axum::Router;
-use tonic::{Code, Status, metadata::MetadataMap, service::Routes};
+use tonic::{Code, Response, Status, service::Routes};
 use tonic_health::server::HealthReporter;
 
-use super::{Gateway, Pass, context::Ids, error::ApiError};
+use super::{
+    Gateway, Pass,
+    context::{REQUEST_ID, TRACEPARENT},
+    error::ApiError,
+};
 use crate::{
+    cluster::lane::Trace,
     limits::{MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
     prime::Number,
     proto::{
@@ -76,17 +81,28 @@ fn number_of(request: &PrimeRequest) -> Result<Number, ApiError> {
     }
 }
 
-fn enter(gateway: &Gateway) -> Result<Pass<'_>, Status> {
+fn enter(gateway: &Gateway) -> Result<Pass<'_>, ApiError> {
     gateway.in_flight.enter().ok_or_else(|| {
         let max = gateway.settings.in_flight_max;
         let detail =
             format!("{max} requests are in flight on this node, which is its limit; try again in a second");
-        Status::resource_exhausted(detail)
+        ApiError::new(Code::ResourceExhausted, detail)
     })
 }
 
-fn ids_of(metadata: &MetadataMap) -> Ids {
-    Ids::of(&metadata.clone().into_headers())
+/// Names the ids of a request to its client, with the answer as with an error.
+fn echo<T>(trace: &Trace, answered: Result<T, ApiError>) -> Result<Response<T>, Status> {
+    let mut answered = answered.map(Response::new).map_err(Status::from);
+    let metadata = match &mut answered {
+        Ok(response) => response.metadata_mut(),
+        Err(status) => status.metadata_mut(),
+    };
+    for (name, text) in [(REQUEST_ID, &trace.request_id), (TRACEPARENT, &trace.traceparent)] {
+        if let Ok(value) = text.parse() {
+            metadata.insert(name, value);
+        }
+    }
+    answered
 }
 
 fn count(gateway: &Gateway, code: Code) {

@@ -26,7 +26,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway,
-    context::{Ids, REQUEST_ID, TRACEPARENT},
+    context::{REQUEST_ID, TRACEPARENT, trace_of},
     error::ApiError,
     openapi,
 };
@@ -80,19 +80,19 @@ fn cors() -> CorsLayer {
 /// Around every request: its ids, its place among those in flight, one shape for all errors, and the counting.
 async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let ids = Ids::of(request.headers());
+    let trace = trace_of(request.headers());
     let is_http1 = request.version() < Version::HTTP_2;
-    request.extensions_mut().insert(ids.trace.clone());
+    request.extensions_mut().insert(Arc::clone(&trace));
     let mut response = match admit(&gateway, &request) {
         Ok(_pass) => next.run(request).await,
         Err(error) => error.into_response(),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = as_problem(response, &ids.request_id);
+        response = as_problem(response, &trace.request_id);
     }
     let headers = response.headers_mut();
-    set(headers, REQUEST_ID, ids.request_id);
-    set(headers, TRACEPARENT, ids.traceparent);
+    set(headers, REQUEST_ID, &trace.request_id);
+    set(headers, TRACEPARENT, &trace.traceparent);
     if is_http1 && gateway.cluster.is_stopping() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -141,8 +141,8 @@ fn detail_of(status: StatusCode) -> &'static str {
     }
 }
 
-fn set(headers: &mut axum::http::HeaderMap, name: &'static str, text: String) {
-    if let Ok(value) = HeaderValue::try_from(text) {
+fn set(headers: &mut axum::http::HeaderMap, name: &'static str, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(HeaderName::from_static(name), value);
     }
 }

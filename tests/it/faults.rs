@@ -87,7 +87,7 @@ async fn ask_one(client: &reqwest::Client, url: &str, number: u64) -> Result<Str
     let response = sent.map_err(|error| format!("{error:?}"))?;
     let status = response.status();
     let body: Value = response.json().await.map_err(|error| format!("{error:?}"))?;
-    if body["is_prime"] != is_prime(number) || body["number"] != number.to_string() {
+    if body["is_prime"] != is_prime(number) || body["number"].as_str() != Some(&*number.to_string()) {
         return Err(format!("{status}: {body}"));
     }
     Ok(body["processed_by"].as_str().unwrap_or_default().to_owned())

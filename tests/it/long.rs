@@ -13,7 +13,7 @@ use primacy::{
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Request, Status, transport::Channel};
 
-use crate::harness::{TestCluster, TestNode, channel, eventually, long_number};
+use crate::harness::{TestCluster, TestNode, channel, eventually, long_number, metric};
 
 /// A Mersenne prime: a long check of some microseconds.
 const QUICK: &str = "170141183460469231731687303715884105727";
@@ -39,11 +39,17 @@ async fn occupy(node: &TestNode, more: usize) -> JoinSet<Result<PrimeResponse, S
     let road = channel(node.grpc).await.unwrap();
     let mut checks = JoinSet::new();
     let number = long_number(9_900);
-    for _ in 0..threads() + more {
-        checks.spawn(process(road.clone(), number.clone()));
+    // The threads take theirs first: what is asked at once with it would wait, and may find the queue full.
+    for (count, waiting) in [(threads(), 0), (more, more as u64)] {
+        for _ in 0..count {
+            checks.spawn(process(road.clone(), number.clone()));
+        }
+        let held = checks.len() as u64;
+        eventually("the pool is busy", || async {
+            in_flight(node).await == held && metric(node, "primacy_pool_queued").await == waiting
+        })
+        .await;
     }
-    let held = (threads() + more) as u64;
-    eventually("the pool is busy", || async { in_flight(node).await == held }).await;
     checks
 }
 
@@ -99,9 +105,9 @@ async fn checks_that_find_the_queue_full_are_shed_at_once() {
     assert_eq!(response.headers()["retry-after"], "1");
     // A short one needs no place in the queue.
     assert!(node.check(17).await.is_prime);
-    // Those whose clients have gone make room.
+    // Those whose clients have gone make room, each as soon as the node hears of it.
     held.shutdown().await;
-    process(road, QUICK.into()).await.unwrap();
+    eventually("there is room", || async { process(road.clone(), QUICK.into()).await.is_ok() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,7 +80,7 @@ fn a_follower_keeps_a_lane_to_the_leader_and_watches_everybody_while_it_has_none
     assert_eq!(status(&membership, "leader"), Status::Suspect);
     assert_eq!(membership.wanted(WORKER2), Wanted::Work);
 
-    membership.dial_failed(ms(51), LEADER, &DialError::Refused);
+    membership.dial_failed(ms(51), LEADER, DialError::Refused);
     assert_eq!(status(&membership, "leader"), Status::Dead);
     use ChangeKind::{LeaderLost, Leads, Status as Became};
     let leader = |kind| ("leader".to_owned(), kind);
@@ -97,7 +97,7 @@ fn a_follower_keeps_a_lane_to_the_leader_and_watches_everybody_while_it_has_none
 #[test]
 fn a_refused_dial_is_death_only_for_those_that_were_met() {
     let mut membership = node(4);
-    membership.dial_failed(ms(1), WORKER1, &DialError::Refused);
+    membership.dial_failed(ms(1), WORKER1, DialError::Refused);
     assert_eq!(status(&membership, "worker1:1"), Status::Suspect, "it may still be starting");
     tick(&mut membership, 0, 900);
     assert_eq!(status(&membership, "worker1:1"), Status::Suspect);
@@ -159,8 +159,8 @@ fn an_orderly_stop_is_no_suspicion_and_lasts() {
     assert_eq!(status(&membership, "worker1"), Status::Stopped);
     assert!(!membership.is_up(WORKER1));
     membership.lane_down(ms(20), WORKER1, Some("its lane closed"));
-    membership.dial_failed(ms(21), WORKER1, &DialError::Stopping);
-    membership.dial_failed(ms(1021), WORKER1, &DialError::Refused);
+    membership.dial_failed(ms(21), WORKER1, DialError::Stopping);
+    membership.dial_failed(ms(1021), WORKER1, DialError::Refused);
     tick(&mut membership, 0, 3000);
     assert_eq!(status(&membership, "worker1"), Status::Stopped);
 }
@@ -195,7 +195,7 @@ fn a_follower_takes_over_what_its_leader_says_of_the_others() {
         // On the wire `heard` is an age.
         let members: Vec<Member> =
             leaders.members().into_iter().map(|member| Member { heard: Some(ms(30)), ..member }).collect();
-        Announcement { interval: H, members: Some(members) }
+        Announcement { interval: H, version: 1, members }
     };
     membership.heard(ms(100), &identity(4), Some(&told(&leaders)));
     assert_eq!(status(&membership, "worker2"), Status::Alive);
@@ -203,7 +203,7 @@ fn a_follower_takes_over_what_its_leader_says_of_the_others() {
     assert_eq!(heard, Some(ms(70)));
 
     leaders.lane_down(ms(110), WORKER2, Some("its lane broke"));
-    leaders.dial_failed(ms(111), WORKER2, &DialError::Refused);
+    leaders.dial_failed(ms(111), WORKER2, DialError::Refused);
     membership.heard(ms(200), &identity(4), Some(&told(&leaders)));
     assert_eq!(status(&membership, "worker2"), Status::Dead);
 
@@ -217,7 +217,7 @@ fn a_follower_takes_over_what_its_leader_says_of_the_others() {
 fn a_follower_judges_its_leader_by_the_leaders_own_interval() {
     let mut membership = node(1);
     membership.lane_up(ms(0), LEADER, Wanted::Schedule, &identity(4));
-    let slow = Announcement { interval: ms(500), members: None };
+    let slow = Announcement { interval: ms(500), version: 1, members: Vec::new() };
     membership.heard(ms(0), &identity(4), Some(&slow));
     tick(&mut membership, 0, 1700);
     assert_eq!(status(&membership, "leader"), Status::Alive);

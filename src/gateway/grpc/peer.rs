@@ -165,10 +165,12 @@ fn single_asks(asks: Result<LaneAsks, Status>) -> Vec<SingleAsk> {
         Err(status) => return vec![Err(status)],
     };
     let now = Instant::now();
+    let unnamed = Arc::<Trace>::default();
     let mut traces = traces.into_iter().peekable();
     let asks = values.into_iter().zip(first_ask..).enumerate().map(|(place, (value, ask))| {
         let time = timeouts_ms.get(place).copied().unwrap_or_default();
-        let trace = traces.next_if(|trace| trace.ask == ask).map(|trace| Arc::new(Trace::from(trace)));
+        let named = traces.next_if(|trace| trace.ask == ask);
+        let trace = named.map_or_else(|| Arc::clone(&unnamed), |trace| Arc::new(trace.into()));
         let deadline = now + Duration::from_millis(time.into());
         Ok((ask, Check { number: value.into(), deadline, trace, forwarded: true }))
     });

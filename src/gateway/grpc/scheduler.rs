@@ -2,14 +2,19 @@
 
 use std::{sync::Arc, time::Instant};
 
+use axum::http::HeaderMap;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Code, Request, Response, Status};
 
-use super::{count, enter, ids_of, number_of};
+use super::{count, echo, enter, number_of};
 use crate::{
-    cluster::ClusterView,
-    gateway::{Gateway, context::deadline},
+    cluster::{ClusterView, lane::Trace},
+    gateway::{
+        Gateway,
+        context::{deadline, trace_of},
+        error::ApiError,
+    },
     proto::{self, PrimeRequest, PrimeResponse, WatchClusterRequest, scheduler_server::Scheduler},
     scheduler::{Check, FORWARDED_BY},
 };
@@ -23,7 +28,10 @@ impl Scheduler for SchedulerService {
 
     async fn check_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
         let started = Instant::now();
-        let answered = self.check(request).await;
+        let (metadata, _, message) = request.into_parts();
+        let headers = metadata.into_headers();
+        let trace = trace_of(&headers);
+        let answered = echo(&trace, self.check(&headers, &message, Arc::clone(&trace)).await);
         let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
         count(&self.0, code);
         self.0.metrics.latency.observe(started.elapsed());
@@ -49,16 +57,18 @@ impl Scheduler for SchedulerService {
 }
 
 impl SchedulerService {
-    async fn check(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
+    async fn check(
+        &self,
+        headers: &HeaderMap,
+        message: &PrimeRequest,
+        trace: Arc<Trace>,
+    ) -> Result<PrimeResponse, ApiError> {
         let _pass = enter(&self.0)?;
-        let (metadata, _, message) = request.into_parts();
-        let ids = ids_of(&metadata);
-        let forwarded = metadata.contains_key(FORWARDED_BY);
-        let deadline = deadline(&metadata.into_headers(), self.0.settings.deadline)?;
-        let number = number_of(&message)?;
-        let check = Check { number, deadline, trace: ids.trace.clone(), forwarded };
-        let outcome = self.0.scheduler.check(&check).await.map_err(crate::gateway::error::ApiError::from)?;
-        Ok(ids.echo(Response::new(outcome.into())))
+        let deadline = deadline(headers, self.0.settings.deadline)?;
+        let number = number_of(message)?;
+        let forwarded = headers.contains_key(FORWARDED_BY);
+        let check = Check { number, deadline, trace, forwarded };
+        Ok(self.0.scheduler.check(&check).await?.into())
     }
 }
 

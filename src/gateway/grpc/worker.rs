@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
 use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
 
-use super::{ids_of, number_of};
+use super::{echo, number_of};
 use crate::{
-    cluster::Identity,
-    gateway::{Gateway, context::deadline, error::ApiError},
+    cluster::{Identity, lane::Trace},
+    gateway::{
+        Gateway,
+        context::{deadline, trace_of},
+        error::ApiError,
+    },
     proto::{
         ElectionRequest, ElectionResponse, HeartbeatRequest, HeartbeatResponse, PrimeRequest, PrimeResponse,
         VictoryRequest, VictoryResponse, worker_server::Worker,
@@ -23,16 +28,12 @@ pub struct WorkerService(pub(super) Arc<Gateway>);
 impl Worker for WorkerService {
     async fn process_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
         let (metadata, _, message) = request.into_parts();
-        let ids = ids_of(&metadata);
-        let deadline = deadline(&metadata.into_headers(), self.0.settings.deadline)?;
-        let number = number_of(&message)?;
-        let worker = &self.0.worker;
-        let checked = timeout_at(deadline.into(), worker.check(&number)).await;
-        let verdict =
-            checked.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))?.map_err(ApiError::from)?;
-        tracing::debug!(request_id = ids.request_id, traceparent = ids.traceparent, "processed a check");
-        let outcome = Outcome { verdict, processed_by: Arc::clone(worker.name()) };
-        Ok(ids.echo(Response::new(outcome.into())))
+        let headers = metadata.into_headers();
+        let trace = trace_of(&headers);
+        let answered = self.work(&headers, &message).await;
+        let Trace { request_id, traceparent, .. } = &*trace;
+        tracing::debug!(request_id, traceparent, "processed a check");
+        echo(&trace, answered)
     }
 
     async fn heartbeat(
@@ -60,6 +61,15 @@ impl Worker for WorkerService {
 }
 
 impl WorkerService {
+    async fn work(&self, headers: &HeaderMap, message: &PrimeRequest) -> Result<PrimeResponse, ApiError> {
+        let deadline = deadline(headers, self.0.settings.deadline)?;
+        let number = number_of(message)?;
+        let worker = &self.0.worker;
+        let checked = timeout_at(deadline.into(), worker.check(&number)).await;
+        let verdict = checked.map_err(|_| CheckError::DeadlineExceeded)??;
+        Ok(Outcome { verdict, processed_by: Arc::clone(worker.name()) }.into())
+    }
+
     /// A stamped heartbeat is for the cluster; a plain one, as the seed's leader sends it, changes nothing.
     fn take(&self, request: HeartbeatRequest) -> Result<u64, Status> {
         let Some(sender) = request.sender.clone() else { return Ok(0) };

@@ -119,7 +119,7 @@ fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
 )]
 pub async fn check_prime(
     State(gateway): State<Arc<Gateway>>,
-    Extension(trace): Extension<Option<Arc<Trace>>>,
+    Extension(trace): Extension<Arc<Trace>>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -156,7 +156,7 @@ pub async fn check_prime(
 )]
 pub async fn get_prime(
     State(gateway): State<Arc<Gateway>>,
-    Extension(trace): Extension<Option<Arc<Trace>>>,
+    Extension(trace): Extension<Arc<Trace>>,
     headers: HeaderMap,
     path: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
 ) -> Result<Response, ApiError> {
