@@ -22,7 +22,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Ask a cluster whether a number is prime.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    version,
+    propagate_version = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -70,7 +75,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start the runtime: {error}")),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match cli.command.unwrap_or(Command::Up(cli.up)) {
             Command::Up(args) => up::run(args).await,
             Command::Node(args) => node::run(*args).await,
@@ -80,7 +85,10 @@ pub fn main() -> ExitCode {
             Command::Openapi => openapi::run(),
             Command::Completions(args) => completions::run(&args),
         }
-    })
+    });
+    // A read of standard input cannot be cancelled, and the runtime would wait for its end.
+    runtime.shutdown_background();
+    code
 }
 
 /// A node uses the cores; the other commands mostly wait.
@@ -117,9 +125,18 @@ fn fail(error: impl Display) -> ExitCode {
     ExitCode::from(FAILED)
 }
 
-/// Prints to standard output. False when nobody reads it any more, as in `primacy check - | head`.
-fn print(text: impl Display) -> bool {
-    writeln!(io::stdout(), "{text}").is_ok()
+/// Prints to standard output; if that fails the command ends with this code. When nobody reads any more, as in
+/// `primacy check - | head`, it ends well.
+fn print(text: impl Display) -> Result<(), ExitCode> {
+    writeln!(io::stdout(), "{text}").map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        _ => fail(format_args!("cannot print: {error}")),
+    })
+}
+
+/// The same for a command that prints once.
+fn print_all(text: impl Display) -> ExitCode {
+    print(text).err().unwrap_or(ExitCode::SUCCESS)
 }
 
 /// Columns that align, two blanks apart; those named are numbers, and end at one line.

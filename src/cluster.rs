@@ -15,6 +15,7 @@ pub mod membership;
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -292,6 +293,15 @@ impl Clock {
         let at = self.started_at + time;
         at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
     }
+}
+
+/// The cause of all causes: "connection reset by peer", not "transport error".
+pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost
 }
 
 fn millis(duration: Duration) -> u64 {

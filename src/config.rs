@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
-use clap::Args;
+use clap::{Args, builder::BoolishValueParser};
 use thiserror::Error;
 
 use crate::{
@@ -20,14 +20,14 @@ pub struct NodeArgs {
     /// This node's id, 1 or more; the highest id leads. Without one it only works [default: the digits of WORKER_ID]
     #[arg(long, env = "PRIMACY_ID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub id: Option<u32>,
-    /// The name that its answers carry [default: WORKER_ID, worker<ID>, or the host's name]
+    /// The name that its answers carry [default: WORKER_ID, `worker` and the id, or the host's name]
     #[arg(long, env = "PRIMACY_NAME")]
     pub name: Option<String>,
     /// Where it listens for gRPC [default: 127.0.0.1:50051, or 0.0.0.0:$PORT]
-    #[arg(long, env = "PRIMACY_GRPC_ADDR")]
+    #[arg(long, env = "PRIMACY_GRPC_ADDR", value_name = "IP:PORT", value_parser = parse_listen)]
     pub grpc_addr: Option<SocketAddr>,
     /// Where it listens for HTTP
-    #[arg(long, env = "PRIMACY_HTTP_ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "PRIMACY_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "IP:PORT", value_parser = parse_listen)]
     pub http_addr: SocketAddr,
     /// Where its peers and gRPC clients reach it [default: where it listens, by the host's name if that is everywhere]
     #[arg(long, env = "PRIMACY_ADVERTISE_GRPC", value_name = "HOST:PORT")]
@@ -42,7 +42,7 @@ pub struct NodeArgs {
     #[arg(long, env = "PRIMACY_HEARTBEAT", default_value = "100", value_name = "MS", value_parser = clap::value_parser!(u64).range(HEARTBEAT_MIN.as_millis() as u64..=HEARTBEAT_MAX.as_millis() as u64))]
     pub heartbeat: u64,
     /// Answer "no workers available" instead of working itself when nobody else can
-    #[arg(long, env = "PRIMACY_NO_FALLBACK")]
+    #[arg(long, env = "PRIMACY_NO_FALLBACK", value_parser = BoolishValueParser::new())]
     pub no_fallback: bool,
     /// Time for a check whose client names none, in milliseconds, 1 to 300000
     #[arg(long, env = "PRIMACY_DEADLINE", default_value = "5000", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MAX.as_millis() as u64))]
@@ -54,7 +54,7 @@ pub struct NodeArgs {
     #[arg(long, env = "PRIMACY_BODY_MAX", default_value_t = BODY_BYTES_MAX_DEFAULT, value_name = "BYTES")]
     pub body_max: usize,
     /// Exit when standard input ends: how `primacy up` leaves no orphan
-    #[arg(long, env = "PRIMACY_EXIT_WITH_STDIN", hide = true)]
+    #[arg(long, env = "PRIMACY_EXIT_WITH_STDIN", hide = true, value_parser = BoolishValueParser::new())]
     pub exit_with_stdin: bool,
     /// The seed's name of a worker; its digits give the id
     #[arg(long, env = "WORKER_ID", hide = true)]
@@ -154,6 +154,9 @@ pub struct PeerArg(pub PeerAddress);
 /// An address that is none.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum AddressError {
+    /// It is not `ip:port`, which is all that can be listened on.
+    #[error("`{0}` is not IP:PORT, such as 127.0.0.1:50051 or 0.0.0.0:50051")]
+    NotIpPort(String),
     /// It is not `host:port`.
     #[error("`{0}` is not HOST:PORT, such as worker1:50052 or [::1]:50052")]
     NotHostPort(String),
@@ -209,6 +212,10 @@ impl FromStr for PeerArg {
         let HostPort(grpc_addr) = address.parse()?;
         Ok(Self(PeerAddress { id, grpc_addr }))
     }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, AddressError> {
+    text.parse().map_err(|_| AddressError::NotIpPort(text.chars().take(80).collect()))
 }
 
 fn parse_id(text: &str) -> Result<u32, AddressError> {

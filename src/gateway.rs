@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
+use error::ApiError;
 use tokio::sync::Semaphore;
+use tonic::Code;
 
 use crate::{
     cluster::{Cluster, Status},
@@ -55,6 +57,20 @@ pub struct Settings {
 }
 
 impl Gateway {
+    /// A place among the requests in flight.
+    ///
+    /// # Errors
+    /// `resource_exhausted` when all are taken.
+    pub fn enter(&self) -> Result<Pass<'_>, ApiError> {
+        self.in_flight.enter().ok_or_else(|| {
+            let max = self.settings.in_flight_max;
+            let detail = format!(
+                "{max} requests are in flight on this node, which is its limit; try again in a second"
+            );
+            ApiError::new(Code::ResourceExhausted, detail)
+        })
+    }
+
     /// What is read off when somebody asks for the metrics.
     pub fn gauges(&self) -> Gauges {
         let view = self.cluster.view();

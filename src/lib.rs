@@ -41,3 +41,8 @@ pub mod limits;
 pub mod proto;
 
 pub use prime::is_prime;
+
+/// The examples of the README compile and hold.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

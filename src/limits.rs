@@ -4,7 +4,8 @@ use std::time::Duration;
 
 // ── Connections ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Connections that a listener holds; more are closed at once. Each costs a descriptor and some 10 to 50 KiB.
+/// Connections that each of the two listeners holds; more are closed at once. Each costs a descriptor and some 10 to
+/// 50 KiB. HTTP clients, however many, leave the places of the peers alone.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// How long a new connection may stay silent: nobody who speaks first needs longer, and a silent one holds a place.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,6 +35,8 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub const IN_FLIGHT_MAX_DEFAULT: usize = 4096;
 /// Bytes of a REST body for one number by default: 10,000 digits and some blanks.
 pub const BODY_BYTES_MAX_DEFAULT: usize = 16 * 1024;
+/// How long a body may take to arrive, however long the client would wait for the answer: it holds a place meanwhile.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a check whose client names none.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(5);
 /// The most that a client may ask for.
@@ -51,7 +54,7 @@ pub const WATCHERS_MAX: usize = 256;
 
 /// Workers that one check is tried on when they answer with an error.
 pub const ATTEMPTS_MAX: u32 = 3;
-/// Asks in flight on a lane; a full lane is not chosen.
+/// Asks that a lane has sent, and again as many that wait in it; a full lane is not chosen.
 pub const LANE_IN_FLIGHT_MAX: usize = 2048;
 /// Asks in one message: large enough to pay the framing once, small enough to answer within some 0.1 ms.
 pub const LANE_BATCH_MAX: usize = 256;

@@ -35,7 +35,7 @@ pub struct Metrics {
     pub connections: Counter,
     /// Connections closed at once because there were too many.
     pub connections_refused: Counter,
-    /// Connections closed because they stayed silent or trickled their first head.
+    /// Connections that ended, or were closed, before their first head was complete.
     pub connections_silent: Counter,
     /// Peer calls refused because their sender is not a configured peer.
     pub strangers: Counter,
@@ -87,7 +87,7 @@ impl Metrics {
             ),
             (
                 "connections_silent",
-                "Connections closed for silence or a slow first head",
+                "Connections that ended before their first head was complete",
                 &self.connections_silent,
             ),
             ("strangers", "Peer calls refused because the sender is no configured peer", &self.strangers),

@@ -61,6 +61,9 @@ pub struct Node {
     http: TcpListener,
 }
 
+/// The tasks that end by themselves when the node stops.
+const LISTENERS: [&str; 2] = ["gRPC listener", "HTTP listener"];
+
 /// The tasks of a running node, each by its name.
 struct Tasks {
     tasks: JoinSet<&'static str>,
@@ -166,8 +169,8 @@ impl Node {
 
         let mut tasks = JoinSet::new();
         spawn(&mut tasks, "cluster", driver);
-        spawn(&mut tasks, "gRPC listener", grpc.run(close.clone()));
-        spawn(&mut tasks, "HTTP listener", http.run(close.clone()));
+        spawn(&mut tasks, LISTENERS[0], grpc.run(close.clone()));
+        spawn(&mut tasks, LISTENERS[1], http.run(close.clone()));
         spawn(&mut tasks, "pool", async move { worker.died().await });
         Ok(Tasks { tasks, gateway, health, close, leave })
     }
@@ -205,8 +208,12 @@ impl Tasks {
         sleep(LAME_DUCK).await;
         self.close.cancel();
         let listeners = async {
-            for _ in 0..2 {
-                self.tasks.join_next().await;
+            let mut open = LISTENERS.to_vec();
+            while !open.is_empty() {
+                match self.tasks.join_next().await {
+                    Some(Ok(ended)) if open.contains(&ended) => open.retain(|name| *name != ended),
+                    ended => return tracing::error!(?ended, "a task died while the node was stopping"),
+                }
             }
         };
         if timeout(DRAIN + Duration::from_secs(1), listeners).await.is_err() {

@@ -175,12 +175,17 @@ impl Scheduler {
                 Err(AskError::Full) => last_error = Some(overloaded()),
                 Err(error @ AskError::Failed(_)) => {
                     let error = CheckError::from(error);
-                    attempts += 1;
-                    if road == Road::ToLeader || attempts == ATTEMPTS_MAX || error.is_final() {
+                    // The leader has asked whom there was to ask.
+                    if road == Road::ToLeader || error == CheckError::DeadlineExceeded {
                         return Err(error);
                     }
+                    // Who is busy has not failed.
                     if !matches!(error, CheckError::Overloaded(_)) {
                         lane.penalize();
+                        attempts += 1;
+                    }
+                    if attempts == ATTEMPTS_MAX || matches!(error, CheckError::Internal(_)) {
+                        return Err(error);
                     }
                     self.metrics.retries.inc();
                     last_error = Some(error);
@@ -273,18 +278,11 @@ fn overloaded() -> CheckError {
     CheckError::Overloaded("every worker is busy; try again in a second".to_owned())
 }
 
-impl CheckError {
-    /// Whether asking somebody else would not help.
-    fn is_final(&self) -> bool {
-        matches!(self, Self::DeadlineExceeded | Self::Internal(_))
-    }
-}
-
 impl From<PoolError> for CheckError {
     fn from(error: PoolError) -> Self {
         match error {
             PoolError::Full => Self::Overloaded(error.to_string()),
-            PoolError::Died => Self::Internal(error.to_string()),
+            PoolError::Defect => Self::Internal(error.to_string()),
         }
     }
 }
@@ -306,11 +304,7 @@ impl From<AskError> for CheckError {
 
 impl From<PrimeResponse> for Outcome {
     fn from(response: PrimeResponse) -> Self {
-        let certainty = match response.certainty() {
-            proto::Certainty::Probable => Certainty::Probable,
-            proto::Certainty::Proven | proto::Certainty::Unspecified => Certainty::Proven,
-        };
-        let verdict = Verdict { is_prime: response.is_prime, certainty };
+        let verdict = Verdict { is_prime: response.is_prime, certainty: response.certainty().into() };
         Self { verdict, processed_by: response.processed_by.into() }
     }
 }
@@ -334,6 +328,16 @@ impl From<Certainty> for proto::Certainty {
     }
 }
 
+impl From<proto::Certainty> for Certainty {
+    /// The seed's workers say nothing: their numbers are short.
+    fn from(wire: proto::Certainty) -> Self {
+        match wire {
+            proto::Certainty::Probable => Self::Probable,
+            proto::Certainty::Proven | proto::Certainty::Unspecified => Self::Proven,
+        }
+    }
+}
+
 impl From<Recorded> for proto::Result {
     fn from(result: Recorded) -> Self {
         Self {
@@ -351,10 +355,7 @@ impl TryFrom<proto::Result> for Recorded {
     type Error = crate::prime::NumberError;
 
     fn try_from(wire: proto::Result) -> Result<Self, Self::Error> {
-        let certainty = match wire.certainty() {
-            proto::Certainty::Probable => Certainty::Probable,
-            proto::Certainty::Proven | proto::Certainty::Unspecified => Certainty::Proven,
-        };
+        let certainty = wire.certainty().into();
         Ok(Self {
             number: wire.number.parse()?,
             verdict: Verdict { is_prime: wire.is_prime, certainty },

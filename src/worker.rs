@@ -36,7 +36,7 @@ impl Worker {
     /// A worker with a thread for long checks a core.
     pub fn new(name: Arc<str>) -> std::io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { name, pool: Pool::start(threads)?, completed: AtomicU64::new(0) })
+        Ok(Self { name, pool: Pool::start(threads, prime::check)?, completed: AtomicU64::new(0) })
     }
 
     /// The name that its answers carry as `processed_by`.

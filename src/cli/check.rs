@@ -20,7 +20,7 @@ use super::{
 use crate::{
     gateway::http::prime::PrimeAnswer,
     limits::DEADLINE_MAX,
-    prime::{Certainty, Number},
+    prime::{Certainty, Number, NumberError},
     proto::{PrimeRequest, scheduler_client::SchedulerClient},
     scheduler::Outcome,
 };
@@ -39,7 +39,7 @@ pub(super) struct CheckArgs {
 
 /// Numbers from standard input in flight at once; the answers stay in order.
 const IN_FLIGHT: usize = 64;
-/// The longest line that is read: a number of 10,000 digits and some blanks.
+/// A line is shorter than this: a number of 10,000 digits and some blanks.
 const LINE_BYTES_MAX: u64 = 16 * 1024;
 
 type Asked = Result<(Number, Outcome), String>;
@@ -90,13 +90,13 @@ async fn answer(asked: impl Stream<Item = Asked>, output: Output, progress: Prog
         progress.inc(1);
         match asked {
             Ok((number, outcome)) => {
-                if !print(line(&number, &outcome, output)) {
-                    break;
+                if let Err(code) = print(line(&number, &outcome, output)) {
+                    return code;
                 }
             }
             Err(error) => {
                 failed = true;
-                progress.suspend(|| eprintln!("primacy: {error}"));
+                progress.suspend(|| fail(error));
             }
         }
     }
@@ -119,27 +119,49 @@ fn line(number: &Number, outcome: &Outcome, output: Output) -> String {
 
 /// The numbers of standard input; blank lines are passed over.
 fn lines() -> impl Stream<Item = Result<Number, String>> {
-    stream::unfold((BufReader::new(stdin()), 0_u64), |(mut input, count)| async move {
-        let line = next_line(&mut input).await?;
+    stream::unfold((Some(BufReader::new(stdin())), 0_u64), |(input, count)| async move {
+        let mut input = input?;
         let count = count + 1;
-        let number = line.and_then(|line| match line.trim() {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|error| format!("line {count}: {error}")),
-        });
-        Some((number.transpose(), (input, count)))
+        match next_line(&mut input).await {
+            Ok(None) => None,
+            Ok(Some(line)) => {
+                let number = number(&line).map_err(|error| format!("line {count}: {error}"));
+                Some((number.transpose(), (Some(input), count)))
+            }
+            // Whoever reads on would be told the same for ever.
+            Err(error) => Some((Some(Err(format!("cannot read standard input: {error}"))), (None, count))),
+        }
     })
     .filter_map(std::future::ready)
 }
 
-/// A line without an end comes in pieces, so that it cannot fill the memory; none of them is a number.
-async fn next_line(input: &mut BufReader<Stdin>) -> Option<Result<String, String>> {
-    let mut line = Vec::new();
-    let read = input.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await;
-    match read {
-        Ok(0) => None,
-        Ok(_) => Some(String::from_utf8(line).map_err(|_| "a line is not UTF-8".to_owned())),
-        Err(error) => Some(Err(format!("cannot read standard input: {error}"))),
+fn number(line: &[u8]) -> Result<Option<Number>, String> {
+    if line.len() as u64 == LINE_BYTES_MAX {
+        let digits = Number::DIGITS_MAX;
+        return Err(format!("it has {LINE_BYTES_MAX} bytes or more; a number has at most {digits} digits"));
     }
+    match str::from_utf8(line).map(str::trim) {
+        Ok("") => Ok(None),
+        Ok(text) => text.parse().map(Some).map_err(|error: NumberError| error.to_string()),
+        Err(_) => Err("it is not UTF-8; write a decimal integer such as 17 or -5".to_owned()),
+    }
+}
+
+/// A line, or as much as is read of one that is too long; the rest is passed over, so that it cannot fill the memory.
+async fn next_line(input: &mut BufReader<Stdin>) -> io::Result<Option<Vec<u8>>> {
+    let line = piece(input).await?;
+    let mut last = line.ends_with(b"\n") || (line.len() as u64) < LINE_BYTES_MAX;
+    while !last {
+        let more = piece(input).await?;
+        last = more.ends_with(b"\n") || more.is_empty();
+    }
+    Ok((!line.is_empty()).then_some(line))
+}
+
+async fn piece(input: &mut BufReader<Stdin>) -> io::Result<Vec<u8>> {
+    let mut piece = Vec::new();
+    input.take(LINE_BYTES_MAX).read_until(b'\n', &mut piece).await?;
+    Ok(piece)
 }
 
 /// On a terminal, unless the answers themselves are shown there.

@@ -1,11 +1,11 @@
 //! `primacy completions SHELL`.
 
-use std::{io::stdout, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::Cli;
+use super::{Cli, print_all};
 
 #[derive(Debug, Args)]
 pub(super) struct CompletionsArgs {
@@ -15,6 +15,7 @@ pub(super) struct CompletionsArgs {
 }
 
 pub(super) fn run(args: &CompletionsArgs) -> ExitCode {
-    clap_complete::generate(args.shell, &mut Cli::command(), "primacy", &mut stdout());
-    ExitCode::SUCCESS
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "primacy", &mut script);
+    print_all(String::from_utf8_lossy(&script).trim_end())
 }

@@ -1,16 +1,10 @@
 //! `primacy openapi`: what `openapi/openapi.json` holds.
 
-use std::{
-    io::{Write, stdout},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
-use super::fail;
+use super::print_all;
 use crate::gateway::openapi::json;
 
 pub(super) fn run() -> ExitCode {
-    match stdout().write_all(json().as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
-    }
+    print_all(json().trim_end())
 }

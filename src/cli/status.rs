@@ -8,7 +8,7 @@ use tonic::Status;
 use super::{
     Output,
     client::{Client, ClientArgs},
-    fail, print, table,
+    fail, print_all, table,
 };
 use crate::{
     gateway::http::cluster::ClusterAnswer,
@@ -33,10 +33,7 @@ pub(super) async fn run(args: StatusArgs) -> ExitCode {
         Err(error) => return fail(error),
     };
     match client.call(view).await {
-        Ok(view) => {
-            print(render(view, args.output));
-            ExitCode::SUCCESS
-        }
+        Ok(view) => print_all(render(view, args.output)),
         Err(status) => fail(status.message()),
     }
 }

@@ -14,6 +14,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
     process::{Child, ChildStderr, ChildStdin, Command},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 use tonic::transport::Endpoint;
@@ -50,6 +51,8 @@ struct Plan {
 struct Process {
     plan: Plan,
     child: Child,
+    /// Ends when the last line of its log is printed.
+    log: Option<JoinHandle<()>>,
     /// Its end is how the node learns that this process is gone, however it went.
     _lifeline: Option<ChildStdin>,
 }
@@ -79,18 +82,16 @@ pub(super) async fn run(args: UpArgs) -> ExitCode {
         Ok(plans) => plans,
         Err(error) => return fail(error),
     };
-    let mut stop = Box::pin(told_to_stop());
     let mut processes = Vec::new();
-    let ended = tokio::select! {
-        ended = bring_up(&plans, &mut processes, started) => ended,
-        () = &mut stop => Ok(()),
+    let life = async {
+        bring_up(&plans, &mut processes, started).await?;
+        watch(&mut processes, &plans).await;
+        Ok::<(), UpError>(())
     };
-    if ended.is_ok() && !processes.is_empty() {
-        tokio::select! {
-            () = watch(&mut processes, &plans) => {}
-            () = &mut stop => {}
-        }
-    }
+    let ended = tokio::select! {
+        ended = life => ended,
+        () = told_to_stop() => Ok(()),
+    };
     shut_down(processes).await;
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -141,7 +142,8 @@ async fn bring_up(plans: &[Plan], processes: &mut Vec<Process>, started: Instant
         ready = ready => ready.map_err(|_| UpError::NotReady)?,
         (name, status) = first_end(processes) => return Err(UpError::EndedEarly(name, status)),
     }
-    print(announcement(plans, started.elapsed()));
+    // When nobody reads it the nodes still work.
+    let _ = print(announcement(plans, started.elapsed()));
     Ok(())
 }
 
@@ -158,10 +160,8 @@ fn spawn(plan: &Plan, plans: &[Plan], prefix: Prefix) -> Result<Process, UpError
         .process_group(0)
         .spawn()
         .map_err(failed)?;
-    if let Some(log) = child.stderr.take() {
-        tokio::spawn(prefix.forward(plan.name.clone(), log));
-    }
-    Ok(Process { plan: plan.clone(), _lifeline: child.stdin.take(), child })
+    let log = child.stderr.take().map(|log| tokio::spawn(prefix.forward(plan.name.clone(), log)));
+    Ok(Process { plan: plan.clone(), _lifeline: child.stdin.take(), log, child })
 }
 
 /// The arguments that make a process this node.
@@ -229,15 +229,12 @@ async fn watch(processes: &mut Vec<Process>, plans: &[Plan]) {
         let Some(plan) = plans.iter().find(|plan| plan.name == name) else { continue };
         let program = std::env::current_exe().unwrap_or_else(|_| "primacy".into());
         let command = arguments(plan, plans).join(" ");
-        let told = print(format_args!(
+        let _ = print(format_args!(
             "\n{name} is gone ({status}); the others carry on. To bring it back, in another terminal:\n\n  {} {command}\n",
             program.display()
         ));
-        if !told {
-            return;
-        }
     }
-    print("no node is left");
+    let _ = print("no node is left");
 }
 
 /// The first of the processes to end.
@@ -252,7 +249,7 @@ async fn first_end(processes: &mut [Process]) -> (String, ExitStatus) {
     }
 }
 
-/// Stops all in an orderly way, and whoever takes too long at once.
+/// Stops all in an orderly way, and at once whoever takes too long or when told a second time.
 async fn shut_down(mut processes: Vec<Process>) {
     for process in &processes {
         let pid = process.child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
@@ -264,9 +261,16 @@ async fn shut_down(mut processes: Vec<Process>) {
     let all = async {
         for process in &mut processes {
             let _ = process.child.wait().await;
+            if let Some(log) = &mut process.log {
+                let _ = log.await;
+            }
         }
     };
-    if timeout(LAME_DUCK + DRAIN + Duration::from_secs(2), all).await.is_err() {
+    let in_order = tokio::select! {
+        ended = timeout(LAME_DUCK + DRAIN + Duration::from_secs(2), all) => ended.is_ok(),
+        () = told_to_stop() => false,
+    };
+    if !in_order {
         for process in &mut processes {
             let _ = process.child.kill().await;
         }

@@ -6,23 +6,26 @@
 
 use std::{
     collections::HashMap,
+    error::Error,
     fmt,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Code, Status, Streaming, transport::Channel};
+use tonic::{Code, Status, Streaming, TimeoutExpired, transport::Channel};
 
 use super::{
-    Identity, STOPPING,
+    Identity, STOPPING, innermost,
     membership::{DialError, Wanted},
+    millis,
 };
 use crate::{
     limits::{
@@ -127,7 +130,6 @@ struct Open {
 /// The running end of a lane: whoever opened it drives it with [`LaneDriver::run`].
 pub struct LaneDriver {
     lane: Lane,
-    /// An answer that does not say otherwise is by whom it came from.
     names: Names,
     queue: mpsc::Receiver<Open>,
     outgoing: mpsc::Sender<LaneAsks>,
@@ -246,10 +248,7 @@ impl Lane {
         let _cost = Cost::new(&self.0.long_cost_us, cost_us);
         tokio::select! {
             biased;
-            answered = call => answered.map_err(|status| match connection_lost(&status) {
-                true => AskError::GivenBack,
-                false => AskError::Failed(Failure { code: status.code(), message: status.message().to_owned() }),
-            }),
+            answered = call => answered.map_err(|status| call_error(&status)),
             () = self.0.closed.cancelled() => Err(AskError::GivenBack),
         }
     }
@@ -322,6 +321,7 @@ impl LaneDriver {
     /// When the other side says that it stops, `on_stopping` is called, and the lane retires.
     pub async fn run(mut self, on_stopping: impl Fn()) -> LaneEnd {
         let shared = Arc::clone(&self.lane.0);
+        let mut retired = pin!(shared.retired.cancelled());
         let mut asks_ended = false;
         loop {
             let room = !asks_ended && self.waiting.is_empty() && self.open.len() < LANE_IN_FLIGHT_MAX;
@@ -337,15 +337,15 @@ impl LaneDriver {
                     Ok(None) => return LaneEnd::Closed,
                     Err(status) => return LaneEnd::Broken(describe(&status)),
                 },
-                permit = self.outgoing.clone().reserve_owned(), if !self.waiting.is_empty() => match permit {
-                    Ok(permit) => { permit.send(self.batch()); }
-                    Err(_) => return LaneEnd::Closed,
+                open = has_room(&self.outgoing), if !self.waiting.is_empty() => match open {
+                    true => self.send_waiting(),
+                    false => return LaneEnd::Closed,
                 },
                 taken = self.queue.recv_many(&mut self.waiting, LANE_BATCH_MAX), if room => {
                     asks_ended = taken == 0;
-                    self.send_at_once();
+                    self.send_waiting();
                 }
-                () = shared.retired.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+                () = &mut retired, if !self.queue.is_closed() => self.queue.close(),
                 _ = shared.long_calls.acquire_many(LONG_CALLS_PER_PEER_MAX as u32), if answered => {
                     return LaneEnd::Closed;
                 }
@@ -353,14 +353,13 @@ impl LaneDriver {
         }
     }
 
-    /// The usual case: the stream has room, and the batch leaves without another turn of the loop.
-    fn send_at_once(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        if let Ok(permit) = self.outgoing.clone().try_reserve_owned() {
+    /// Sends what waits, if the stream has room; mostly it has, and nothing waits for another turn of the loop.
+    fn send_waiting(&mut self) {
+        self.waiting.retain(|open| !open.reply.is_closed());
+        if !self.waiting.is_empty() && self.outgoing.capacity() > 0 {
             let batch = self.batch();
-            permit.send(batch);
+            // There is room. If the stream has ended the answers have too, and all is given back.
+            let _ = self.outgoing.try_send(batch);
         }
     }
 
@@ -413,6 +412,11 @@ impl LaneDriver {
         let _ = reply.send(answer);
         Ok(())
     }
+}
+
+/// Waits for room; false if the stream has ended.
+async fn has_room(outgoing: &mpsc::Sender<LaneAsks>) -> bool {
+    outgoing.reserve().await.is_ok()
 }
 
 /// The names of the last message, kept so that the usual answer allocates none.
@@ -478,9 +482,17 @@ impl Drop for Cost<'_> {
     }
 }
 
-/// Whether a status was made here because the connection is gone, and not sent by the other side.
-fn connection_lost(status: &Status) -> bool {
-    std::error::Error::source(status).is_some()
+/// What the status of a call beside the lane says: an answer of the other side has no source; one that was made here
+/// has, be it because the deadline passed or because the connection is gone.
+fn call_error(status: &Status) -> AskError {
+    let (code, message) = (status.code(), status.message().to_owned());
+    match Error::source(status) {
+        None => AskError::Failed(Failure { code, message }),
+        Some(_) if innermost(status).is::<TimeoutExpired>() => {
+            AskError::Failed(Failure { code: Code::DeadlineExceeded, message })
+        }
+        Some(_) => AskError::GivenBack,
+    }
 }
 
 /// What a peer that answered, and opened no lane, means by it.
@@ -491,15 +503,10 @@ fn refusal(status: &Status) -> DialError {
     }
 }
 
-/// A status in the words of its innermost cause: "connection reset by peer", not "transport error".
+/// A status in the words of its innermost cause, or else in its own.
 fn describe(status: &Status) -> String {
-    let mut innermost: Option<&dyn std::error::Error> = std::error::Error::source(status);
-    while let Some(source) = innermost.and_then(std::error::Error::source) {
-        innermost = Some(source);
+    match Error::source(status) {
+        None => status.message().to_owned(),
+        Some(source) => innermost(source).to_string(),
     }
-    innermost.map_or_else(|| status.message().to_owned(), ToString::to_string)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,12 +9,12 @@ use tokio::{
 use tonic::transport::{Channel, Endpoint};
 
 use super::{
-    ClusterView, Event, Identity,
+    ClusterView, Event, Identity, innermost,
     lane::{Lane, LaneDriver},
     membership::{DialError, Peer, Wanted},
 };
 use crate::{
-    limits::{DRAIN, HEAD_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
+    limits::{DRAIN, HEAD_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT},
     proto::{HeartbeatRequest, worker_client::WorkerClient},
     worker::Figures,
 };
@@ -79,8 +79,9 @@ impl Link {
         let opened = Instant::now();
         let reason = self.serve(wanted, &lane, driver, orders).await;
         self.events.send(Event::LaneDown { peer: self.peer, reason }).await.ok()?;
-        // A lane that held is dialled again at once; one that breaks as soon as it opens is not.
-        Some(if opened.elapsed() > self.heartbeat { Duration::ZERO } else { longer })
+        // A lane that held is dialled again at once; one that breaks as soon as it opens, or is silent, is not.
+        let held = opened.elapsed() > self.heartbeat * DIAL_HEARTBEATS_MAX;
+        Some(if held { Duration::ZERO } else { longer })
     }
 
     async fn dial_after(
@@ -177,13 +178,15 @@ async fn connect(address: &str, time: Duration) -> Result<Channel, DialError> {
         .map_err(|error| DialError::Other(format!("{address} is no address: {error}")))?
         .connect_timeout(time)
         .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
         .http2_max_header_list_size(HEAD_BYTES_MAX as u32);
     endpoint.connect().await.map_err(|error| dial_error(&error))
 }
 
 fn dial_error(error: &(dyn Error + 'static)) -> DialError {
     let mut cause = Some(error);
-    let mut innermost = error;
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<io::Error>()
             && io.kind() == io::ErrorKind::ConnectionRefused
@@ -193,8 +196,7 @@ fn dial_error(error: &(dyn Error + 'static)) -> DialError {
         if current.to_string().starts_with("dns error") {
             return DialError::Unresolvable;
         }
-        innermost = current;
         cause = current.source();
     }
-    DialError::Other(innermost.to_string())
+    DialError::Other(innermost(error).to_string())
 }

@@ -149,6 +149,8 @@ struct PeerState {
     member: Member,
     /// The lane that is open to it.
     up: Option<Wanted>,
+    /// It said that it stops, and its lane is still open for the answers that it holds.
+    draining: bool,
     /// Since when it is wanted and not reached.
     unreached: Option<Time>,
     /// Why the last dial failed, since the last lane.
@@ -217,6 +219,7 @@ impl Membership {
             let was_alive = state.member.status == Status::Alive;
             state.member.learn(identity);
             state.up = Some(kind);
+            state.draining = false;
             state.unreached = None;
             state.error = None;
             state.member.heard = Some(now);
@@ -230,7 +233,8 @@ impl Membership {
 
     /// The peer answers what it holds and wants no more.
     pub fn lane_stopping(&mut self, now: Time, peer: Peer) {
-        self.peers[peer.0].up = None;
+        let state = &mut self.peers[peer.0];
+        state.draining = state.up.take().is_some();
         self.set_status(now, peer.0, Status::Stopped, "it was told to stop");
         self.settle(now);
     }
@@ -240,6 +244,7 @@ impl Membership {
         let wanted = self.wanted(peer) != Wanted::Off;
         let state = &mut self.peers[peer.0];
         let was_up = state.up.take().is_some();
+        state.draining = false;
         if let Some(reason) = reason
             && was_up
             && wanted
@@ -278,7 +283,7 @@ impl Membership {
     pub fn heard(&mut self, now: Time, sender: &Identity, announcement: Option<&Announcement>) {
         let Some(index) = self.find(sender.id, &sender.grpc_addr) else { return };
         let state = &mut self.peers[index];
-        if state.up.is_some() {
+        if state.up.is_some() || state.draining {
             state.member.heard = Some(now);
         } else if self.wanted(Peer(index)) != Wanted::Off {
             self.commands.push(Command::Knock(Peer(index)));
@@ -453,10 +458,14 @@ impl Membership {
         let interval = if leads { self.leader_heartbeat } else { self.heartbeat };
         let state = &self.peers[index];
         let status = state.member.status;
-        let since = if state.up.is_some() { state.member.heard } else { state.unreached };
+        let is_lane_open = state.up.is_some() || state.draining;
+        let since = if is_lane_open { state.member.heard } else { state.unreached };
         let Some(since) = since else { return };
         let silence = now.saturating_sub(since);
-        if status == Status::Alive && silence > interval * SUSPECT_HALVES / 2 {
+        if state.draining && silence > interval * SUSPECT_HALVES / 2 {
+            self.peers[index].draining = false;
+            self.commands.push(Command::Redial(Peer(index)));
+        } else if status == Status::Alive && silence > interval * SUSPECT_HALVES / 2 {
             self.set_status(now, index, Status::Suspect, "it missed three heartbeats");
             self.peers[index].up = None;
             self.commands.push(Command::Redial(Peer(index)));
@@ -469,7 +478,7 @@ impl Membership {
 
     fn restart_timers(&mut self, now: Time) {
         for state in &mut self.peers {
-            if state.up.is_some() {
+            if state.up.is_some() || state.draining {
                 state.member.heard = Some(now);
             }
             state.unreached = state.unreached.map(|_| now);
@@ -484,6 +493,8 @@ impl Membership {
         self.adopted_version = announcement.version;
         for told in &announcement.members {
             let Some(index) = self.find(told.id, &told.grpc_addr) else { continue };
+            let member = &mut self.peers[index].member;
+            member.figures = told.figures;
             if self.wanted(Peer(index)) != Wanted::Off {
                 continue;
             }
@@ -492,7 +503,6 @@ impl Membership {
             member.boot = told.boot.or(member.boot);
             member.http_addr = Arc::clone(&told.http_addr);
             member.version = Arc::clone(&told.version);
-            member.figures = told.figures;
             member.heard = told.heard.map(|age| now.saturating_sub(age));
             self.set_status(now, index, told.status, "the leader says so");
         }
@@ -534,7 +544,7 @@ impl PeerState {
             heard: None,
             figures: Figures::default(),
         };
-        Self { member, up: None, unreached: None, error: None, is_me }
+        Self { member, up: None, draining: false, unreached: None, error: None, is_me }
     }
 }
 

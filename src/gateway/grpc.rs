@@ -4,15 +4,21 @@ mod peer;
 mod scheduler;
 mod worker;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use axum::Router;
-use tonic::{Code, Response, Status, service::Routes};
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+};
+use tokio::time::timeout_at;
+use tonic::{Code, Status, service::Routes};
 use tonic_health::server::HealthReporter;
 
 use super::{
-    Gateway, Pass,
-    context::{REQUEST_ID, TRACEPARENT},
+    Gateway,
+    context::{REQUEST_ID, TRACEPARENT, deadline, trace_of},
     error::ApiError,
 };
 use crate::{
@@ -23,6 +29,7 @@ use crate::{
         FILE_DESCRIPTOR_SET, PrimeRequest, peer_server::PeerServer, scheduler_server::SchedulerServer,
         worker_server::WorkerServer,
     },
+    scheduler::CheckError,
 };
 
 pub use peer::PeerService;
@@ -53,7 +60,8 @@ pub async fn router(
     // A heartbeat brings the member list along.
     let worker = WorkerServer::new(WorkerService(Arc::clone(&gateway)))
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
-    let peer = PeerServer::new(PeerService(gateway)).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+    let peer =
+        PeerServer::new(PeerService(Arc::clone(&gateway))).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let router = Routes::new(scheduler)
         .add_service(worker)
         .add_service(peer)
@@ -61,7 +69,8 @@ pub async fn router(
         // grpcurl, evans and Postman each want one of the two.
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .into_axum_router();
+        .into_axum_router()
+        .layer(middleware::from_fn_with_state(gateway, around));
     Ok((router, health))
 }
 
@@ -81,28 +90,58 @@ fn number_of(request: &PrimeRequest) -> Result<Number, ApiError> {
     }
 }
 
-fn enter(gateway: &Gateway) -> Result<Pass<'_>, ApiError> {
-    gateway.in_flight.enter().ok_or_else(|| {
-        let max = gateway.settings.in_flight_max;
-        let detail =
-            format!("{max} requests are in flight on this node, which is its limit; try again in a second");
-        ApiError::new(Code::ResourceExhausted, detail)
-    })
+/// What every call brings beside its message; the layer around the services leaves it to them.
+#[derive(Debug, Clone)]
+struct Call {
+    trace: Arc<Trace>,
+    /// When nobody waits any more. Streams have none of their own.
+    deadline: Instant,
 }
 
-/// Names the ids of a request to its client, with the answer as with an error.
-fn echo<T>(trace: &Trace, answered: Result<T, ApiError>) -> Result<Response<T>, Status> {
-    let mut answered = answered.map(Response::new).map_err(Status::from);
-    let metadata = match &mut answered {
-        Ok(response) => response.metadata_mut(),
-        Err(status) => status.metadata_mut(),
+/// The methods whose answer is a stream, which lasts as long as its client wants.
+const STREAMS: [&str; 6] = [
+    "/scheduler.Scheduler/WatchCluster",
+    "/scheduler.Peer/Work",
+    "/scheduler.Peer/Schedule",
+    "/grpc.health.v1.Health/Watch",
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+];
+
+/// Around every call: its ids, which are echoed with errors too, and its deadline, which holds from the head on: a
+/// message that does not arrive is waited for no longer.
+async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+    let trace = trace_of(request.headers());
+    let mut response = match deadline(request.headers(), gateway.settings.deadline) {
+        Err(error) => Status::from(error).into_http(),
+        Ok(deadline) => {
+            let is_stream = STREAMS.contains(&request.uri().path());
+            request.extensions_mut().insert(Call { trace: Arc::clone(&trace), deadline });
+            let answered = next.run(request);
+            let by = if is_stream { None } else { Some(deadline) };
+            within(by, answered)
+                .await
+                .unwrap_or_else(|| Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http())
+        }
     };
     for (name, text) in [(REQUEST_ID, &trace.request_id), (TRACEPARENT, &trace.traceparent)] {
         if let Ok(value) = text.parse() {
-            metadata.insert(name, value);
+            response.headers_mut().insert(name, value);
         }
     }
-    answered
+    response
+}
+
+/// What the layer around the services left.
+fn call_of<T>(request: &tonic::Request<T>) -> Call {
+    request.extensions().get().cloned().expect("the layer is around every service")
+}
+
+async fn within<T>(deadline: Option<Instant>, answered: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline.into(), answered).await.ok(),
+        None => Some(answered.await),
+    }
 }
 
 fn count(gateway: &Gateway, code: Code) {

@@ -145,6 +145,10 @@ impl Connection {
         tokio::select! {
             // How a connection ends is the client's affair.
             _ = connection.as_mut() => return,
+            () = overdue(&slot) => {
+                self.metrics.connections_silent.inc();
+                return;
+            }
             () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
         // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
@@ -160,6 +164,14 @@ async fn first_byte(stream: &TcpStream, slots: Arc<Semaphore>) -> Option<OwnedSe
     let slot = slots.acquire_owned().await.ok()?;
     let read = stream.peek(&mut [0]).await.ok()?;
     (read > 0).then_some(slot)
+}
+
+/// Returns when the first head has taken too long: hyper waits without end for a preface of HTTP/2 (its #3756).
+async fn overdue(slot: &Slot) {
+    sleep(HEAD_TIMEOUT).await;
+    if slot.is_released() {
+        std::future::pending().await
+    }
 }
 
 /// An address's slot, held until the connection's first head is complete.

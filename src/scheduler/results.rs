@@ -54,8 +54,9 @@ impl Results {
         let count = self.slots.len();
         let mut bytes = 0;
         let slots = (1..=count.min(limit)).map(|back| &self.slots[(end + count - back % count) % count]);
+        // A slot that was taken and is not filled yet is passed over.
         slots
-            .map_while(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            .filter_map(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner).clone())
             .take_while(|result| {
                 bytes += result.number.text_len();
                 bytes <= bytes_max

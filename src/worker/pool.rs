@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     limits::{POOL_NICENESS, POOL_QUEUE_MAX},
-    prime::{self, Number, Verdict},
+    prime::{Number, Verdict},
 };
 
 /// Why a long check was not done here.
@@ -25,9 +26,9 @@ pub enum PoolError {
     /// The queue is full.
     #[error("{POOL_QUEUE_MAX} long checks are waiting on this worker already; try again in a second")]
     Full,
-    /// The thread that had it is gone; the node follows it.
-    #[error("the worker's pool has failed")]
-    Died,
+    /// It met a defect.
+    #[error("this number met a defect of the worker; its log says more")]
+    Defect,
 }
 
 #[derive(Debug)]
@@ -37,6 +38,9 @@ pub(super) struct Pool {
     died: CancellationToken,
 }
 
+/// What the threads do: [`prime::check`](crate::prime::check), or what a test puts in its place.
+type Check = fn(&Number, &AtomicBool) -> Option<Verdict>;
+
 #[derive(Debug)]
 struct Job {
     number: Number,
@@ -45,7 +49,7 @@ struct Job {
 }
 
 impl Pool {
-    pub(super) fn start(threads: usize) -> io::Result<Self> {
+    pub(super) fn start(threads: usize, check: Check) -> io::Result<Self> {
         let pool = Self { queue: Arc::default(), in_flight: Arc::default(), died: CancellationToken::new() };
         for index in 0..threads {
             let queue = Arc::clone(&pool.queue);
@@ -53,7 +57,7 @@ impl Pool {
             thread::Builder::new().name(format!("long-{index}")).spawn(move || {
                 let _died = died;
                 lower_priority();
-                work(&queue);
+                work(&queue, check);
             })?;
         }
         Ok(pool)
@@ -63,7 +67,7 @@ impl Pool {
         let held = Held::new(&self.in_flight);
         let (reply, verdict) = oneshot::channel();
         self.queue.push(Job { number, stop: Arc::clone(&held.stop), reply })?;
-        verdict.await.map_err(|_| PoolError::Died)
+        verdict.await.map_err(|_| PoolError::Defect)
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -159,11 +163,16 @@ impl Queue {
     }
 }
 
-fn work(queue: &Queue) {
+fn work(queue: &Queue, check: Check) {
     while let Some(job) = queue.pop() {
-        if let Some(verdict) = prime::check(&job.number, &job.stop) {
-            // Nobody to take it: the client has gone since.
-            let _ = job.reply.send(verdict);
+        // One number that meets a defect must not take its node down, and then the next node that is asked.
+        match panic::catch_unwind(AssertUnwindSafe(|| check(&job.number, &job.stop))) {
+            Ok(None) => {}
+            Ok(Some(verdict)) => {
+                // Nobody to take it: the client has gone since.
+                let _ = job.reply.send(verdict);
+            }
+            Err(_) => tracing::error!("a check of {} bytes met a defect", job.number.text_len()),
         }
     }
 }
@@ -179,3 +188,24 @@ fn lower_priority() {
 
 #[cfg(not(target_os = "linux"))]
 fn lower_priority() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prime::Certainty;
+
+    fn check_but_for_13(number: &Number, _: &AtomicBool) -> Option<Verdict> {
+        assert_ne!(number.short(), Some(13), "a defect");
+        Some(Verdict { is_prime: true, certainty: Certainty::Proven })
+    }
+
+    #[tokio::test]
+    async fn a_number_that_meets_a_defect_leaves_the_thread_to_the_others() {
+        let pool = Pool::start(1, check_but_for_13).unwrap();
+        for _ in 0..3 {
+            assert_eq!(pool.check(Number::from(13_u64)).await, Err(PoolError::Defect));
+            assert!(pool.check(Number::from(17_u64)).await.is_ok());
+        }
+        assert_eq!((pool.in_flight(), pool.died.is_cancelled()), (0, false));
+    }
+}

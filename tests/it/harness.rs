@@ -24,6 +24,7 @@ use primacy::{
     },
 };
 use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -321,6 +322,200 @@ pub fn primacy() -> Command {
     }
     command.env_remove("WORKER_ID").env_remove("PORT");
     command
+}
+
+/// How a command ended, and what it printed.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+/// A command that runs; it is killed with the test.
+pub struct Running {
+    pub child: tokio::process::Child,
+    pub input: Option<tokio::process::ChildStdin>,
+    pub out: Printed,
+    pub err: Printed,
+}
+
+/// What was printed so far.
+pub struct Printed {
+    text: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
+}
+
+/// The binary under test with these arguments.
+pub fn command(arguments: &[&str]) -> tokio::process::Command {
+    let mut command = piped(primacy());
+    command.args(arguments);
+    command
+}
+
+/// With pipes to and from the test.
+pub fn piped(mut command: Command) -> tokio::process::Command {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.into()
+}
+
+/// Runs the binary to its end.
+pub async fn run(arguments: &[&str]) -> Ran {
+    run_command(&mut command(arguments), "").await
+}
+
+/// Runs a command to its end.
+pub async fn run_command(command: &mut tokio::process::Command, input: impl AsRef<[u8]>) -> Ran {
+    let mut running = Running::start(command);
+    // Whoever fails early reads none of it.
+    running.write(input).await;
+    running.input = None;
+    let code = running.ends_within(SOON).await;
+    Ran { code, out: running.out.text(), err: running.err.text() }
+}
+
+impl Running {
+    pub fn start(command: &mut tokio::process::Command) -> Self {
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
+        let (out, err) = (Printed::of(child.stdout.take()), Printed::of(child.stderr.take()));
+        Self { input: child.stdin.take(), child, out, err }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id().unwrap()).unwrap()
+    }
+
+    /// False when nobody reads it.
+    pub async fn write(&mut self, input: impl AsRef<[u8]>) -> bool {
+        self.input.as_mut().unwrap().write_all(input.as_ref()).await.is_ok()
+    }
+
+    /// Waits until it has ended and all that it printed is read; returns its exit code.
+    pub async fn ends_within(&mut self, time: Duration) -> Option<i32> {
+        let ended = timeout(time, self.child.wait()).await;
+        let status = ended.unwrap_or_else(|_| panic!("it still runs after {time:?}")).unwrap();
+        let closed = || async { self.out.reader.is_finished() && self.err.reader.is_finished() };
+        eventually("nobody else holds its output", closed).await;
+        status.code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (what, printed) in [("output", &self.out), ("errors", &self.err)] {
+                let text = printed.text();
+                let lines: Vec<&str> = text.lines().collect();
+                eprintln!("── its {what} ──\n{}", lines[lines.len().saturating_sub(50)..].join("\n"));
+            }
+        }
+    }
+}
+
+impl Printed {
+    fn of(pipe: Option<impl AsyncRead + Send + Unpin + 'static>) -> Self {
+        let text: Arc<Mutex<String>> = Arc::default();
+        let read = Arc::clone(&text);
+        let reader = tokio::spawn(async move {
+            let Some(pipe) = pipe else { return };
+            let mut lines = tokio::io::BufReader::new(pipe).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                *read.lock().unwrap() += &(line + "\n");
+            }
+        });
+        Self { text, reader }
+    }
+
+    pub fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    pub async fn has(&self, text: &str) {
+        eventually(&format!("{text:?} is printed"), || async { self.text().contains(text) }).await;
+    }
+
+    /// Goes away, like a reader that has seen enough.
+    pub async fn close(&self) {
+        self.reader.abort();
+        eventually("the pipe is closed", || async { self.reader.is_finished() }).await;
+    }
+}
+
+pub fn send_signal(pid: i32, signal: rustix::process::Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Every process of this machine and its command line; that of a zombie is empty.
+pub fn processes() -> Vec<(i32, String)> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.map(|pid| (pid, command_line(pid))).collect()
+}
+
+pub fn command_line(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ")
+}
+
+/// The processes that this one has started.
+pub fn children(of: i32) -> Vec<(i32, String)> {
+    let is_child = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything; the parent is the second word after it.
+        Some(stat.rsplit_once(')')?.1.split_whitespace().nth(1)? == of.to_string())
+    };
+    processes().into_iter().filter(|(pid, _)| is_child(*pid) == Some(true)).collect()
+}
+
+/// A node that stops is a lame duck for one second, and then has nothing to wait for.
+pub const STOPS_WITHIN: Duration = Duration::from_secs(5);
+
+/// A `primacy up` that is ready.
+pub struct Up {
+    pub running: Running,
+    pub nodes: Vec<Listed>,
+}
+
+/// A node as the announcement lists it, and its process.
+#[derive(Debug)]
+pub struct Listed {
+    pub name: String,
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub pid: i32,
+}
+
+impl Up {
+    pub async fn start(arguments: &[&str]) -> Self {
+        let running = Running::start(command(arguments).args(["--grpc-port", "0", "--http-port", "0"]));
+        running.out.has("Ctrl-C stops them all.").await;
+        let children = children(running.pid());
+        let nodes: Vec<Listed> =
+            running.out.text().lines().filter_map(|line| Listed::new(line, &children)).collect();
+        assert_eq!(nodes.len(), children.len(), "a process each: {children:?}");
+        Self { running, nodes }
+    }
+
+    /// Waits for an orderly end that leaves no process.
+    pub async fn ends_well(&mut self) {
+        assert_eq!(self.running.ends_within(STOPS_WITHIN).await, Some(0));
+        self.leaves_nothing().await;
+    }
+
+    pub async fn leaves_nothing(&self) {
+        for node in &self.nodes {
+            let gone = || async { !command_line(node.pid).contains(&node.grpc.to_string()) };
+            within(STOPS_WITHIN, &format!("the process of {} is gone", node.name), gone).await;
+        }
+    }
+}
+
+impl Listed {
+    fn new(line: &str, children: &[(i32, String)]) -> Option<Self> {
+        let [name, _, grpc, http] = line.split_whitespace().collect::<Vec<_>>().try_into().ok()?;
+        let (grpc, http) = (grpc.parse().ok()?, http.strip_prefix("http://")?.parse().ok()?);
+        let (pid, _) = children.iter().find(|(_, command)| command.contains(&format!(" --name {name} ")))?;
+        Some(Self { name: name.to_owned(), grpc, http, pid: *pid })
+    }
 }
 
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);

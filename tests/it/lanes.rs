@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream, stream::BoxStream};
+use futures_util::{StreamExt, future::join_all, stream, stream::BoxStream};
 use primacy::{
     is_prime,
     node::Node,
@@ -31,7 +31,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming, transport::Channel};
+use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 
 use crate::harness::{TestNode, all_alive, channel, config, eventually, status_of};
 
@@ -48,13 +48,17 @@ enum Manner {
     Breaks,
     /// Answers with parts missing.
     Mangles,
+    /// Has no place for long checks.
+    Busy,
 }
 
 #[derive(Clone)]
 struct OddWorker {
+    id: u32,
     manner: Manner,
     seed: u64,
     lanes: Arc<AtomicUsize>,
+    long_checks: Arc<AtomicUsize>,
 }
 
 type Answers = BoxStream<'static, Result<LaneAnswers, Status>>;
@@ -69,7 +73,8 @@ impl Peer for OddWorker {
         asks.message().await?;
         let lane = self.lanes.fetch_add(1, Relaxed);
         let (sender, answers) = mpsc::channel(1);
-        let receiver = Identity { id: Some(1), name: "odd".into(), boot: 7, ..Identity::default() };
+        let (id, boot) = (Some(self.id.cast_signed()), self.id.into());
+        let receiver = Identity { id, name: "odd".into(), boot, ..Identity::default() };
         let hello = LaneAnswers { receiver: Some(receiver), ..LaneAnswers::default() };
         let manner = self.manner;
         let mut random = StdRng::seed_from_u64(self.seed + lane as u64);
@@ -106,7 +111,11 @@ impl Peer for OddWorker {
 #[tonic::async_trait]
 impl Worker for OddWorker {
     async fn process_prime(&self, _: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
-        Err(Status::unavailable("it does no long checks"))
+        self.long_checks.fetch_add(1, Relaxed);
+        match self.manner {
+            Manner::Busy => Err(Status::resource_exhausted("its queue is full")),
+            _ => Err(Status::unavailable("it does no long checks")),
+        }
     }
 
     async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
@@ -140,7 +149,7 @@ fn treat(manner: Manner, held: &mut Vec<(u64, u64)>, random: &mut StdRng) -> Vec
         }
         Manner::Invents => messages.push(rightly(&[(u64::MAX, 4)])),
         Manner::Mangles => messages.iter_mut().for_each(|message| message.are_prime.clear()),
-        Manner::Shuffles | Manner::Breaks => {}
+        Manner::Shuffles | Manner::Breaks | Manner::Busy => {}
     }
     messages
 }
@@ -155,23 +164,78 @@ fn rightly(asks: &[(u64, u64)]) -> LaneAnswers {
     }
 }
 
+impl OddWorker {
+    fn new(id: u32, manner: Manner) -> Self {
+        Self { id, manner, seed: 42, lanes: Arc::default(), long_checks: Arc::default() }
+    }
+
+    /// Serves, and returns where.
+    async fn start(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tonic::transport::Server::builder()
+            .add_service(PeerServer::new(self.clone()))
+            .add_service(WorkerServer::new(self.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
+        tokio::spawn(server);
+        address
+    }
+}
+
+/// A leader over workers at these addresses, with the ids from 1 on.
+async fn leader_over(workers: &[SocketAddr], arguments: &[&str]) -> TestNode {
+    let peers: Vec<String> = (1..).zip(workers).map(|(id, address)| format!("{id}={address}")).collect();
+    let peers = peers.join(",");
+    let arguments = [&["--id", "99", "--name", "leader", "--peers", &peers], arguments].concat();
+    let leader = TestNode::start("leader".into(), Node::bind(config(&arguments)).await.unwrap());
+    all_alive(leader.grpc, workers.len() + 1).await;
+    leader
+}
+
 /// A leader whose only worker is odd.
 async fn leader_of(manner: Manner) -> (TestNode, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let lanes = Arc::new(AtomicUsize::new(0));
-    let worker = OddWorker { manner, seed: 42, lanes: Arc::clone(&lanes) };
-    let server = tonic::transport::Server::builder()
-        .add_service(PeerServer::new(worker.clone()))
-        .add_service(WorkerServer::new(worker))
-        .serve_with_incoming(TcpListenerStream::new(listener));
-    tokio::spawn(server);
-    let node = Node::bind(config(&["--id", "4", "--name", "leader", "--peers", &format!("1={address}")]))
-        .await
-        .unwrap();
-    let leader = TestNode::start("leader".into(), node);
-    all_alive(leader.grpc, 2).await;
-    (leader, lanes)
+    let worker = OddWorker::new(1, manner);
+    (leader_over(&[worker.start().await], &[]).await, worker.lanes)
+}
+
+/// A long check, which travels in a call of its own.
+async fn check_long(leader: &TestNode) -> Result<String, Status> {
+    let request = PrimeRequest { number: 0, decimal: (1_u128 << 127).to_string() };
+    let mut client = SchedulerClient::new(channel(leader.grpc).await?);
+    Ok(client.check_prime(request).await?.into_inner().processed_by)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_is_tried_on_another_worker_three_times_in_all() {
+    let workers: Vec<OddWorker> = (1..=5).map(|id| OddWorker::new(id, Manner::Shuffles)).collect();
+    let addresses = join_all(workers.iter().map(OddWorker::start)).await;
+    let leader = leader_over(&addresses, &["--no-fallback"]).await;
+    let failed = check_long(&leader).await.unwrap_err();
+    assert_eq!((failed.code(), failed.message()), (Code::Unavailable, "it does no long checks"));
+    let tried: Vec<usize> = workers.iter().map(|worker| worker.long_checks.load(Relaxed)).collect();
+    assert_eq!(tried.iter().sum::<usize>(), 3, "{tried:?}");
+    assert_eq!(tried.iter().max(), Some(&1), "each once: {tried:?}");
+
+    // A fast failure attracts no work: those that have not failed of late are asked first.
+    check_long(&leader).await.unwrap_err();
+    let tried: Vec<usize> = workers.iter().map(|worker| worker.long_checks.load(Relaxed)).collect();
+    assert!(!tried.contains(&0), "{tried:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_is_no_failure_and_the_one_that_has_room_is_found() {
+    let workers: Vec<OddWorker> = (1..=5).map(|id| OddWorker::new(id, Manner::Busy)).collect();
+    let mut addresses = join_all(workers.iter().map(OddWorker::start)).await;
+    let free = TestNode::alone(&["--id", "6", "--name", "free", "--peers", "99=127.0.0.1:9"]).await;
+    addresses.push(free.grpc);
+    let leader = leader_over(&addresses, &["--no-fallback"]).await;
+    for _ in 0..10 {
+        assert_eq!(check_long(&leader).await.unwrap(), "free");
+    }
+    addresses.pop();
+    let leader = leader_over(&addresses, &[]).await;
+    let shed = check_long(&leader).await.unwrap_err();
+    assert_eq!((shed.code(), shed.message()), (Code::ResourceExhausted, "its queue is full"));
 }
 
 /// Random numbers of all lengths, near half of them primes: a wrong delivery would show at every second one.
@@ -256,17 +320,14 @@ async fn no_answer_is_lost_or_wrong_while_lanes_are_cut_under_load() {
     let mut workers = Vec::new();
     for id in 1..=3 {
         let arguments =
-            ["--id", &id.to_string(), "--name", &format!("worker{id}"), "--peers", "4=127.0.0.1:9"];
+            ["--id", &id.to_string(), "--name", &format!("worker{id}"), "--peers", "99=127.0.0.1:9"];
         let node = Node::bind(config(&arguments)).await.unwrap();
         let worker = TestNode::start(format!("worker{id}"), node);
         roads.push(road_to(worker.grpc).await);
         workers.push(worker);
     }
-    let peers: Vec<String> = (1..).zip(&roads).map(|(id, road)| format!("{id}={}", road.address)).collect();
-    let node =
-        Node::bind(config(&["--id", "4", "--name", "leader", "--peers", &peers.join(",")])).await.unwrap();
-    let leader = TestNode::start("leader".into(), node);
-    all_alive(leader.grpc, 4).await;
+    let addresses: Vec<SocketAddr> = roads.iter().map(|road| road.address).collect();
+    let leader = leader_over(&addresses, &[]).await;
 
     let loaded = Arc::new(AtomicBool::new(true));
     let still = Arc::clone(&loaded);
@@ -296,13 +357,10 @@ async fn no_answer_is_lost_or_wrong_while_lanes_are_cut_under_load() {
 async fn a_cut_road_is_suspected_and_dialled_at_once() {
     let worker = TestNode::start(
         "worker1".into(),
-        Node::bind(config(&["--id", "1", "--name", "worker1", "--peers", "4=127.0.0.1:9"])).await.unwrap(),
+        Node::bind(config(&["--id", "1", "--name", "worker1", "--peers", "99=127.0.0.1:9"])).await.unwrap(),
     );
     let road = road_to(worker.grpc).await;
-    let peers = format!("1={}", road.address);
-    let node = Node::bind(config(&["--id", "4", "--name", "leader", "--peers", &peers])).await.unwrap();
-    let leader = TestNode::start("leader".into(), node);
-    all_alive(leader.grpc, 2).await;
+    let leader = leader_over(&[road.address], &[]).await;
     road.cuts.send_modify(|count| *count += 1);
     eventually("it was suspect for a moment", || async {
         leader.view().await.recent.iter().any(|change| change.name == "worker1" && change.change == "suspect")
@@ -312,4 +370,24 @@ async fn a_cut_road_is_suspected_and_dialled_at_once() {
         status_of(&leader.view().await, "worker1") == MemberStatus::Alive
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_reached_and_never_heard_is_not_dialled_all_the_time() {
+    let heartbeat = ["--heartbeat", "20"];
+    let nobody = ["--id", "4", "--name", "leader", "--peers", "1=127.0.0.1:9"];
+    let leader = TestNode::alone(&[&nobody[..], &heartbeat].concat()).await;
+    let peers = format!("4={}", leader.grpc);
+    let follower = ["--id", "1", "--name", "worker1", "--peers", &peers];
+    let follower = TestNode::alone(&[&follower[..], &heartbeat].concat()).await;
+    let suspected = || async {
+        let recent = follower.view().await.recent;
+        let suspected = recent.into_iter().filter(|change| change.change == "suspect");
+        suspected.map(|change| change.at_ms).collect::<Vec<u64>>()
+    };
+    eventually("it was suspected again and again", || async { suspected().await.len() > 5 }).await;
+    let newest_first = suspected().await;
+    // 3.5 heartbeats until it is suspected, and ten until it is dialled again.
+    assert!(newest_first[0] - newest_first[2] >= 2 * 200, "{newest_first:?}");
+    assert!(follower.check(17).await.is_prime, "it works alone meanwhile");
 }

@@ -2,24 +2,30 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use axum::{Router, http::uri::PathAndQuery};
+use futures_util::{future::join_all, stream};
 use primacy::{
+    gateway::listener::{Listener, Protocols},
     limits::{
-        CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, LAME_DUCK, MESSAGE_BYTES_MAX,
-        PEER_MESSAGE_BYTES_MAX, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
+        CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, LAME_DUCK,
+        MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, STREAMS_PER_CONNECTION_MAX,
+        UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
     },
-    proto::{PrimeRequest, WatchClusterRequest, scheduler_client::SchedulerClient},
+    proto::{PrimeRequest, PrimeResponse, WatchClusterRequest, scheduler_client::SchedulerClient},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
-use tonic::Code;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, client::Grpc};
+use tonic_prost::ProstCodec;
 
 use crate::{
     harness::{Process, SOON, TestNode, all_alive, channel, check, eventually, free_address},
@@ -173,6 +179,55 @@ async fn rapid_resets_end_their_connection() {
         assert!(go_away.is_none_or(|frame| frame.payload[4..8] == enhance_your_calm), "{address}");
         while connection.next().await.is_some() {}
         both_go_on(&node, "rapid resets").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_whose_message_does_not_arrive_ends_with_its_deadline() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    for method in
+        ["/scheduler.Scheduler/CheckPrime", "/scheduler.Worker/ProcessPrime", "/scheduler.Worker/Heartbeat"]
+    {
+        let mut client = Grpc::new(channel(node.grpc).await.unwrap());
+        client.ready().await.unwrap();
+        let mut request = Request::new(stream::pending::<PrimeRequest>());
+        // By `grpc-timeout` the client would end the call itself.
+        request.metadata_mut().insert("connect-timeout-ms", "300".parse().unwrap());
+        let codec = ProstCodec::<PrimeRequest, PrimeResponse>::default();
+        let call = client.client_streaming(request, PathAndQuery::from_static(method), codec);
+        let status = timeout(SOON, call).await.expect("no answer").unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{method}: {status}");
+    }
+    both_go_on(&node, "calls without a message").await;
+}
+
+/// The clock stands still and jumps: 75 s take no time.
+#[tokio::test(start_paused = true)]
+async fn a_first_head_takes_no_longer_than_its_time_whatever_it_begins_with() {
+    let http1 = &b"GET / HTTP/1.1\r\nHost"[..];
+    let begun = [
+        (Protocols::Http, &b"P"[..]),
+        (Protocols::Http, &PREFACE[..20]),
+        (Protocols::Http, PREFACE),
+        (Protocols::Http, http1),
+        (Protocols::Grpc, b"P"),
+        (Protocols::Grpc, PREFACE),
+    ];
+    for (protocols, begun) in begun {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let listener = Listener::new(socket, protocols, Router::new(), Arc::default());
+        let running = tokio::spawn(listener.run(stop.clone()));
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(begun).await.unwrap();
+        let started = tokio::time::Instant::now();
+        let _ = connection.read_to_end(&mut Vec::new()).await;
+        let took = started.elapsed();
+        let expected = FIRST_BYTE_TIMEOUT * 2..HEAD_TIMEOUT + Duration::from_secs(1);
+        assert!(expected.contains(&took), "{protocols:?} {:?}: {took:?}", String::from_utf8_lossy(begun));
+        stop.cancel();
+        running.await.unwrap();
     }
 }
 

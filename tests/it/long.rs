@@ -8,12 +8,12 @@ use std::{
 use primacy::{
     is_prime,
     limits::POOL_QUEUE_MAX,
-    proto::{HeartbeatRequest, PrimeRequest, PrimeResponse, worker_client::WorkerClient},
+    proto::{HeartbeatRequest, MemberStatus, PrimeRequest, PrimeResponse, worker_client::WorkerClient},
 };
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Request, Status, transport::Channel};
 
-use crate::harness::{TestCluster, TestNode, channel, eventually, long_number, metric};
+use crate::harness::{TestCluster, TestNode, channel, eventually, long_number, metric, status_of, view};
 
 /// A Mersenne prime: a long check of some microseconds.
 const QUICK: &str = "170141183460469231731687303715884105727";
@@ -170,6 +170,46 @@ async fn a_long_check_given_back_by_a_dying_worker_is_answered_elsewhere() {
     let body: serde_json::Value = response.json().await.unwrap();
     assert_eq!(body["is_prime"], false);
     assert_ne!(body["processed_by"], cluster.nodes[busy].name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_check_that_reaches_its_deadline_is_not_sent_again() {
+    let cluster = TestCluster::start(2).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for node in [cluster.leader(), cluster.worker(1)] {
+        for _ in 0..5 {
+            let body = format!("{{\"number\": \"{}\"}}", long_number(9_000));
+            let request = client.post(node.url("/prime")).header("grpc-timeout", "200m").body(body);
+            assert_eq!(request.send().await.unwrap().status(), 504);
+        }
+    }
+    for node in &cluster.nodes {
+        for counter in ["primacy_given_back_total", "primacy_fallbacks_total", "primacy_retries_total"] {
+            assert_eq!(metric(node, counter).await, 0, "{counter} of {}", node.name);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_check_of_a_worker_that_freezes_while_it_stops_is_answered_elsewhere() {
+    let cluster = crate::harness::Processes::start(2).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = format!("{{\"number\": \"{}\"}}", long_number(6_000));
+    let request = client.post(cluster.nodes[0].url("/prime")).header("grpc-timeout", "300S").body(body);
+    let answer = tokio::spawn(request.send());
+    let addresses = [cluster.nodes[1].grpc, cluster.nodes[2].grpc];
+    eventually("one of the workers has it", || async { busy_one(addresses).await.is_some() }).await;
+    let busy = &cluster.nodes[1 + busy_one(addresses).await.expect("it takes seconds")];
+    busy.signal(rustix::process::Signal::TERM);
+    eventually("the leader knows that it stops", || async {
+        status_of(&view(cluster.nodes[0].grpc).await.unwrap(), &busy.name) == MemberStatus::Stopped
+    })
+    .await;
+    busy.signal(rustix::process::Signal::STOP);
+    let response = timeout(Duration::from_secs(60), answer).await.expect("no answer").unwrap().unwrap();
+    let body: serde_json::Value = response.json().await.unwrap();
+    assert_eq!(body["is_prime"], false);
+    assert_ne!(body["processed_by"], busy.name);
 }
 
 /// Which of two workers holds a long check.

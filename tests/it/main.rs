@@ -1,5 +1,6 @@
 //! The tests, by topic, over real servers and real sockets.
 
+mod command_line;
 mod faults;
 mod harness;
 mod http;
@@ -9,4 +10,6 @@ mod limits;
 mod long;
 mod membership;
 mod prime;
+mod python;
+mod readme;
 mod smoke;

@@ -166,6 +166,29 @@ fn an_orderly_stop_is_no_suspicion_and_lasts() {
 }
 
 #[test]
+fn a_node_that_freezes_while_it_stops_is_left_after_three_missed_heartbeats() {
+    let mut membership = node(4);
+    membership.lane_up(ms(0), WORKER1, Wanted::Work, &identity(1));
+    membership.lane_stopping(ms(10), WORKER1);
+    for now in (0..2000).step_by(100) {
+        membership.tick(ms(now));
+        membership.acked(ms(now), WORKER1, Figures::default());
+    }
+    assert_eq!(membership.drain_commands(), [], "it answers what it holds");
+    tick(&mut membership, 2000, 2200);
+    assert_eq!(membership.drain_commands(), []);
+    tick(&mut membership, 2300, 2300);
+    assert_eq!(
+        membership.drain_commands(),
+        [Command::Redial(WORKER1)],
+        "its lane is closed, its asks given back"
+    );
+    tick(&mut membership, 2400, 4000);
+    assert_eq!(membership.drain_commands(), [], "once is enough");
+    assert_eq!(status(&membership, "worker1"), Status::Stopped);
+}
+
+#[test]
 fn a_quick_restart_is_a_death_that_is_seen() {
     let mut membership = node(4);
     membership.lane_up(ms(0), WORKER1, Wanted::Work, &identity(1));
@@ -201,6 +224,10 @@ fn a_follower_takes_over_what_its_leader_says_of_the_others() {
     assert_eq!(status(&membership, "worker2"), Status::Alive);
     let heard = membership.members().iter().find(|member| member.id == Some(2)).unwrap().heard;
     assert_eq!(heard, Some(ms(70)));
+    let figures = Figures { in_flight: 3, completed: 9 };
+    leaders.own_figures(ms(101), figures);
+    membership.heard(ms(101), &identity(4), Some(&told(&leaders)));
+    assert_eq!(membership.leader().unwrap().0.figures, figures, "the leader's own among them");
 
     leaders.lane_down(ms(110), WORKER2, Some("its lane broke"));
     leaders.dial_failed(ms(111), WORKER2, DialError::Refused);

@@ -2,19 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use axum::http::HeaderMap;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Code, Request, Response, Status};
 
-use super::{count, echo, enter, number_of};
+use super::{Call, call_of, count, number_of};
 use crate::{
-    cluster::{ClusterView, lane::Trace},
-    gateway::{
-        Gateway,
-        context::{deadline, trace_of},
-        error::ApiError,
-    },
+    cluster::ClusterView,
+    gateway::{Gateway, error::ApiError},
     proto::{self, PrimeRequest, PrimeResponse, WatchClusterRequest, scheduler_server::Scheduler},
     scheduler::{Check, FORWARDED_BY},
 };
@@ -28,10 +23,7 @@ impl Scheduler for SchedulerService {
 
     async fn check_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
         let started = Instant::now();
-        let (metadata, _, message) = request.into_parts();
-        let headers = metadata.into_headers();
-        let trace = trace_of(&headers);
-        let answered = echo(&trace, self.check(&headers, &message, Arc::clone(&trace)).await);
+        let answered = self.check(request).await.map_err(Status::from);
         let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
         count(&self.0, code);
         self.0.metrics.latency.observe(started.elapsed());
@@ -57,18 +49,13 @@ impl Scheduler for SchedulerService {
 }
 
 impl SchedulerService {
-    async fn check(
-        &self,
-        headers: &HeaderMap,
-        message: &PrimeRequest,
-        trace: Arc<Trace>,
-    ) -> Result<PrimeResponse, ApiError> {
-        let _pass = enter(&self.0)?;
-        let deadline = deadline(headers, self.0.settings.deadline)?;
-        let number = number_of(message)?;
-        let forwarded = headers.contains_key(FORWARDED_BY);
+    async fn check(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, ApiError> {
+        let _pass = self.0.enter()?;
+        let Call { trace, deadline } = call_of(&request);
+        let forwarded = request.metadata().contains_key(FORWARDED_BY);
+        let number = number_of(request.get_ref())?;
         let check = Check { number, deadline, trace, forwarded };
-        Ok(self.0.scheduler.check(&check).await?.into())
+        Ok(Response::new(self.0.scheduler.check(&check).await?.into()))
     }
 }
 

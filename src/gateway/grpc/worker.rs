@@ -1,19 +1,14 @@
 //! `scheduler.Worker`: what the seed's leader calls of its workers. Every node serves it, and answers any client.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
-use axum::http::HeaderMap;
 use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
 
-use super::{echo, number_of};
+use super::{Call, call_of, number_of};
 use crate::{
     cluster::{Identity, lane::Trace},
-    gateway::{
-        Gateway,
-        context::{deadline, trace_of},
-        error::ApiError,
-    },
+    gateway::{Gateway, error::ApiError},
     proto::{
         ElectionRequest, ElectionResponse, HeartbeatRequest, HeartbeatResponse, PrimeRequest, PrimeResponse,
         VictoryRequest, VictoryResponse, worker_server::Worker,
@@ -27,13 +22,11 @@ pub struct WorkerService(pub(super) Arc<Gateway>);
 #[tonic::async_trait]
 impl Worker for WorkerService {
     async fn process_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
-        let headers = metadata.into_headers();
-        let trace = trace_of(&headers);
-        let answered = self.work(&headers, &message).await;
+        let Call { trace, deadline } = call_of(&request);
+        let answered = self.work(request.get_ref(), deadline).await?;
         let Trace { request_id, traceparent, .. } = &*trace;
         tracing::debug!(request_id, traceparent, "processed a check");
-        echo(&trace, answered)
+        Ok(Response::new(answered))
     }
 
     async fn heartbeat(
@@ -61,8 +54,7 @@ impl Worker for WorkerService {
 }
 
 impl WorkerService {
-    async fn work(&self, headers: &HeaderMap, message: &PrimeRequest) -> Result<PrimeResponse, ApiError> {
-        let deadline = deadline(headers, self.0.settings.deadline)?;
+    async fn work(&self, message: &PrimeRequest, deadline: Instant) -> Result<PrimeResponse, ApiError> {
         let number = number_of(message)?;
         let worker = &self.0.worker;
         let checked = timeout_at(deadline.into(), worker.check(&number)).await;

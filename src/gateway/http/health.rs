@@ -30,18 +30,20 @@ pub async fn live() -> impl IntoResponse {
     params(("verbose" = Option<String>, Query, description = "List the checks", allow_reserved, example = "")),
     responses(
         (status = 200, description = "It can", body = String, content_type = "text/plain", example = "ok"),
-        (status = 503, description = "It cannot: it is stopping", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "It cannot, for instance because it is stopping", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn ready(
     State(gateway): State<Arc<Gateway>>,
     RawQuery(query): RawQuery,
 ) -> Result<impl IntoResponse, ApiError> {
-    let stopping = gateway.cluster.is_stopping();
-    let checks = [("listeners are open", true), ("not stopping", !stopping)];
+    let checks = [
+        ("the cluster is running", gateway.cluster.is_running()),
+        ("not stopping", !gateway.cluster.is_stopping()),
+    ];
     let lines = checks.map(|(check, passed)| format!("[{}] {check}", if passed { '+' } else { '-' }));
     let verbose = query.is_some_and(|query| query.starts_with("verbose"));
-    if stopping {
+    if checks.iter().any(|(_, passed)| !passed) {
         return Err(ApiError::http(StatusCode::SERVICE_UNAVAILABLE, lines.join(", ")));
     }
     let body = if verbose { format!("{}\nok\n", lines.join("\n")) } else { "ok\n".to_owned() };

@@ -10,8 +10,8 @@ use std::{
 use axum::{
     Extension,
     body::Body,
-    extract::{RawPathParams, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{RawPathParams, Request, State, rejection::RawPathParamsRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
@@ -27,6 +27,7 @@ use crate::{
         context::deadline,
         error::{ApiError, Problem},
     },
+    limits::BODY_TIMEOUT,
     prime::{Certainty, Number},
     scheduler::{Check, Outcome},
 };
@@ -98,6 +99,7 @@ fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
         ("Connect-Timeout-Ms" = Option<u64>, Header, description = "The same in milliseconds, 1 to 10 digits", example = 30000, maximum = 9_999_999_999_u64),
         ("X-Request-Id" = Option<String>, Header, description = "An id of yours, up to 128 visible ASCII characters; it is echoed", example = "my-request-1"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, version 00; it is echoed", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ),
     request_body(content = inline(PrimeQuestion), content_type = "application/json", description = "The number",
         examples(
@@ -108,7 +110,7 @@ fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
     responses(
         (status = 200, description = "The answer", body = PrimeAnswer),
         (status = 400, description = "The body, the number or a header is malformed", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive within the deadline", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive within the deadline, or within 5 s", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is larger than the node takes (16 KiB by default)", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The content type is not JSON, or the body is encoded", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too much is in flight; try again after `Retry-After` seconds", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
@@ -120,9 +122,9 @@ fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
 pub async fn check_prime(
     State(gateway): State<Arc<Gateway>>,
     Extension(trace): Extension<Arc<Trace>>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    let (Parts { headers, .. }, body) = request.into_parts();
     let deadline = deadline(&headers, gateway.settings.deadline)?;
     expect_json(&headers)?;
     let body = read_body(&headers, body, gateway.settings.body_bytes_max, deadline).await?;
@@ -140,6 +142,9 @@ pub async fn check_prime(
     params(
         ("number" = String, Path, description = "A whole number in decimal, up to 10,000 digits", example = "9223372036854775783", pattern = "^(0|-?[1-9][0-9]*)$"),
         ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
+        ("Connect-Timeout-Ms" = Option<u64>, Header, description = "The same in milliseconds, 1 to 10 digits", example = 30000, maximum = 9_999_999_999_u64),
+        ("X-Request-Id" = Option<String>, Header, description = "An id of yours, up to 128 visible ASCII characters; it is echoed", example = "my-request-1"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, version 00; it is echoed", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
         ("If-None-Match" = Option<String>, Header, description = "An `ETag` that you have", example = "W/\"0\""),
     ),
     responses(
@@ -157,13 +162,14 @@ pub async fn check_prime(
 pub async fn get_prime(
     State(gateway): State<Arc<Gateway>>,
     Extension(trace): Extension<Arc<Trace>>,
-    headers: HeaderMap,
-    path: Result<RawPathParams, axum::extract::rejection::RawPathParamsRejection>,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
 ) -> Result<Response, ApiError> {
+    let headers = request.headers();
     let path =
         path.map_err(|_| ApiError::invalid("the path is not UTF-8; write the number in decimal digits"))?;
     let number: Number = path.iter().next().map_or("", |(_, number)| number).parse()?;
-    let deadline = deadline(&headers, gateway.settings.deadline)?;
+    let deadline = deadline(headers, gateway.settings.deadline)?;
     let check = Check { number, deadline, trace, forwarded: false };
     let outcome = gateway.scheduler.check(&check).await?;
     let etag = etag(&check.number, &outcome);
@@ -249,8 +255,13 @@ async fn read_body(
         }
         Ok(())
     };
-    let late = || ApiError::http(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within the deadline");
-    timeout_at(deadline.into(), whole).await.map_err(|_| late())??;
+    let late = || {
+        ApiError::http(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("the body did not arrive within the deadline, or within {} s", BODY_TIMEOUT.as_secs()),
+        )
+    };
+    timeout_at(deadline.min(Instant::now() + BODY_TIMEOUT).into(), whole).await.map_err(|_| late())??;
     Ok(read)
 }
 

@@ -1,0 +1,647 @@
+//! The command line of the real binary: what it prints, how it ends, and that it leaves nothing behind.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::pipe,
+    net::{SocketAddr, TcpListener},
+    ops::Range,
+    process,
+};
+
+use primacy::{
+    is_prime,
+    proto::{MemberStatus, WatchClusterRequest, scheduler_client::SchedulerClient},
+};
+use reqwest::{Client, Response};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::{process::Command, time::timeout};
+
+use crate::{
+    harness::{
+        self, Process, Processes, Ran, Running, SOON, STOPS_WITHIN, TestCluster, TestNode, Up, all_alive,
+        channel, children, command, eventually, free_address, long_number, piped, processes, run,
+        run_command, send_signal, status_of, view,
+    },
+    http::Raw,
+};
+
+const FREE_PORTS: [&str; 4] = ["--grpc-port", "0", "--http-port", "0"];
+const COMMANDS: [&str; 7] = ["up", "node", "check", "status", "health", "openapi", "completions"];
+/// 2^127 - 1.
+const MERSENNE: &str = "170141183460469231731687303715884105727";
+
+async fn get(url: &str) -> Value {
+    let Ok(response) = reqwest::get(url).await else { return Value::Null };
+    response.json().await.unwrap_or_default()
+}
+
+async fn ask(http: SocketAddr, body: &str) -> Response {
+    Client::new().post(format!("http://{http}/prime")).body(body.to_owned()).send().await.unwrap()
+}
+
+async fn holds_one(http: SocketAddr) {
+    eventually("one request is in flight", || async {
+        let metrics = reqwest::get(format!("http://{http}/metrics")).await.unwrap().text().await.unwrap();
+        metrics.contains("primacy_in_flight 1\n")
+    })
+    .await;
+}
+
+/// Asks for what takes longer than anybody here waits.
+async fn ask_long(grpc: SocketAddr, http: SocketAddr) -> Running {
+    let number = long_number(9_900);
+    let asking = Running::start(&mut command(&["check", &number, "--endpoints", &grpc.to_string()]));
+    holds_one(http).await;
+    asking
+}
+
+fn endpoints(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// `primacy check` at these nodes.
+async fn check(at: &[SocketAddr], arguments: &[&str]) -> Ran {
+    run(&[&["check", "--endpoints", &endpoints(at)], arguments].concat()).await
+}
+
+/// `primacy check -` at these nodes.
+fn check_lines(at: &[SocketAddr]) -> Command {
+    command(&["check", "-", "--endpoints", &endpoints(at)])
+}
+
+/// Who processed each of the numbers from the first one on, by lines that say of them what is true.
+fn processed_by(lines: &str, first: u64) -> Vec<&str> {
+    let numbered = lines.lines().zip(first..);
+    let by = numbered.map(|(line, number)| {
+        let start = format!("{number} is prime: {} (processed by ", is_prime(number));
+        let rest = line.strip_prefix(&start).and_then(|rest| rest.strip_suffix(')'));
+        rest.unwrap_or_else(|| panic!("this is not the answer for {number}: {line:?}"))
+    });
+    by.collect()
+}
+
+// ── primacy up ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bare_command_runs_a_cluster_of_four_processes() {
+    let up = Up::start(&[]).await;
+    let names: Vec<&str> = up.nodes.iter().map(|node| &*node.name).collect();
+    assert_eq!(names, ["leader", "worker1", "worker2", "worker3"]);
+    for node in &up.nodes {
+        assert_eq!(get(&format!("http://{}/cluster", node.http)).await["observed_by"], node.name);
+        assert!(harness::check(node.grpc, 17).await.unwrap().is_prime);
+    }
+    let out = up.running.out.text();
+    let http = format!("http://localhost:{}", up.nodes[0].http.port());
+    for url in [format!("{http}/docs\n"), format!("{http}/prime\n")] {
+        assert!(out.contains(&url), "{out}");
+    }
+    assert!(reqwest::get(format!("http://{}/docs", up.nodes[0].http)).await.unwrap().status().is_success());
+    let answer: Value = ask(up.nodes[0].http, r#"{"number": 17}"#).await.json().await.unwrap();
+    assert_eq!(answer["is_prime"], true);
+    assert!(out.contains(&format!("localhost:{} ", up.nodes[0].grpc.port())), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_carry_the_nodes_names_and_no_escape_codes() {
+    let up = Up::start(&["up", "-n", "1"]).await;
+    let (out, err) = (&up.running.out, &up.running.err);
+    for (prefix, text) in [("leader  | ", "leader serves gRPC"), ("worker1 | ", "worker1 serves gRPC")] {
+        err.has(text).await;
+        let said = err.text().lines().any(|line| line.starts_with(prefix) && line.contains(text));
+        assert!(said, "{}", err.text());
+    }
+    let stray = err.text().lines().find(|line| !line.contains(" | ")).map(str::to_owned);
+    assert_eq!(stray, None);
+    assert!(!(out.text() + &err.text()).contains('\x1b'));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_stops_all_nodes_soon_although_clients_stay_connected() {
+    for sign in [Signal::INT, Signal::TERM] {
+        let mut up = Up::start(&["up", "-n", "2"]).await;
+        let browser = Client::new();
+        let mut watches = Vec::new();
+        for node in &up.nodes {
+            let cluster = browser.get(format!("http://{}/cluster", node.http)).send().await.unwrap();
+            assert!(cluster.json::<Value>().await.unwrap().is_object());
+            let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+            watches.push(client.watch_cluster(WatchClusterRequest {}).await.unwrap().into_inner());
+        }
+        send_signal(up.running.pid(), sign);
+        up.ends_well().await;
+        let last_words = up.running.err.text().lines().filter(|line| line.ends_with("INFO stopped")).count();
+        assert_eq!(last_words, 3, "each node's log is shown to its end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_stops_before_it_is_ready_too() {
+    let mut running = Running::start(command(&["up", "-n", "5"]).args(FREE_PORTS));
+    running.err.has("serves gRPC").await;
+    let nodes = children(running.pid());
+    send_signal(running.pid(), Signal::TERM);
+    assert_eq!(running.ends_within(STOPS_WITHIN).await, Some(0));
+    let pids: Vec<i32> = nodes.into_iter().map(|(pid, _)| pid).collect();
+    let left = |(pid, command): &(i32, String)| pids.contains(pid) && command.contains("--exit-with-stdin");
+    assert_eq!(processes().into_iter().find(left), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_that_is_told_twice_does_not_wait_for_what_is_in_flight() {
+    let mut up = Up::start(&["up", "-n", "1"]).await;
+    let _asking = ask_long(up.nodes[0].grpc, up.nodes[0].http).await;
+    send_signal(up.running.pid(), Signal::INT);
+    up.running.err.has("no new work, 1 requests").await;
+    send_signal(up.running.pid(), Signal::INT);
+    up.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_that_is_killed_leaves_no_orphans() {
+    let mut up = Up::start(&["up", "-n", "2"]).await;
+    up.running.child.kill().await.unwrap();
+    up.leaves_nothing().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_node_stays_dead_until_the_printed_command_brings_it_back() {
+    let mut up = Up::start(&["up"]).await;
+    let (leader, worker) = (up.nodes[0].grpc, &up.nodes[2]);
+    send_signal(worker.pid, Signal::KILL);
+    up.running.out.has("worker2 is gone (signal: 9 (SIGKILL)); the others carry on").await;
+    eventually("it is dead", || async {
+        view(leader).await.is_ok_and(|view| status_of(&view, "worker2") == MemberStatus::Dead)
+    })
+    .await;
+    assert_eq!(children(up.running.pid()).len(), 3);
+    let answers = check(&[leader], &["17", "18", "19", "20"]).await;
+    assert_eq!((answers.code, answers.out.contains("worker2")), (Some(0), false), "{answers:?}");
+
+    let out = up.running.out.text();
+    let printed = out.lines().find(|line| line.contains(" node --id 2 ")).unwrap();
+    let mut again =
+        Running::start(piped(process::Command::new("sh")).args(["-c", &format!("exec {printed}")]));
+    all_alive(leader, 4).await;
+    send_signal(up.running.pid(), Signal::TERM);
+    assert_eq!(up.running.ends_within(STOPS_WITHIN).await, Some(0));
+    assert!(harness::check(worker.grpc, 17).await.unwrap().is_prime, "whoever started it stops it");
+    send_signal(again.pid(), Signal::TERM);
+    assert_eq!(again.ends_within(STOPS_WITHIN).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_ends_by_itself_when_no_node_is_left() {
+    let mut up = Up::start(&["up", "-n", "1"]).await;
+    up.nodes.iter().for_each(|node| send_signal(node.pid, Signal::KILL));
+    up.running.ends_within(STOPS_WITHIN).await;
+    assert!(up.running.out.text().ends_with("no node is left\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_nodes_carry_on_when_nobody_reads_what_up_prints() {
+    let mut up = Up::start(&["up", "-n", "2"]).await;
+    up.running.out.close().await;
+    up.running.err.close().await;
+    let leader = up.nodes[0].grpc;
+    send_signal(up.nodes[1].pid, Signal::KILL);
+    eventually("it is reaped, so that up knows", || async { children(up.running.pid()).len() == 2 }).await;
+    let answers = check(&[leader], &["17", "18", "19"]).await;
+    assert_eq!(answers.code, Some(0), "{answers:?}");
+    let health = run(&["health", "--endpoints", &leader.to_string()]).await;
+    assert_eq!(health.code, Some(0), "it does not stop for that: {health:?}");
+    send_signal(up.running.pid(), Signal::TERM);
+    up.ends_well().await;
+}
+
+/// A terminal by util-linux's `script`, whose input is what is typed there; where it is missing this tests nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_a_terminal_names_have_colours_unless_unwanted_and_ctrl_c_stops_all() {
+    if process::Command::new("script").arg("--version").output().is_err() {
+        return;
+    }
+    let up = format!("exec {} up -n 1 {}", env!("CARGO_BIN_EXE_primacy"), FREE_PORTS.join(" "));
+    for (no_color, coloured) in [("", true), ("1", false)] {
+        let mut script = piped(process::Command::new("script"));
+        let mut terminal = Running::start(script.args(["-qec", &up, "/dev/null"]).env("NO_COLOR", no_color));
+        terminal.out.has("Ctrl-C stops them all.").await;
+        assert_eq!(terminal.out.text().contains("\x1b[36mleader  |\x1b[0m"), coloured);
+        assert_eq!(terminal.out.text().contains('\x1b'), coloured);
+        assert!(terminal.write("\x03").await);
+        assert_eq!(terminal.ends_within(STOPS_WITHIN).await, Some(0));
+    }
+}
+
+/// A port that is taken and the free one before it.
+fn taken_port() -> (TcpListener, u16) {
+    loop {
+        let port = free_address().port();
+        if let Ok(taken) = TcpListener::bind(("127.0.0.1", port + 1)) {
+            return (taken, port + 1);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_names_the_port_that_is_taken_and_starts_nothing() {
+    let (_taken, port) = taken_port();
+    for (flag, base, other, name, protocol) in [
+        ("--grpc-port", port, "--http-port", "leader", "gRPC"),
+        ("--http-port", port - 1, "--grpc-port", "worker1", "HTTP"),
+    ] {
+        let ran = run(&["up", "-n", "2", flag, &base.to_string(), other, "0"]).await;
+        assert_eq!((ran.code, &*ran.out), (Some(1), ""), "{ran:?}");
+        let says = format!("primacy: port {port}, which {name} needs for {protocol}, is taken");
+        assert!(ran.err.starts_with(&says) && ran.err.contains(flag), "{ran:?}");
+        let left = processes().into_iter().find(|(_, command)| command.contains(&format!(":{port}")));
+        assert_eq!(left, None);
+    }
+    let ran = run(&["up", "--grpc-port", "65535", "--http-port", "0"]).await;
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.err.contains("--grpc-port 65535 leaves no port for worker1"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_shows_why_a_node_does_not_start() {
+    let mut up = command(&["up", "-n", "1"]);
+    let ran = run_command(up.args(FREE_PORTS).env("PRIMACY_HEARTBEAT", "5"), "").await;
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let ended = ran.err.lines().find_map(|line| line.strip_prefix("primacy: ")?.split_once(" ended before"));
+    let (name, _) = ended.unwrap_or_else(|| panic!("{ran:?}"));
+    let why = |line: &str| line.starts_with(name) && line.contains("5 is not in 10..=5000");
+    assert!(ran.err.lines().any(why), "{ran:?}");
+}
+
+// ── primacy node ────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_names_the_address_that_is_taken() {
+    let (taken, _) = taken_port();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (flag, other, protocol) in
+        [("--grpc-addr", "--http-addr", "gRPC"), ("--http-addr", "--grpc-addr", "HTTP")]
+    {
+        let ran = run(&["node", flag, &taken, other, "127.0.0.1:0"]).await;
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        let says = format!("primacy: cannot listen for {protocol} on {taken}: ");
+        assert!(ran.err.contains(&says) && ran.err.contains(flag), "{ran:?}");
+    }
+}
+
+async fn lonely_node() -> Process {
+    let (grpc, http) = (free_address(), free_address());
+    let node = Process::start(1, "worker1", grpc, http, &format!("1={grpc}"));
+    all_alive(grpc, 1).await;
+    node
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_told_to_stop_answers_what_it_holds_and_ends_well() {
+    let mut node = lonely_node().await;
+    let mut asking = Raw::connect(node.http).await;
+    asking.send("POST /prime HTTP/1.1\r\nHost: test\r\nContent-Length: 14\r\n\r\n{\"number\": 17").await;
+    holds_one(node.http).await;
+    node.signal(Signal::TERM);
+    eventually("it drains", || async { TcpListener::bind(node.http).is_ok() }).await;
+    asking.send("}").await;
+    assert_eq!(asking.answer().await.unwrap().json()["processed_by"], "worker1");
+    assert_eq!(node.ended().await.code(), Some(0));
+    assert!(node.has_logged("no new work, 1 requests in flight"), "{}", node.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_the_drain_of_a_node() {
+    for second in [Signal::TERM, Signal::INT] {
+        let mut node = lonely_node().await;
+        let _asking = ask_long(node.grpc, node.http).await;
+        node.signal(Signal::TERM);
+        eventually("it drains", || async { TcpListener::bind(node.http).is_ok() }).await;
+        node.signal(second);
+        let ended = timeout(STOPS_WITHIN, node.ended()).await;
+        assert_eq!(ended.map(|status| status.code()), Ok(Some(0)));
+        assert!(node.has_logged("not waiting for what is in flight"), "{}", node.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_takes_its_settings_from_the_environment_and_flags_win() {
+    let [grpc, http, peer] = [free_address(), free_address(), free_address()];
+    let mut node = command(&["node", "--name", "told-by-flag"]);
+    node.env("PRIMACY_NAME", "told-by-environment").env("PRIMACY_ID", "7").env("PRIMACY_LOG", "error");
+    node.env("PRIMACY_GRPC_ADDR", grpc.to_string()).env("PRIMACY_HTTP_ADDR", http.to_string());
+    node.env("PRIMACY_ADVERTISE_GRPC", "a.test:1").env("PRIMACY_ADVERTISE_HTTP", "a.test:2");
+    node.env("PRIMACY_PEERS", format!("3={peer},b.test:3")).env("PRIMACY_HEARTBEAT", "250");
+    node.env("PRIMACY_NO_FALLBACK", "1").env("PRIMACY_BODY_MAX", "99").env("PRIMACY_IN_FLIGHT_MAX", "9");
+    let node = Running::start(&mut node);
+    let url = format!("http://{http}/cluster");
+    eventually("it answers", || async { get(&url).await.is_object() }).await;
+    let members = get(&url).await["members"].clone();
+    let member = |name: &str| {
+        let found = members.as_array().unwrap().iter().find(|member| member["name"] == name).cloned();
+        found.unwrap_or_else(|| panic!("{members}"))
+    };
+    let me = member("told-by-flag");
+    assert_eq!(
+        (&me["id"], &me["grpc_addr"], &me["http_addr"]),
+        (&7.into(), &"a.test:1".into(), &"a.test:2".into())
+    );
+    assert_eq!(member(&peer.to_string())["id"], 3);
+    assert_eq!(member("b.test:3")["id"], Value::Null);
+    assert_eq!(ask(http, r#"{"number": 17}"#).await.status(), 503, "no fallback");
+    assert_eq!(ask(http, &"1".repeat(100)).await.status(), 413, "of 99 bytes");
+    assert_eq!(node.err.text(), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_understands_the_environment_of_the_seeds_workers() {
+    let (grpc, http) = (free_address(), free_address());
+    let mut node = command(&["node", "--http-addr", &http.to_string()]);
+    node.env("WORKER_ID", "worker2").env("PORT", grpc.port().to_string()).env("PRIMACY_DEADLINE", "1");
+    let _node = Running::start(&mut node);
+    all_alive(grpc, 1).await;
+    let view = view(grpc).await.unwrap();
+    assert_eq!((view.members[0].id, &*view.members[0].name), (Some(2), "worker2"));
+    assert_eq!(check(&[grpc], &["17"]).await.out, "17 is prime: true (processed by worker2)\n");
+    let long = format!(r#"{{"number": {}}}"#, long_number(4_000));
+    assert_eq!(ask(http, &long).await.status(), 504, "a deadline of 1 ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_that_cannot_be_are_refused_with_what_is_allowed() {
+    let long_name = "a".repeat(65);
+    for (flag, value, allowed) in [
+        ("--peers", "1=a:1,2=b:1,1=c:1", "a:1 and c:1 have the same id 1; every node needs an id of its own"),
+        ("--peers", "0=a:1", "a whole number from 1 to 2147483647"),
+        ("--peers", "leader", "HOST:PORT, such as worker1:50052"),
+        ("--name", "a b", "1 to 64 letters, digits, dots, dashes and underscores"),
+        ("--name", "", "1 to 64 letters"),
+        ("--name", &long_name, "1 to 64 letters"),
+        ("--id", "0", "1..=2147483647"),
+        ("--grpc-addr", "localhost:50051", "IP:PORT, such as 127.0.0.1:50051"),
+        ("--http-addr", "127.0.0.1:65536", "IP:PORT, such as 127.0.0.1:50051"),
+        ("--advertise-grpc", "http://a:1", "HOST:PORT, such as worker1:50052"),
+        ("--advertise-http", "a:0", "HOST:PORT, such as worker1:50052"),
+        ("--heartbeat", "9", "10..=5000"),
+        ("--deadline", "0", "1..=300000"),
+    ] {
+        let ran = run(&["node", flag, value]).await;
+        assert_eq!((ran.code, &*ran.out), (Some(2), ""), "{ran:?}");
+        assert!(ran.err.contains(allowed), "{ran:?}");
+        let name = format!("PRIMACY_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+        let by_environment = run_command(command(&["node"]).env(name, value), "").await;
+        assert_eq!(by_environment.err, ran.err);
+    }
+}
+
+// ── primacy check ───────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_prints_the_lines_of_the_seed_each_worker_in_turn() {
+    let cluster = TestCluster::start(3).await;
+    let numbers = ["17", "18", "19", "20", "21", "22", "23", "24", "25"];
+    let ran = check(&[cluster.leader().grpc], &numbers).await;
+    assert_eq!((ran.code, &*ran.err), (Some(0), ""));
+    let by = processed_by(&ran.out, 17);
+    assert_eq!(by.len(), 9, "{ran:?}");
+    assert_eq!(BTreeSet::from_iter(&by), BTreeSet::from([&"worker1", &"worker2", &"worker3"]));
+    assert_eq!((&by[..3], &by[3..6]), (&by[3..6], &by[6..]), "in turn");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_of_every_kind_are_answered() {
+    let node = TestNode::alone(&["--id", "1", "--name", "worker1"]).await;
+    let by = "(processed by worker1)";
+    for arguments in [&["-5", "0", "2"][..], &["--", "-5", "0", "2"]] {
+        let ran = check(&[node.grpc], arguments).await;
+        let lines = format!("-5 is prime: false {by}\n0 is prime: false {by}\n2 is prime: true {by}\n");
+        assert_eq!((ran.code, ran.out), (Some(0), lines));
+    }
+    let ran = check(&[node.grpc], &[MERSENNE, "18446744073709551616"]).await;
+    let sure = format!("18446744073709551616 is prime: false {by}\n");
+    let lines = format!("{MERSENNE} is prime: true (processed by worker1, probable)\n{sure}");
+    assert_eq!((ran.code, ran.out), (Some(0), lines));
+    let ran = check(&[node.grpc], &["-o", "json", "17", MERSENNE]).await;
+    let answers: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answer = |number, certainty| json!({"number": number, "is_prime": true, "processed_by": "worker1", "certainty": certainty});
+    assert_eq!(answers, [answer("17", "proven"), answer(MERSENNE, "probable")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_number_is_a_mistake_of_usage_and_nothing_is_asked() {
+    let long = "1".repeat(10_001);
+    for (arguments, says) in [
+        (&[][..], "<NUMBER>"),
+        (&["abc"], "\"abc\" is not a decimal integer; only the digits 0-9 are allowed"),
+        (&["17", "1e3"], "\"1e3\" is not a decimal integer"),
+        (&["17", "-"], "\"-\" is not a decimal integer"),
+        (&["-0"], "-0 is not allowed"),
+        (&["017"], "leading zeros"),
+        (&[""], "empty"),
+        (&[&long], "10001 digits; at most 10000"),
+        (&["17", "--endpoints", "nowhere"], "HOST:PORT"),
+        (&["17", "-o", "xml"], "text, json"),
+    ] {
+        let ran = run(&[&["check"], arguments].concat()).await;
+        assert_eq!((ran.code, &*ran.out), (Some(2), ""), "{ran:?}");
+        assert!(ran.err.contains(says), "{ran:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_reaches_nobody_says_where_it_asked() {
+    let nobody = endpoints(&[free_address(), free_address()]);
+    for arguments in [&["check", "17"][..], &["check", "-o", "json", "17"], &["status"], &["health"]] {
+        let flag = run(&[arguments, &["--endpoints", &nobody]].concat()).await;
+        assert_eq!((flag.code, &*flag.out), (Some(1), ""), "{flag:?}");
+        let says = format!("no node answers at {}", nobody.replace(',', ", "));
+        assert!(flag.err.contains(&says), "{flag:?}");
+        let environment = run_command(command(arguments).env("PRIMACY_ENDPOINTS", &nobody), "").await;
+        assert_eq!((environment.code, environment.err), (Some(1), flag.err));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_lines_of_standard_input_are_named_and_hold_nobody_up() {
+    let node = TestNode::alone(&["--id", "1", "--name", "worker1"]).await;
+    let mut input = b"17\n\n  18\r\nabc\n19\n".to_vec();
+    // A million digits, of which the last piece could be taken for a number.
+    input.extend([b'7'].repeat(1_000_005));
+    input.extend(b"\n20\n\xff\n\t\n21");
+    let ran = run_command(&mut check_lines(&[node.grpc]), input).await;
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(processed_by(&ran.out, 17).len(), 5, "{ran:?}");
+    let starts = ["primacy: line 4: \"abc\" is not", "primacy: line 6: ", "primacy: line 8: "];
+    assert_eq!(ran.err.lines().count(), starts.len(), "{ran:?}");
+    assert!(ran.err.lines().zip(starts).all(|(line, start)| line.starts_with(start)), "{ran:?}");
+    assert!(ran.err.len() < 1000, "a bad line is not repeated in full: {ran:?}");
+    let nothing = run_command(&mut check_lines(&[node.grpc]), "\n").await;
+    assert_eq!((nothing.code, nothing.out + &nothing.err), (Some(0), String::new()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_is_answered_before_the_next_is_written() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut running = Running::start(&mut check_lines(&[node.grpc]));
+    for number in 17..20 {
+        assert!(running.write(format!("{number}\n")).await);
+        running.out.has(&format!("{number} is prime: {}", is_prime(number))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_ends_quietly_when_nobody_reads_its_answers() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut running = Running::start(&mut check_lines(&[node.grpc]));
+    running.write("17\n").await;
+    running.out.has("17 is prime: true").await;
+    running.out.close().await;
+    // Its input has no end.
+    while running.write("18\n").await {}
+    assert_eq!(running.ends_within(SOON).await, Some(0));
+    assert_eq!(running.err.text(), "");
+
+    let mut running = Running::start(&mut check_lines(&[node.grpc]));
+    running.err.close().await;
+    running.write("abc\n17\n").await;
+    running.input = None;
+    assert_eq!(running.ends_within(SOON).await, Some(1), "nobody reads its errors");
+    assert!(running.out.text().starts_with("17 is prime: true"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_fails_when_it_cannot_read_or_write() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut running = Running::start(check_lines(&[node.grpc]).stdin(File::open("/").unwrap()));
+    assert_eq!(running.ends_within(SOON).await, Some(1));
+    assert!(running.err.text().starts_with("primacy: cannot read standard input: "));
+    assert_eq!(running.err.text().lines().count(), 1, "once");
+    let mut unwritable = command(&["check", "17", "--endpoints", &node.grpc.to_string()]);
+    let mut running = Running::start(unwritable.stdout(File::create("/dev/full").unwrap()));
+    assert_eq!(running.ends_within(SOON).await, Some(1));
+    assert!(running.err.text().starts_with("primacy: cannot print: "));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_next_endpoint_is_asked_when_one_is_dead_or_silent() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    // The system takes connections for it, and it says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for bad in [free_address(), silent.local_addr().unwrap()] {
+        let ran = check(&[bad, node.grpc], &["17", "18"]).await;
+        assert_eq!((ran.code, ran.out.lines().count(), &*ran.err), (Some(0), 2, ""), "{ran:?}");
+    }
+}
+
+fn lines(numbers: Range<u64>) -> String {
+    numbers.map(|number| format!("{number}\n")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_in_the_middle_of_a_stream_loses_nothing() {
+    let mut cluster = Processes::start(3).await;
+    for asked in [1, 0] {
+        let mut addresses: Vec<SocketAddr> = cluster.nodes.iter().map(|node| node.grpc).collect();
+        addresses.rotate_left(asked);
+        let mut running = Running::start(&mut check_lines(&addresses));
+        running.write(lines(0..3000)).await;
+        eventually("some are answered", || async { running.out.text().lines().count() > 200 }).await;
+        cluster.nodes[asked].kill();
+        running.write(lines(3000..4000)).await;
+        running.input = None;
+        assert_eq!((running.ends_within(SOON).await, running.err.text()), (Some(0), String::new()));
+        assert_eq!(processed_by(&running.out.text(), 0).len(), 4000);
+    }
+}
+
+// ── The others ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn keys(value: &Value) -> Vec<&String> {
+    value.as_object().unwrap().keys().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_shows_the_members_in_columns_and_as_get_cluster_does() {
+    let cluster = TestCluster::start(2).await;
+    let observer = cluster.worker(2);
+    let at = ["--endpoints", &observer.grpc.to_string()];
+    let ran = run(&[&["status"], &at[..]].concat()).await;
+    let lines: Vec<&str> = ran.out.lines().collect();
+    let header = "NAME ID ADDRESS STATUS ROLE COUNTER IN-FLIGHT LAST-SEEN VERSION";
+    assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>().join(" "), header);
+    assert_eq!(lines[4..], ["", "observed by worker2, leader: leader"]);
+    for (name, row) in ["worker1", "worker2", "leader"].into_iter().zip(&lines[1..]) {
+        assert!(row.starts_with(name), "{row}");
+        for column in ["NAME", "ADDRESS", "STATUS", "ROLE", "VERSION"] {
+            let place = lines[0].find(column).unwrap();
+            assert!(place == 0 || row[..place].ends_with("  "), "{column}: {}", ran.out);
+            assert!(!row[place..].starts_with(' '), "{column}: {}", ran.out);
+        }
+        for number in ["ID", "COUNTER", "IN-FLIGHT", "LAST-SEEN"] {
+            let end = lines[0].find(number).unwrap() + number.len();
+            assert!(!row[..end].ends_with(' ') && row[end..].starts_with("  "), "{number}: {}", ran.out);
+        }
+    }
+    let json: Value =
+        serde_json::from_str(&run(&[&["status", "-o", "json"], &at[..]].concat()).await.out).unwrap();
+    let cluster = get(&observer.url("/cluster")).await;
+    for part in ["", "/leader", "/members/0", "/members/2", "/recent/0"] {
+        let [printed, served] = [&json, &cluster].map(|value| keys(value.pointer(part).unwrap()));
+        assert_eq!(printed, served);
+    }
+    assert_eq!((&json["observed_by"], &json["leader"]), (&"worker2".into(), &cluster["leader"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn health_tells_a_node_that_serves_from_one_that_stops() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let health = ["health", "--endpoints", &node.grpc.to_string()];
+    let ran = run(&health).await;
+    assert_eq!((ran.code, ran.out + &ran.err), (Some(0), String::new()));
+    node.stop.cancel();
+    eventually("it is not healthy", || async { run(&health).await.code == Some(1) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_contract_and_the_completions_are_printed() {
+    let ran = run(&["openapi"]).await;
+    assert!(ran.out == fs::read_to_string("openapi/openapi.json").unwrap());
+    for (shell, start) in
+        [("bash", "_primacy()"), ("zsh", "#compdef primacy"), ("fish", "complete -c primacy")]
+    {
+        let ran = run(&["completions", shell]).await;
+        assert_eq!(ran.code, Some(0));
+        assert!(ran.out.contains(start), "{}", ran.out);
+        for command in COMMANDS {
+            assert!(ran.out.contains(command), "{shell} does not know {command}");
+        }
+    }
+    for arguments in [&["completions", "bash"][..], &["openapi"]] {
+        let mut running = Running::start(command(arguments).stdout(pipe().unwrap().1));
+        assert_eq!(running.ends_within(SOON).await, Some(0), "nobody reads {arguments:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_has_its_help_and_version_and_refuses_what_it_does_not_know() {
+    for command in COMMANDS.map(|command| vec![command]).into_iter().chain([vec![]]) {
+        let with = |flag: &'static str| [&command[..], &[flag]].concat();
+        for flag in ["--help", "-h"] {
+            let ran = run(&with(flag)).await;
+            assert_eq!((ran.code, &*ran.err), (Some(0), ""));
+            assert!(ran.out.contains(&format!("Usage: primacy {}", command.concat())), "{ran:?}");
+        }
+        let version = run(&with("--version")).await;
+        assert_eq!(version.code, Some(0), "{version:?}");
+        assert!(version.out.ends_with(concat!(" ", env!("CARGO_PKG_VERSION"), "\n")), "{version:?}");
+        let unknown = run(&with("--unknown")).await;
+        assert_eq!((unknown.code, &*unknown.out), (Some(2), ""));
+        assert!(unknown.err.contains("'--unknown'"), "{unknown:?}");
+    }
+    let ran = run(&["--help"]).await;
+    assert!(COMMANDS.iter().all(|command| ran.out.contains(&format!("\n  {command} "))), "{ran:?}");
+    for wrong in [&["unknown"][..], &["-n", "2", "status"], &["up", "-n", "0"], &["completions", "tcsh"]] {
+        assert_eq!(run(wrong).await.code, Some(2), "{wrong:?}");
+    }
+}
