@@ -33,7 +33,7 @@ python() {
 
 install
 python
-say "tests with debug assertions"
+say "all that needs nothing but Rust"
 cargo test --locked
-say "tests of the release build that plain \`cargo test\` leaves out"
-cargo test --locked --release --test it -- --ignored
+say "what plain \`cargo test\` leaves out"
+cargo test --locked --test it -- --ignored

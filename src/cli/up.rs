@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     process::{ExitCode, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, BufReader},
+    net::TcpSocket,
     process::{Child, ChildStderr, ChildStdin, Command},
     task::JoinHandle,
     time::{sleep, timeout},
@@ -78,7 +79,7 @@ const READY: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(args: UpArgs) -> ExitCode {
     let started = Instant::now();
-    let plans = match plan(&args) {
+    let (plans, _held) = match plan(&args) {
         Ok(plans) => plans,
         Err(error) => return fail(error),
     };
@@ -99,9 +100,9 @@ pub(super) async fn run(args: UpArgs) -> ExitCode {
     }
 }
 
-/// Who listens where; finds out at once which port is taken.
-fn plan(args: &UpArgs) -> Result<Vec<Plan>, UpError> {
-    // All are held until all are found: the system then gives no free one twice.
+/// Who listens where; finds out at once which port is taken. As long as the sockets live the system gives these ports
+/// to nobody by itself: neither twice, nor before a node listens, nor while one is dead.
+fn plan(args: &UpArgs) -> Result<(Vec<Plan>, Vec<TcpSocket>), UpError> {
     let mut held = Vec::new();
     let mut take = |base: u16, place: u16, name: &str, protocol, flag| {
         let port = match base {
@@ -113,13 +114,13 @@ fn plan(args: &UpArgs) -> Result<Vec<Plan>, UpError> {
             })?,
         };
         let taken = |error| UpError::PortTaken { port, name: name.to_owned(), protocol, flag, error };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(taken)?;
-        let address = listener.local_addr().map_err(taken)?;
-        held.push(listener);
+        let socket = hold(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map_err(taken)?;
+        let address = socket.local_addr().map_err(taken)?;
+        held.push(socket);
         Ok(address)
     };
     let leader = args.workers + 1;
-    (0..=args.workers)
+    let plans: Result<_, UpError> = (0..=args.workers)
         .map(|place| {
             let (id, name) = match place {
                 0 => (leader, "leader".to_owned()),
@@ -129,7 +130,18 @@ fn plan(args: &UpArgs) -> Result<Vec<Plan>, UpError> {
             let http_addr = take(args.http_port, place, &name, "HTTP", "--http-port")?;
             Ok(Plan { id, name, grpc_addr, http_addr })
         })
-        .collect()
+        .collect();
+    // Elsewhere than on Linux a socket that only holds an address keeps the node from it, too.
+    held.retain(|_| cfg!(target_os = "linux"));
+    Ok((plans?, held))
+}
+
+/// Holds an address without listening there, so that whoever asks for this very address still gets it.
+fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 async fn bring_up(plans: &[Plan], processes: &mut Vec<Process>, started: Instant) -> Result<(), UpError> {
@@ -143,7 +155,7 @@ async fn bring_up(plans: &[Plan], processes: &mut Vec<Process>, started: Instant
         (name, status) = first_end(processes) => return Err(UpError::EndedEarly(name, status)),
     }
     // When nobody reads it the nodes still work.
-    let _ = print(announcement(plans, started.elapsed()));
+    let _ = print(announcement(processes, started.elapsed()));
     Ok(())
 }
 
@@ -194,8 +206,8 @@ async fn ready(leader: &Plan, members: usize) {
     }
 }
 
-fn announcement(plans: &[Plan], took: Duration) -> String {
-    let leader = &plans[0];
+fn announcement(processes: &[Process], took: Duration) -> String {
+    let leader = &processes[0].plan;
     let http = format!("http://localhost:{}", leader.http_addr.port());
     let mut text = format!(
         "\nprimacy is ready after {:.2} s: a leader and {} workers\n\n  \
@@ -203,18 +215,19 @@ fn announcement(plans: &[Plan], took: Duration) -> String {
          curl         curl -d '{{\"number\": 17}}' {http}/prime\n  \
          gRPC         localhost:{}   (scheduler.Scheduler/CheckPrime, with reflection)\n\n",
         took.as_secs_f64(),
-        plans.len() - 1,
+        processes.len() - 1,
         leader.grpc_addr.port(),
     );
-    let row = |plan: &Plan| {
+    let row = |Process { plan, child, .. }: &Process| {
         [
             plan.name.clone(),
             plan.id.to_string(),
+            child.id().unwrap_or_default().to_string(),
             plan.grpc_addr.to_string(),
             format!("http://{}", plan.http_addr),
         ]
     };
-    let nodes = table(["NAME", "ID", "gRPC", "HTTP"], plans.iter().map(row), &[1]);
+    let nodes = table(["NAME", "ID", "PID", "gRPC", "HTTP"], processes.iter().map(row), &[1, 2]);
     for line in nodes.lines() {
         text += &format!("  {line}\n");
     }

@@ -431,7 +431,9 @@ impl Printed {
     }
 
     pub async fn has(&self, text: &str) {
-        eventually(&format!("{text:?} is printed"), || async { self.text().contains(text) }).await;
+        let seen = || async { self.reader.is_finished() || self.text().contains(text) };
+        eventually(&format!("{text:?} is printed"), seen).await;
+        assert!(self.text().contains(text), "it ended without {text:?}");
     }
 
     /// Goes away, like a reader that has seen enough.

@@ -160,7 +160,7 @@ fn every_number_below_2_to_the_24_agrees_with_a_sieve() {
 }
 
 #[test]
-#[ignore = "minutes in the dev profile; run with --release -- --ignored after a change of the kernel"]
+#[ignore = "a minute: scripts/test.sh runs it"]
 fn every_odd_number_below_10_to_the_9_agrees_with_a_sieve() {
     // The last window ends a little after 10⁹.
     let primes = odd_primes_below(31_700);
@@ -182,7 +182,7 @@ fn windows_of_a_sieve_agree() {
 }
 
 #[test]
-#[ignore = "sieves with every prime below 2^32, which takes a minute; run with --release -- --ignored"]
+#[ignore = "a minute: scripts/test.sh runs it"]
 fn windows_of_a_sieve_at_the_upper_edges_agree() {
     let length = 1 << 17;
     let mut windows = [
@@ -380,7 +380,7 @@ fn known_primes_of_many_shapes() {
 }
 
 #[test]
-#[ignore = "a minute in the dev profile; run with --release -- --ignored"]
+#[ignore = "a minute: scripts/test.sh runs it"]
 fn known_primes_of_thousands_of_digits() {
     assert!(check_big(&(big(10).pow(999) + 7_u8)));
     assert!(check_big(&(power_of_two(4423) - 1_u8)));

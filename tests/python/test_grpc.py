@@ -276,8 +276,11 @@ def test_ids_are_echoed(address):
         assert ids.items() <= dict(call.initial_metadata()).items()
         made = [dict(method.with_call(number(17), timeout=WAIT)[1].initial_metadata()) for _ in range(2)]
         assert made[0]["x-request-id"] != made[1]["x-request-id"]
-    error = refused(StatusCode.INVALID_ARGUMENT, check, {"decimal": "x"}, address, metadata=given)
-    assert ids.items() <= dict(error.trailing_metadata()).items()
+    bad = refused(StatusCode.INVALID_ARGUMENT, check, {"decimal": "x"}, address, metadata=given)
+    nothing = channel(address).unary_unary("/scheduler.Scheduler/Nothing")
+    unknown = refused(StatusCode.UNIMPLEMENTED, nothing, b"", timeout=WAIT, metadata=given)
+    for error in (bad, unknown):
+        assert ids.items() <= dict(error.trailing_metadata()).items()
 
 
 @each_node
@@ -312,7 +315,7 @@ def test_grpcurl():
     answer = json.loads(run("-d", '{"number": 17}', LEADER, "scheduler.Scheduler/CheckPrime").stdout)
     assert answer.pop("processedBy") in WORKERS
     assert answer == {"isPrime": True, "certainty": "PROVEN"}
-    watched = run("-max-time", "1", LEADER, "scheduler.Scheduler/WatchCluster")
+    watched = run("-max-time", "2", LEADER, "scheduler.Scheduler/WatchCluster")
     assert len(json.loads(watched.stdout)["members"]) == 4
     assert (watched.returncode, "Code: DeadlineExceeded" in watched.stderr) == (68, True)
     bad = run("-d", '{"decimal": "007"}', LEADER, "scheduler.Scheduler/CheckPrime")
