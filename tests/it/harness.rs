@@ -513,10 +513,12 @@ impl Up {
 
 impl Listed {
     fn new(line: &str, children: &[(i32, String)]) -> Option<Self> {
-        let [name, _, grpc, http] = line.split_whitespace().collect::<Vec<_>>().try_into().ok()?;
+        let [name, _, pid, grpc, http] = line.split_whitespace().collect::<Vec<_>>().try_into().ok()?;
         let (grpc, http) = (grpc.parse().ok()?, http.strip_prefix("http://")?.parse().ok()?);
-        let (pid, _) = children.iter().find(|(_, command)| command.contains(&format!(" --name {name} ")))?;
-        Some(Self { name: name.to_owned(), grpc, http, pid: *pid })
+        let (child, _) =
+            children.iter().find(|(_, command)| command.contains(&format!(" --name {name} ")))?;
+        assert_eq!(pid, child.to_string(), "the process id of {name}");
+        Some(Self { name: name.to_owned(), grpc, http, pid: *child })
     }
 }
 

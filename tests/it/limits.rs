@@ -3,6 +3,7 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    thread::available_parallelism,
     time::{Duration, Instant},
 };
 
@@ -614,15 +615,17 @@ async fn a_connection_that_has_not_begun_does_not_hold_the_stop() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_does_not_end_holds_the_stop_for_the_drain_time_only() {
     let node = TestNode::alone(&["--id", "1"]).await;
-    let mut computing = Raw::connect(node.http).await;
-    let number = long_number();
-    computing.send(format!("GET /prime/{number} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n")).await;
-    let mut half_sent = Raw::connect(node.http).await;
-    half_sent
-        .send("POST /prime HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\nContent-Length: 14\r\n\r\n{")
-        .await;
-    eventually("both are in flight", || async {
-        get(&node, "/metrics").await.text().contains("primacy_in_flight 2\n")
+    // More than the pool computes in the drain time, however many threads it has.
+    let count = 4 * available_parallelism().unwrap().get();
+    let mut computing = Vec::new();
+    for _ in 0..count {
+        let mut connection = Raw::connect(node.http).await;
+        let path = format!("/prime/{}", long_number());
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n")).await;
+        computing.push(connection);
+    }
+    eventually("all are in flight", || async {
+        get(&node, "/metrics").await.text().contains(&format!("primacy_in_flight {count}\n"))
     })
     .await;
     node.stop.cancel();
