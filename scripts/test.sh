@@ -33,7 +33,9 @@ python() {
 
 install
 python
+say "the README"
+cargo test --locked --test it readme -- --ignored
 say "all that needs nothing but Rust"
 cargo test --locked
-say "what plain \`cargo test\` leaves out"
-cargo test --locked --test it -- --ignored
+say "what else plain \`cargo test\` leaves out"
+cargo test --locked --test it -- --ignored --skip readme

@@ -5,6 +5,8 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use crate::harness::primacy;
@@ -72,6 +74,8 @@ fn shape(text: &str) -> Vec<String> {
     text.split_whitespace().map(digits_as_one).collect()
 }
 
+const LENT: Duration = Duration::from_secs(90);
+
 /// `primacy` as the README runs it, on the ports of the README; its nodes end with it, however it ends.
 struct Up {
     child: Child,
@@ -79,8 +83,22 @@ struct Up {
 }
 
 impl Up {
+    /// The README's ports are among those that the system lends to outgoing connections, and it keeps a lent one for
+    /// 60 s after its connection has ended.
     fn start() -> Self {
-        let mut child = primacy().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let started = Instant::now();
+        loop {
+            let up = Self::try_start();
+            if !up.announced.is_empty() {
+                return up;
+            }
+            sleep(Duration::from_secs(1));
+            assert!(started.elapsed() < LENT, "the ports of the README stay taken");
+        }
+    }
+
+    fn try_start() -> Self {
+        let mut child = primacy().stdout(Stdio::piped()).spawn().unwrap();
         let mut announced = String::new();
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         while lines.read_line(&mut announced).unwrap() > 0 && !announced.contains("Ctrl-C") {}
