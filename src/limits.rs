@@ -77,8 +77,6 @@ pub const RESULTS_TIMEOUT: Duration = Duration::from_secs(1);
 pub const SHORT_CHECKS_BEFORE_YIELD: usize = 64;
 /// Long checks that wait for a thread of the pool; more are shed.
 pub const POOL_QUEUE_MAX: usize = 64;
-/// How much a pool thread is lowered (`nice`), so that it never delays a heartbeat or a short check.
-pub const POOL_NICENESS: i32 = 19;
 
 // ── Cluster ────────────────────────────────────────────────────────────────────────────────────────────────────
 

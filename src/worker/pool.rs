@@ -12,11 +12,12 @@ use std::{
 };
 
 use thiserror::Error;
+use thread_priority::ThreadPriority;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    limits::{POOL_NICENESS, POOL_QUEUE_MAX},
+    limits::POOL_QUEUE_MAX,
     prime::{Number, Verdict},
 };
 
@@ -56,7 +57,9 @@ impl Pool {
             let died = pool.died.clone().drop_guard();
             thread::Builder::new().name(format!("long-{index}")).spawn(move || {
                 let _died = died;
-                lower_priority();
+                if let Err(error) = lower_priority() {
+                    tracing::debug!(?error, "the pool keeps its priority");
+                }
                 work(&queue, check);
             })?;
         }
@@ -177,17 +180,21 @@ fn work(queue: &Queue, check: Check) {
     }
 }
 
-/// On Linux `setpriority` on a thread's id lowers that thread alone.
+/// An idle thread of Linux runs where nothing else wants to, and gives its core up at once to what does. Niceness alone
+/// would let it finish its turn, and a short check wait for that at each hop.
 #[cfg(target_os = "linux")]
-fn lower_priority() {
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), POOL_NICENESS) {
-        tracing::debug!(%error, "the pool keeps its priority");
-    }
+fn lower_priority() -> Result<(), thread_priority::Error> {
+    use thread_priority::{
+        NormalThreadSchedulePolicy::Idle, ThreadSchedulePolicy::Normal, set_thread_priority_and_policy,
+        thread_native_id,
+    };
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, Normal(Idle))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn lower_priority() {}
+fn lower_priority() -> Result<(), thread_priority::Error> {
+    thread_priority::set_current_thread_priority(ThreadPriority::Min)
+}
 
 #[cfg(test)]
 mod tests {

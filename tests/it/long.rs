@@ -131,6 +131,26 @@ async fn long_checks_are_spread_by_their_cost() {
     clients.shutdown().await;
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_pools_threads_leave_the_cores_to_all_others() {
+    const SCHED_IDLE: &str = "5";
+    let _node = TestNode::alone(&["--id", "1"]).await;
+    // The scheduling policy is the 41st field, which is the 39th after the name.
+    let policies = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+        stats
+            .filter(|stat| stat.contains("(long-"))
+            .map(|stat| stat.rsplit_once(')').unwrap().1.split_whitespace().nth(38).unwrap().to_owned())
+            .collect::<Vec<String>>()
+    };
+    eventually("all are idle threads", || async {
+        policies().len() >= threads() && policies().iter().all(|policy| policy == SCHED_IDLE)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn short_checks_pass_by_while_the_pool_is_busy() {
     let cluster = TestCluster::start(1).await;
