@@ -6,6 +6,7 @@ pub mod grpc;
 pub mod http;
 pub mod listener;
 pub mod openapi;
+pub mod page;
 
 use std::{
     sync::{
@@ -16,6 +17,7 @@ use std::{
 };
 
 use error::ApiError;
+use http::events::Events;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
@@ -43,6 +45,8 @@ pub struct Gateway {
     pub in_flight: Gate,
     /// Places for clients that watch.
     pub watchers: Arc<Semaphore>,
+    /// What those over HTTP are shown.
+    pub events: Events,
 }
 
 /// What an operator may turn.

@@ -68,6 +68,12 @@ pub const FAILURE_PENALTY_LOAD: u64 = 64;
 pub const RESULTS_KEPT: usize = 1000;
 /// Bytes of numbers in one page of results, so that it fits a peer's message.
 pub const RESULTS_BYTES_MAX: usize = 512 * 1024;
+/// The time between two `stats` or `results` events: faster than that nobody can read.
+pub const EVENTS_INTERVAL: Duration = Duration::from_millis(100);
+/// Answers in a `results` event.
+pub const EVENT_RESULTS_MAX: usize = 20;
+/// Bytes of numbers in a `results` event: two of the longest, ten times a second.
+pub const EVENT_RESULTS_BYTES_MAX: usize = 20 * 1024;
 /// How long a follower waits for the leader's results before it shows its own.
 pub const RESULTS_TIMEOUT: Duration = Duration::from_secs(1);
 

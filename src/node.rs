@@ -16,7 +16,8 @@ use crate::{
     cluster::{self, Cluster, Identity},
     config::{HostPort, NodeConfig},
     gateway::{
-        Gate, Gateway, grpc, http,
+        Gate, Gateway, grpc,
+        http::{self, events::Events},
         listener::{Listener, Protocols},
     },
     limits::{DRAIN, LAME_DUCK, WATCHERS_MAX},
@@ -161,6 +162,7 @@ impl Node {
             settings: config.gateway,
             in_flight: Gate::new(config.gateway.in_flight_max),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            events: Events::default(),
         });
         let (grpc_router, health) = grpc::router(Arc::clone(&gateway)).await?;
         let http_router = http::router(Arc::clone(&gateway));
@@ -171,6 +173,7 @@ impl Node {
         spawn(&mut tasks, "cluster", driver);
         spawn(&mut tasks, LISTENERS[0], grpc.run(close.clone()));
         spawn(&mut tasks, LISTENERS[1], http.run(close.clone()));
+        spawn(&mut tasks, "events", Events::run(Arc::clone(&gateway), leave.clone()));
         spawn(&mut tasks, "pool", async move { worker.died().await });
         Ok(Tasks { tasks, gateway, health, close, leave })
     }

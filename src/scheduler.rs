@@ -124,26 +124,28 @@ impl Scheduler {
         Ok(outcome)
     }
 
-    /// The newest answers of the cluster as the leader has them; this node's own when it reaches no leader.
-    pub async fn newest_results(&self, limit: usize) -> Vec<Recorded> {
+    /// The newest answers of the cluster as the leader has them; this node's own when it reaches no leader. At most
+    /// `limit`, and no more than `bytes_max` of numbers.
+    pub async fn newest_results(&self, limit: usize, bytes_max: usize) -> Vec<Recorded> {
         let leader = self.cluster.view().leader_lane.clone();
-        let Some(leader) = leader else { return self.own_results(limit) };
+        let Some(leader) = leader else { return self.own_results(limit, bytes_max) };
         let limit_wire = u32::try_from(limit).unwrap_or(u32::MAX);
         let mut client = PeerClient::new(leader.channel())
             .max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
-        let call = client.recent_results(RecentResultsRequest { limit: limit_wire });
+        let bytes_wire = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+        let call = client.recent_results(RecentResultsRequest { limit: limit_wire, bytes_max: bytes_wire });
         match tokio::time::timeout(RESULTS_TIMEOUT, call).await {
             Ok(Ok(response)) => {
                 let results = response.into_inner().results;
                 results.into_iter().filter_map(|result| result.try_into().ok()).collect()
             }
-            Ok(Err(_)) | Err(_) => self.own_results(limit),
+            Ok(Err(_)) | Err(_) => self.own_results(limit, bytes_max),
         }
     }
 
     /// The newest answers that passed through this node.
-    pub fn own_results(&self, limit: usize) -> Vec<Recorded> {
-        self.results.newest(limit.clamp(1, RESULTS_KEPT), RESULTS_BYTES_MAX)
+    pub fn own_results(&self, limit: usize, bytes_max: usize) -> Vec<Recorded> {
+        self.results.newest(limit.clamp(1, RESULTS_KEPT), bytes_max.min(RESULTS_BYTES_MAX))
     }
 
     /// Asks one after the other, as the view of each moment has them: the leader, else the least loaded worker, else

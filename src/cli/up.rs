@@ -211,6 +211,7 @@ fn announcement(processes: &[Process], took: Duration) -> String {
     let http = format!("http://localhost:{}", leader.http_addr.port());
     let mut text = format!(
         "\nprimacy is ready after {:.2} s: a leader and {} workers\n\n  \
+         the page     {http}\n  \
          Swagger UI   {http}/docs\n  \
          curl         curl -d '{{\"number\": 17}}' {http}/prime\n  \
          gRPC         localhost:{}   (scheduler.Scheduler/CheckPrime, with reflection)\n\n",

@@ -1,6 +1,7 @@
 //! The REST layer: its router, and the layers around it.
 
 pub mod cluster;
+pub mod events;
 mod health;
 pub mod prime;
 mod results;
@@ -28,7 +29,7 @@ use super::{
     Gateway,
     context::{REQUEST_ID, TRACEPARENT, trace_of},
     error::ApiError,
-    openapi,
+    openapi, page,
 };
 
 /// A response below this gains nothing from compression.
@@ -41,6 +42,7 @@ pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(prime::get_prime))
         .routes(routes!(results::get_results))
         .routes(routes!(cluster::get_cluster))
+        .routes(routes!(events::get_events))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
@@ -54,6 +56,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE));
     operations
         .merge(openapi::swagger_ui())
+        .merge(page::routes())
         .fallback(no_such_path)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(compression)

@@ -1,6 +1,7 @@
 //! The tests, by topic, over real servers and real sockets.
 
 mod command_line;
+mod events;
 mod faults;
 mod harness;
 mod http;

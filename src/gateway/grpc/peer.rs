@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     cluster::{Identity, STOPPING, lane::Trace},
     gateway::{Gateway, error::ApiError},
-    limits::{LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, RESULTS_KEPT, SHORT_CHECKS_BEFORE_YIELD},
+    limits::{LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, SHORT_CHECKS_BEFORE_YIELD},
     proto::{
         LaneAnswers, LaneAsks, LaneFailure, RecentResultsRequest, RecentResultsResponse, peer_server::Peer,
     },
@@ -65,8 +65,8 @@ impl Peer for PeerService {
         &self,
         request: Request<RecentResultsRequest>,
     ) -> Result<Response<RecentResultsResponse>, Status> {
-        let limit = usize::try_from(request.into_inner().limit).unwrap_or(RESULTS_KEPT);
-        let results = self.0.scheduler.own_results(limit);
+        let RecentResultsRequest { limit, bytes_max } = request.into_inner();
+        let results = self.0.scheduler.own_results(limit as usize, bytes_max as usize);
         Ok(Response::new(RecentResultsResponse { results: results.into_iter().map(Into::into).collect() }))
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         Gateway,
         error::{ApiError, Problem},
     },
-    limits::RESULTS_KEPT,
+    limits::{RESULTS_BYTES_MAX, RESULTS_KEPT},
     scheduler::results::Recorded,
 };
 
@@ -90,9 +90,14 @@ pub async fn get_results(
     if !(1..=RESULTS_KEPT).contains(&limit) {
         return Err(wrong());
     }
-    let newest = gateway.scheduler.newest_results(limit).await;
-    let results = newest.into_iter().map(ResultAnswer::from).collect();
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(ResultsAnswer { results })))
+    let newest = gateway.scheduler.newest_results(limit, RESULTS_BYTES_MAX).await;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(ResultsAnswer::from(newest))))
+}
+
+impl From<Vec<Recorded>> for ResultsAnswer {
+    fn from(newest: Vec<Recorded>) -> Self {
+        Self { results: newest.into_iter().map(ResultAnswer::from).collect() }
+    }
 }
 
 impl From<Recorded> for ResultAnswer {

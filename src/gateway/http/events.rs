@@ -1,0 +1,189 @@
+//! `GET /events`: what changes, as it changes. What is shown is made once, however many watch.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{
+        IntoResponse,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::{Stream, StreamExt, future::ready, stream};
+use serde::Serialize;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use super::{cluster::ClusterAnswer, results::ResultsAnswer};
+use crate::{
+    cluster::ClusterView,
+    gateway::{
+        Gateway,
+        error::{ApiError, Problem},
+    },
+    limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL},
+    proto,
+};
+
+/// How long a browser waits before it comes back to a stream that ended.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the watchers were shown last: the data of each kind of event, in JSON.
+#[derive(Debug, Clone, Default)]
+pub struct Shown {
+    cluster: Arc<str>,
+    stats: Arc<str>,
+    results: Arc<str>,
+}
+
+/// The handle by which watchers follow.
+#[derive(Debug, Default)]
+pub struct Events(watch::Sender<Shown>);
+
+/// What the members hold and have done.
+#[derive(Debug, Serialize)]
+struct Stats {
+    observed_at: u64,
+    members: Vec<MemberStats>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct MemberStats {
+    name: Arc<str>,
+    in_flight: u64,
+    completed: u64,
+}
+
+/// What changes, as it changes
+///
+/// Server-sent events: `cluster` (what `GET /cluster` answers) at once and at each change; `stats` (what the members hold
+/// and have done) and `results` (the newest 20 answers of the cluster, the newest first) at once, and when they change, at
+/// most 10 times a second. The stream ends when the node stops.
+#[utoipa::path(
+    get, path = "/events", tag = "cluster", operation_id = "watchEvents",
+    responses(
+        (status = 200, description = "A stream of events", body = String, content_type = "text/event-stream",
+            example = "event: stats\ndata: {\"observed_at\":1790000000000,\"members\":[{\"name\":\"worker1\",\"in_flight\":0,\"completed\":12}]}\n\n"),
+        (status = 429, description = "Too many clients watch this node", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
+    )
+)]
+pub async fn get_events(State(gateway): State<Arc<Gateway>>) -> Result<impl IntoResponse, ApiError> {
+    let place = Arc::clone(&gateway.watchers).try_acquire_owned().map_err(|_| {
+        ApiError::new(Code::ResourceExhausted, "too many clients watch this node; watch another one")
+    })?;
+    let changes = WatchStream::from_changes(gateway.events.0.subscribe());
+    let now = Shown::now(&gateway).await;
+    // While nobody watched it was not kept up to date.
+    gateway.events.show(|shown| *shown = now.clone());
+    let stopping = gateway.cluster.stopping().cancelled_owned();
+    let events = news(stream::once(ready(now)).chain(changes)).take_until(stopping).map(move |event| {
+        let _ = &place;
+        Ok::<_, Infallible>(event)
+    });
+    let stream = Sse::new(events).keep_alive(KeepAlive::default());
+    Ok(([(header::CACHE_CONTROL, "no-store")], stream))
+}
+
+/// What a watcher has not been shown yet.
+fn news(shown: impl Stream<Item = Shown>) -> impl Stream<Item = Event> {
+    let mut before = Shown::default();
+    shown.flat_map(move |now| {
+        let old = std::mem::replace(&mut before, now.clone());
+        let kinds = [
+            ("cluster", old.cluster, now.cluster),
+            ("stats", old.stats, now.stats),
+            ("results", old.results, now.results),
+        ];
+        let changed = kinds.into_iter().filter(|(_, old, new)| old != new);
+        stream::iter(changed.map(|(kind, _, new)| Event::default().event(kind).retry(RETRY).data(&*new)))
+    })
+}
+
+impl Events {
+    /// Keeps what is shown up to date as long as somebody watches.
+    pub async fn run(gateway: Arc<Gateway>, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = follow_cluster(&gateway) => {}
+            () = follow_figures(&gateway) => {}
+        }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.0.receiver_count() > 0
+    }
+
+    fn show(&self, change: impl FnOnce(&mut Shown)) {
+        self.0.send_modify(change);
+    }
+}
+
+async fn follow_cluster(gateway: &Gateway) {
+    let mut views = gateway.cluster.subscribe();
+    let mut shown_version = None;
+    while views.changed().await.is_ok() {
+        let view = Arc::clone(&views.borrow_and_update());
+        if gateway.events.is_watched() && shown_version.replace(view.version) != Some(view.version) {
+            let cluster = cluster_json(&view);
+            gateway.events.show(|shown| shown.cluster = cluster);
+        }
+    }
+}
+
+async fn follow_figures(gateway: &Gateway) {
+    let mut ticker = interval(EVENTS_INTERVAL);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut shown_members, mut shown_results) = (Vec::new(), "".into());
+    loop {
+        ticker.tick().await;
+        if !gateway.events.is_watched() {
+            continue;
+        }
+        let results = results_json(gateway).await;
+        let stats = Stats::of(&gateway.cluster.view());
+        if stats.members != shown_members || results != shown_results {
+            let stats_json = json(&stats);
+            (shown_members, shown_results) = (stats.members, Arc::clone(&results));
+            gateway.events.show(|shown| (shown.stats, shown.results) = (stats_json, results));
+        }
+    }
+}
+
+impl Shown {
+    async fn now(gateway: &Gateway) -> Self {
+        let results = results_json(gateway).await;
+        let view = Arc::clone(&gateway.cluster.view());
+        Self { cluster: cluster_json(&view), stats: json(&Stats::of(&view)), results }
+    }
+}
+
+impl Stats {
+    fn of(view: &ClusterView) -> Self {
+        let members = view.members.iter().map(|member| MemberStats {
+            name: Arc::clone(&member.name),
+            in_flight: member.figures.in_flight,
+            completed: member.figures.completed,
+        });
+        Self { observed_at: view.clock.epoch_ms(view.clock.now()), members: members.collect() }
+    }
+}
+
+fn cluster_json(view: &ClusterView) -> Arc<str> {
+    json(&ClusterAnswer::from(proto::ClusterView::from(view)))
+}
+
+async fn results_json(gateway: &Gateway) -> Arc<str> {
+    let newest = gateway.scheduler.newest_results(EVENT_RESULTS_MAX, EVENT_RESULTS_BYTES_MAX).await;
+    json(&ResultsAnswer::from(newest))
+}
+
+fn json(data: &impl Serialize) -> Arc<str> {
+    // Structs of strings and numbers always serialise.
+    serde_json::to_string(data).unwrap_or_default().into()
+}
