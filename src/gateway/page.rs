@@ -1,34 +1,67 @@
-//! The page: four files, in the binary.
+//! The page: some small files, in the binary.
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+    routing::get,
+};
 
 use super::Gateway;
 
+const INDEX: File = File { media: "text/html; charset=utf-8", text: include_str!("../../web/index.html") };
+
+/// What the page is made of.
+const PARTS: [(&str, File); 10] = [
+    ("/style.css", File { media: "text/css; charset=utf-8", text: include_str!("../../web/style.css") }),
+    ("/favicon.svg", File { media: "image/svg+xml", text: include_str!("../../web/favicon.svg") }),
+    ("/app.js", script(include_str!("../../web/app.js"))),
+    ("/ask.js", script(include_str!("../../web/ask.js"))),
+    ("/connection.js", script(include_str!("../../web/connection.js"))),
+    ("/dom.js", script(include_str!("../../web/dom.js"))),
+    ("/members.js", script(include_str!("../../web/members.js"))),
+    ("/questions.js", script(include_str!("../../web/questions.js"))),
+    ("/text.js", script(include_str!("../../web/text.js"))),
+    ("/timeline.js", script(include_str!("../../web/timeline.js"))),
+];
+
+/// A file in the binary.
+#[derive(Clone, Copy)]
+struct File {
+    media: &'static str,
+    text: &'static str,
+}
+
+const fn script(text: &'static str) -> File {
+    File { media: "text/javascript; charset=utf-8", text }
+}
+
 /// The page and what it is made of.
 pub fn routes() -> Router<Arc<Gateway>> {
-    Router::new()
+    PARTS
+        .into_iter()
+        .fold(Router::new(), |router, (path, part)| router.route(path, get(move || async move { part })))
         .route("/", get(index))
-        .route("/app.js", get(|| file("text/javascript; charset=utf-8", include_str!("../../web/app.js"))))
-        .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("../../web/style.css"))))
-        .route("/favicon.svg", get(|| file("image/svg+xml", include_str!("../../web/favicon.svg"))))
 }
 
 async fn index(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
-    let policy = [(header::CONTENT_SECURITY_POLICY, policy(&gateway))];
-    (policy, file("text/html; charset=utf-8", include_str!("../../web/index.html")).await)
+    ([(header::CONTENT_SECURITY_POLICY, policy(&gateway))], INDEX)
 }
 
-/// A node that was upgraded serves another page at once.
-async fn file(content_type: &'static str, text: &'static str) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ];
-    (headers, text)
+impl IntoResponse for File {
+    /// A node that was upgraded serves another page at once: nothing is kept unasked.
+    fn into_response(self) -> Response {
+        let headers = [
+            (header::CONTENT_TYPE, self.media),
+            (header::CACHE_CONTROL, "no-cache"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ];
+        (headers, self.text).into_response()
+    }
 }
 
 /// Nothing but the page's own files, and the members that it may have to go on with.

@@ -1,0 +1,96 @@
+// The page: what the cluster tells, on the screen.
+
+import { prepareMany, prepareOne } from './ask.js';
+import { Connection } from './connection.js';
+import { byId, element, icon, numberElement, prepareDialog, setText, verdictElement } from './dom.js';
+import { Members } from './members.js';
+import { certaintyExplained, clock, counted, duration } from './text.js';
+import { Timeline } from './timeline.js';
+
+const connection = new Connection(location.origin);
+const members = new Members();
+const timeline = new Timeline();
+const resultRows = new Map();
+let lastResults = [];
+
+const described = (node) => `${node.name || 'the node'} at ${new URL(node.base).host}`;
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+const isHeld = () => byId('results-hold').getAttribute('aria-pressed') === 'true';
+
+function connectionText({ state, node, left }) {
+  if (state === 'lost') return 'No member answers. Trying again until one does; open questions wait.';
+  if (state === 'searching') {
+    return node.name ? `${capital(described(node))} does not answer; looking for another …` : 'Connecting …';
+  }
+  return left ? `${capital(described(left))} does not answer; now over ${described(node)}` : `Connected to ${described(node)}`;
+}
+
+function showConnection() {
+  const line = byId('connection');
+  const { state, node, left } = connection;
+  line.dataset.state = state;
+  line.dataset.node = state === 'connected' ? node.name : '';
+  const shape = { connected: 'alive', searching: 'searching', lost: 'dead' }[state];
+  line.replaceChildren(icon(shape), element('span', {}, connectionText(connection)));
+  document.body.dataset.connection = state;
+  if (state === 'lost') timeline.addMove('No member answers', 'this page keeps trying');
+  if (state === 'connected' && left) timeline.addMove(`This page moved to ${node.name}`, `${left.name} does not answer`);
+  for (const link of document.querySelectorAll('[data-path]')) link.href = node.base + link.dataset.path;
+}
+
+function showCluster(cluster) {
+  const alive = cluster.members.filter((member) => member.status === 'alive').length;
+  const leader = cluster.leader ? `led by ${cluster.leader.name}` : 'no leader: each schedules for itself';
+  setText(byId('summary'), `${alive} of ${counted(cluster.members.length, 'member')} alive, ${leader}`);
+  setText(byId('observer'), `as seen by ${cluster.observed_by}`);
+  members.showCluster(cluster);
+  timeline.showCluster(cluster);
+}
+
+function showResults(results) {
+  lastResults = results;
+  if (isHeld()) return;
+  byId('results-empty').hidden = results.length > 0;
+  const keys = new Set();
+  const rows = results.map((result) => {
+    const key = `${result.at} ${result.processed_by} ${result.duration_us} ${result.number}`;
+    keys.add(key);
+    if (!resultRows.has(key)) resultRows.set(key, resultRow(result));
+    return resultRows.get(key);
+  });
+  for (const key of resultRows.keys()) if (!keys.has(key)) resultRows.delete(key);
+  placeRows(byId('results'), rows);
+}
+
+/** Rows that stay are not touched, so that focus and selection stay too. */
+function placeRows(list, rows) {
+  const wanted = new Set(rows);
+  for (const row of [...list.children]) if (!wanted.has(row)) row.remove();
+  let next = list.firstElementChild;
+  for (const row of wanted) {
+    if (row === next) next = next.nextElementSibling;
+    else list.insertBefore(row, next);
+  }
+}
+
+function resultRow(result) {
+  const how = [result.processed_by, result.certainty, duration(result.duration_us / 1000), clock(result.at)];
+  const line = element('span', { class: 'how', title: certaintyExplained(result) }, how.join(' · '));
+  return element('li', {}, numberElement(result.number), verdictElement(result.is_prime), line);
+}
+
+function toggleHold({ currentTarget }) {
+  const held = !isHeld();
+  currentTarget.setAttribute('aria-pressed', String(held));
+  showResults(lastResults);
+}
+
+connection.addEventListener('state', showConnection);
+connection.addEventListener('cluster', ({ detail }) => showCluster(detail));
+connection.addEventListener('stats', ({ detail }) => members.showStats(detail));
+connection.addEventListener('results', ({ detail }) => showResults(detail.results));
+byId('results-hold').addEventListener('click', toggleHold);
+prepareDialog();
+prepareOne(connection);
+prepareMany(connection);
+connection.start();
