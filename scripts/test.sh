@@ -10,6 +10,7 @@ install() {
     local missing=()
     command -v curl >/dev/null || missing+=(curl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+    command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"
     local as_root=()
@@ -39,3 +40,5 @@ say "all that needs nothing but Rust"
 cargo test --locked
 say "what else plain \`cargo test\` leaves out"
 cargo test --locked --test it -- --ignored --skip readme
+say "containers, as the seed runs them"
+scripts/compose-test.sh

@@ -1,0 +1,187 @@
+#!/usr/bin/env bash
+# Runs the cluster in containers and does to it what people do: asks, stops a worker, kills the leader. Takes the ports
+# that docker-compose.yml publishes; without a Docker engine it leaves everything out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+passed=0
+failed=0
+nodes=(leader worker1 worker2 worker3)
+work=$(mktemp -d)
+
+say() { printf '%4s s  %s\n' "$SECONDS" "$*"; }
+
+summary() { printf '%s passed, %s failed%s\n' "$passed" "$failed" "${1-}"; }
+
+leave_out() {
+    say "left out: $1"
+    summary ", 1 skipped"
+    exit 0
+}
+
+# What a check prints is shown if it fails; a command in a condition does not stop at an error, hence the && in checks.
+check() {
+    local what=$1
+    shift
+    if "$@" >"$work/output" 2>&1; then
+        passed=$((passed + 1))
+        say "ok      $what"
+    else
+        failed=$((failed + 1))
+        say "FAILED  $what"
+        tail -n 30 "$work/output"
+    fi
+}
+
+# Waits until a command succeeds, for so many seconds at most.
+within() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 1
+        sleep 0.1
+    done
+}
+
+compose() { "${tool[@]}" --project-name "$project" "$@" </dev/null; }
+
+inspect() { docker inspect --format "$2" "$(compose ps --all -q "$1")"; }
+
+get() { curl -sS --fail --max-time 5 "localhost:$1"; }
+
+all_healthy() {
+    local node
+    for node in "${nodes[@]}"; do
+        [ "$(inspect "$node" '{{.State.Health.Status}}')" = healthy ] || return 1
+    done
+}
+
+status_of() { get 8080/cluster | grep -o "\"name\":\"$1\",[^}]*\"status\":\"[a-z]*\"" | sed 's/.*:"\(.*\)"/\1/'; }
+
+four_alive() {
+    local node
+    for node in "${nodes[@]}"; do
+        [ "$(status_of "$node")" = alive ] || return 1
+    done
+}
+
+# The status must be there: no answer is not a death.
+not_alive() { status_of "$1" | grep -E '^(stopped|dead)$'; }
+
+# Nine right answers, none of them by anyone but those named.
+client_answers_by() {
+    local number prime by
+    by=$(IFS='|' && echo "$*")
+    compose run --rm -T client >"$work/answers" && cat "$work/answers" && [ "$(wc -l <"$work/answers")" -eq 9 ] || return 1
+    for number in {17..25}; do
+        case $number in 17 | 19 | 23) prime=true ;; *) prime=false ;; esac
+        grep -qxE "$number is prime: $prime \(processed by ($by)\)" "$work/answers" || return 1
+    done
+}
+
+three_by_each_worker() {
+    local worker
+    client_answers_by worker1 worker2 worker3 || return 1
+    for worker in worker1 worker2 worker3; do
+        [ "$(grep -c "by $worker)" "$work/answers")" -eq 3 ] || return 1
+    done
+}
+
+ports_answer() {
+    local port
+    for port in "$@"; do
+        get "$port/prime/170141183460469231731687303715884105727" | grep '"is_prime":true' || return 1
+    done
+}
+
+# grpc.health.v1 asked by curl: an empty message, answered by one that says SERVING.
+grpc_ports_answer() {
+    local port
+    for port in "$@"; do
+        printf '\0\0\0\0\0' | curl -sS --fail --max-time 5 --http2-prior-knowledge --data-binary @- \
+            -H 'content-type: application/grpc' -H 'te: trailers' "localhost:$port/grpc.health.v1.Health/Check" |
+            od -An -tx1 | grep '00 00 00 00 02 08 01' || return 1
+    done
+}
+
+is_not_root() { [ "$(compose exec -T leader id -u)" -gt 0 ]; }
+
+# Well below the time after which Docker would kill it.
+stops_by_itself() {
+    local started=$SECONDS node
+    compose stop "$@" || return 1
+    [ $((SECONDS - started)) -le 10 ] || return 1
+    for node in "$@"; do
+        [ "$(inspect "$node" '{{.State.ExitCode}}')" = 0 ] || return 1
+    done
+}
+
+leader_logged() { compose logs leader | grep -F "$1"; }
+
+leader_is_killed() { compose kill leader && [ "$(inspect leader '{{.State.ExitCode}}')" = 137 ] && ! get 8080/livez; }
+
+nothing_is_left() {
+    compose down --remove-orphans && [ -z "$(docker ps -aq --filter "label=com.docker.compose.project=$project")" ]
+}
+
+clean_up() {
+    local code=$?
+    [ -z "${project-}" ] || compose down --remove-orphans >/dev/null 2>&1 || true
+    rm -rf "$work"
+    exit "$code"
+}
+
+find_engine() {
+    timeout 20 docker info >/dev/null 2>&1 || leave_out "no Docker engine"
+    if docker compose version >/dev/null 2>&1; then
+        tool=(docker compose)
+    elif docker-compose version >/dev/null 2>&1; then
+        tool=(docker-compose)
+    else
+        leave_out "no Docker Compose"
+    fi
+    project=primacy-test-$$
+    say "with Docker Compose $("${tool[@]}" version --short)"
+}
+
+# One after the other, as a person would; what follows a failure mostly fails too, and shows it.
+scenario() {
+    say "the image has $(($(docker image inspect --format '{{.Size}}' primacy) / 1000000)) MB"
+    check "four nodes are healthy" within 60 all_healthy
+    check "/cluster shows four alive" within 10 four_alive
+    check "the client gets nine right answers, three by each worker" three_by_each_worker
+    check "every HTTP port answers" ports_answer 8080 8081 8082 8083
+    check "every gRPC port answers" grpc_ports_answer 50051 50052 50053 50054
+    check "a node does not run as root" is_not_root
+
+    check "worker2 stops by itself, with exit code 0" stops_by_itself worker2
+    check "the leader logs: Worker worker2 is DEAD" within 10 leader_logged "Worker worker2 is DEAD"
+    check "/cluster does not show it alive" within 10 not_alive worker2
+    check "the client gets nine right answers by the other two" client_answers_by worker1 worker3
+    check "worker2 starts" compose start worker2
+    check "/cluster shows four alive" within 30 four_alive
+    check "the client gets three answers by each worker" three_by_each_worker
+
+    check "the leader is killed" leader_is_killed
+    check "the client gets nine right answers by the workers" client_answers_by worker1 worker2 worker3
+    check "the workers' HTTP ports answer" ports_answer 8081 8082 8083
+    check "the leader is back" compose up -d
+    check "/cluster shows four alive" within 30 four_alive
+    check "the client gets three answers by each worker" three_by_each_worker
+
+    check "all stop by themselves, with exit code 0" stops_by_itself "${nodes[@]}"
+    check "nothing is left" nothing_is_left
+}
+
+main() {
+    trap clean_up EXIT
+    find_engine
+    check "the base images are here" scripts/base-images.sh
+    [ "$failed" -gt 0 ] || check "the image is built and started" compose up --build -d
+    [ "$failed" -gt 0 ] || scenario
+    [ "$failed" -eq 0 ] || compose logs --tail 30 || true
+    summary
+    [ "$failed" -eq 0 ]
+}
+
+main
