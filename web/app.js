@@ -7,22 +7,24 @@ import { Members } from './members.js';
 import { certaintyExplained, clock, counted, duration } from './text.js';
 import { Timeline } from './timeline.js';
 
+const RESULTS_SHOWN = 20;
+
 const connection = new Connection(location.origin);
 const members = new Members();
 const timeline = new Timeline();
 const resultRows = new Map();
 let lastResults = [];
+let lastCluster = null;
 
 const described = (node) => `${node.name || 'the node'} at ${new URL(node.base).host}`;
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const isHeld = () => byId('results-hold').getAttribute('aria-pressed') === 'true';
 
 function connectionText({ state, node, left }) {
   if (state === 'lost') return 'No member answers. Trying again until one does; open questions wait.';
   if (state === 'searching') {
-    return node.name ? `${capital(described(node))} does not answer; looking for another …` : 'Connecting …';
+    return node.name ? `${described(node)} does not answer; looking for another …` : 'Connecting …';
   }
-  return left ? `${capital(described(left))} does not answer; now over ${described(node)}` : `Connected to ${described(node)}`;
+  return left ? `${described(left)} stopped answering; now over ${described(node)}` : `Connected to ${described(node)}`;
 }
 
 function showConnection() {
@@ -34,22 +36,35 @@ function showConnection() {
   line.replaceChildren(icon(shape), element('span', {}, connectionText(connection)));
   document.body.dataset.connection = state;
   if (state === 'lost') timeline.addMove('No member answers', 'this page keeps trying');
-  if (state === 'connected' && left) timeline.addMove(`This page moved to ${node.name}`, `${left.name} does not answer`);
+  if (state === 'connected' && left) timeline.addMove(`This page moved to ${node.name}`, `${left.name} stopped answering`);
   for (const link of document.querySelectorAll('[data-path]')) link.href = node.base + link.dataset.path;
+  if (lastCluster) showSummary();
 }
 
 function showCluster(cluster) {
-  const alive = cluster.members.filter((member) => member.status === 'alive').length;
-  const leader = cluster.leader ? `led by ${cluster.leader.name}` : 'no leader: each schedules for itself';
-  setText(byId('summary'), `${alive} of ${counted(cluster.members.length, 'member')} alive, ${leader}`);
-  setText(byId('observer'), `as seen by ${cluster.observed_by}`);
+  lastCluster = cluster;
+  showSummary();
   members.showCluster(cluster);
   timeline.showCluster(cluster);
 }
 
+/** Whose view this is, and whether it is still being told. */
+function showSummary() {
+  const alive = lastCluster.members.filter((member) => member.status === 'alive').length;
+  const leader = lastCluster.leader ? `led by ${lastCluster.leader.name}` : 'no leader: each schedules for itself';
+  const seen = connection.state === 'connected' ? 'as seen by' : 'as last seen by';
+  setText(byId('summary'), `${alive} of ${counted(lastCluster.members.length, 'member')} alive, ${leader},`);
+  for (const place of document.querySelectorAll('.observer')) setText(place, `${seen} ${lastCluster.observed_by}`);
+}
+
+/** A node that reaches no leader knows only its own answers; older ones that were shown stay. */
+function takeResults(results) {
+  const oldest = results.at(-1)?.at ?? Infinity;
+  lastResults = [...results, ...lastResults.filter((result) => result.at < oldest)].slice(0, RESULTS_SHOWN);
+  if (!isHeld()) showResults(lastResults);
+}
+
 function showResults(results) {
-  lastResults = results;
-  if (isHeld()) return;
   byId('results-empty').hidden = results.length > 0;
   const keys = new Set();
   const rows = results.map((result) => {
@@ -82,13 +97,13 @@ function resultRow(result) {
 function toggleHold({ currentTarget }) {
   const held = !isHeld();
   currentTarget.setAttribute('aria-pressed', String(held));
-  showResults(lastResults);
+  if (!held) showResults(lastResults);
 }
 
 connection.addEventListener('state', showConnection);
 connection.addEventListener('cluster', ({ detail }) => showCluster(detail));
 connection.addEventListener('stats', ({ detail }) => members.showStats(detail));
-connection.addEventListener('results', ({ detail }) => showResults(detail.results));
+connection.addEventListener('results', ({ detail }) => takeResults(detail.results));
 byId('results-hold').addEventListener('click', toggleHold);
 prepareDialog();
 prepareOne(connection);

@@ -137,9 +137,8 @@ export function prepareMany(connection) {
 async function askMany(connection, text, signal) {
   const numbers = text.split(/[\s,;]+/).filter((part) => part !== '');
   const wrong = tooFewOrMany(numbers.length);
-  setText(byId('many-status'), wrong);
   if (wrong) {
-    setText(byId('many-progress'), wrong);
+    showManyProgress('', wrong);
     return [];
   }
   const batch = new Batch(numbers);
@@ -154,6 +153,13 @@ async function askMany(connection, text, signal) {
     }
   });
   return batch.finish(signal.aborted);
+}
+
+/** The count runs for the eye only; news is also read aloud, at the beginning and at the end. */
+function showManyProgress(count, news) {
+  setText(byId('many-count'), count);
+  setText(byId('many-news'), news);
+  byId('many-news').classList.toggle('visually-hidden', count !== '');
 }
 
 function tooFewOrMany(length) {
@@ -182,7 +188,6 @@ class Batch {
     byId('many-bar').max = numbers.length;
     byId('many-cancel').hidden = false;
     byId('many-copy').hidden = true;
-    setText(byId('many-status'), `Asking ${counted(numbers.length, 'number')}.`);
     this.#draw();
   }
 
@@ -210,9 +215,8 @@ class Batch {
     const took = duration(performance.now() - this.#startedAt);
     const parts = [`${grouped(prime)} prime`, `${grouped(composite)} not`];
     if (refused > 0) parts.push(`${grouped(refused)} refused`);
-    const words = `${this.#progress()}${cancelled ? ', then cancelled' : ''}: ${parts.join(', ')}; ${took}`;
-    setText(byId('many-progress'), words);
-    setText(byId('many-status'), words);
+    const news = `${this.#progress()}${cancelled ? ', then cancelled' : ''}: ${parts.join(', ')}; ${took}`;
+    showManyProgress('', news);
     if (document.activeElement === byId('many-cancel')) byId('ask-many').focus();
     byId('many-cancel').hidden = true;
     byId('many-copy').hidden = false;
@@ -234,7 +238,7 @@ class Batch {
 
   #draw() {
     this.#drawing = 0;
-    setText(byId('many-progress'), this.#progress());
+    showManyProgress(this.#progress(), `Asking ${counted(this.#numbers.length, 'number')}.`);
     byId('many-bar').value = this.#done();
   }
 }

@@ -28,7 +28,7 @@ export class Connection extends EventTarget {
     document.addEventListener('securitypolicyviolation', ({ blockedURI }) => this.#avoid(blockedURI));
   }
 
-  async start() {
+  start() {
     void this.#search();
   }
 

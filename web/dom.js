@@ -35,7 +35,7 @@ export function numberElement(number) {
   if (!isLong(number)) return element('span', { class: 'number' }, number);
   const digits = counted(digitsOf(number), 'digit');
   const button = element('button', { type: 'button', class: 'number link', title: 'Show all digits' });
-  button.append(shortened(number), ' ', element('span', { class: 'digits' }, digits));
+  button.append(shortened(number), ' ', element('span', { class: 'digits' }, `(${digits})`));
   button.addEventListener('click', () => showWhole(number, digits));
   return button;
 }

@@ -4,6 +4,8 @@ import { byId, element, icon, setText } from './dom.js';
 import { clock, duration } from './text.js';
 
 const KEPT = 100;
+// Two observers see the same change at slightly different times.
+const SKEW_MS = 1000;
 const BACK_FROM = new Set(['dead', 'stopped']);
 
 const keyOf = ({ at, name, change }) => `${at} ${name} ${change}`;
@@ -19,7 +21,7 @@ export class Timeline {
   showCluster({ recent, observed_by }) {
     // What another observer told is kept where this one's memory does not reach.
     const oldest = recent.at(-1)?.at ?? Infinity;
-    this.#changes = [...recent, ...this.#changes.filter((change) => change.at < oldest)].slice(0, KEPT);
+    this.#changes = [...recent, ...this.#changes.filter((change) => change.at < oldest - SKEW_MS)].slice(0, KEPT);
     const sameObserver = this.#observer === observed_by;
     this.#observer = observed_by;
     this.#draw(sameObserver);
@@ -58,7 +60,7 @@ export class Timeline {
     const before = this.#before(change);
     switch (change.change) {
       case 'alive':
-        return BACK_FROM.has(before?.change) ? `${change.name} is back` : `${change.name} is alive`;
+        return BACK_FROM.has(before?.change) ? `${change.name} is alive again` : `${change.name} is alive`;
       case 'suspect':
         return `${change.name} is suspected`;
       case 'dead':

@@ -1,4 +1,4 @@
-//! A gRPC client that was not written here.
+//! Clients that were not written here: gRPC, and a browser.
 
 use std::{env, time::Duration};
 
@@ -6,21 +6,35 @@ use tokio::{process::Command, time::timeout};
 
 use crate::harness::Processes;
 
-/// The tests there take some seconds, and each of their waits is bounded.
-const PYTEST_MAX: Duration = Duration::from_secs(180);
+/// Each wait in the tests there is bounded; most of them take a second or less.
+const GRPC_MAX: Duration = Duration::from_secs(180);
+const BROWSER_MAX: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs grpcio from PyPI: scripts/test.sh installs it"]
 async fn a_client_not_written_here() {
     let cluster = Processes::start(3).await;
     let addresses: Vec<String> = cluster.nodes.iter().map(|node| node.grpc.to_string()).collect();
-    let python = env::var("PRIMACY_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    passes(pytest(&["test_grpc.py"]).env("PRIMACY_GRPC", addresses.join(",")), GRPC_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium, and Playwright from PyPI: scripts/test.sh installs them"]
+async fn a_real_browser() {
+    // The tests there kill nodes, and start their own.
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    passes(pytest(&["test_docs.py", "test_page.py"]).env("PRIMACY_BINARY", binary), BROWSER_MAX).await;
+}
+
+fn pytest(files: &[&str]) -> Command {
+    let mut pytest = Command::new(env::var("PRIMACY_PYTHON").unwrap_or_else(|_| "python3".to_owned()));
     // Without the files that Python and pytest leave beside what they read.
-    let pytest = Command::new(python)
-        .args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/python/test_grpc.py"])
-        .env("PRIMACY_GRPC", addresses.join(","))
-        .kill_on_drop(true)
-        .status();
-    let ended = timeout(PYTEST_MAX, pytest).await.expect("pytest ends").unwrap();
+    pytest.args(["-B", "-m", "pytest", "-q", "-p", "no:cacheprovider"]);
+    pytest.args(files.iter().map(|file| format!("tests/python/{file}")));
+    pytest
+}
+
+async fn passes(pytest: &mut Command, max: Duration) {
+    let ended = timeout(max, pytest.kill_on_drop(true).status()).await.expect("pytest ends").unwrap();
     assert!(ended.success(), "{ended}");
 }

@@ -1,0 +1,431 @@
+"""The page in a real browser, over nodes that are killed, frozen and started again."""
+
+import re
+import urllib.request
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import WAIT, eventually
+from playwright.sync_api import expect
+
+BIG = 2**63 - 25
+MERSENNE = 2**127 - 1
+# A multiple of 7.
+LONG = "7" * 10_000
+WEIGHT_MAX = 60_000
+WIDTHS = (360, 1280, 2560)
+SCHEMES = ("light", "dark")
+PARTS = ("document", "script", "stylesheet", "image")
+
+IS_ANNOUNCED = "element => element.role === 'status' || element.closest('[role=status], [aria-live]') !== null"
+OVERFLOW = "document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
+WATCH_SHIFTS = """() => {
+    window.shifts = [];
+    const describe = ({node}) => node?.id || node?.className || node?.nodeName;
+    const add = shift => window.shifts.push([shift.value, shift.sources.map(describe)]);
+    new PerformanceObserver(list => list.getEntries().forEach(add)).observe({type: "layout-shift"});
+}"""
+# Frame by frame; what takes no time does not move.
+WATCH_MOTION = """() => {
+    window.moved = [];
+    const moves = animation => animation.effect.getComputedTiming().activeDuration > 1;
+    const name = animation => animation.animationName ?? animation.transitionProperty ?? "a script";
+    const look = () => {
+        window.moved.push(...document.getAnimations().filter(moves).map(name));
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+
+
+def open_at(open_tab, node, name="127.0.0.1", **options):
+    """A tab with the page of this node, once it is live."""
+    tab = open_tab(node.url().replace("127.0.0.1", name), **options)
+    expect(tab.page.locator(f"#connection[data-state=connected][data-node='{node.name}']")).to_be_visible()
+    return tab
+
+
+@pytest.fixture
+def tab(cluster, open_tab):
+    return open_at(open_tab, cluster.leader)
+
+
+@pytest.fixture
+def page(tab):
+    return tab.page
+
+
+def lose(nodes, *tabs):
+    """Kills the nodes; from now on requests to them may fail."""
+    for node in nodes:
+        for tab in tabs:
+            tab.lost.add(node.http)
+        node.kill()
+
+
+def connected_elsewhere(page, cluster, node):
+    """The node with which the page goes on when it cannot with this one; it names both."""
+    connection = page.locator(f"#connection[data-state=connected]:not([data-node='{node.name}'])")
+    expect(connection).to_be_visible()
+    other = next(other for other in cluster.nodes if other.name == connection.get_attribute("data-node"))
+    expect(connection).to_contain_text(re.compile(f"{node.name}.* does not answer.*{other.name}", re.I))
+    expect(page.locator("#timeline")).to_contain_text(f"{node.name} does not answer")
+    return other
+
+
+def is_lost(page):
+    expect(page.locator("#connection[data-state=lost]")).to_contain_text("No member answers")
+
+
+def card(page, node, status="alive"):
+    return page.locator(f"#members article.member[data-name='{node.name}'][data-status='{status}']")
+
+
+def all_alive(page, cluster):
+    expect(page.locator("#members article.member")).to_have_count(len(cluster.nodes))
+    for node in cluster.nodes:
+        expect(card(page, node)).to_contain_text("alive")
+
+
+def has_died(page, node):
+    expect(card(page, node, "dead")).to_contain_text("dead")
+
+
+def explained(page, node, change, observer):
+    """The timeline gives the reason that the observer has for what happened last of this kind."""
+    changes = observer.get("/cluster")["recent"]
+    reason = next(seen["reason"] for seen in changes if (seen["name"], seen["change"]) == (node.name, change))
+    entries = page.locator(f"#timeline li[data-change='{change}']")
+    expect(entries.filter(has=page.locator("strong", has_text=node.name)).first).to_contain_text(reason)
+
+
+def ask(page, number):
+    page.locator("#number").fill(str(number))
+    page.locator("#ask").click()
+
+
+def answered(page, number, prime=True, certainty="proven"):
+    """Waits for the whole answer: the number, the verdict, how sure it is, who gave it, how long it took."""
+    answer = page.locator("#answer")
+    expect(answer).to_contain_text(re.compile(f"{shortened(number)}.* is {'' if prime else 'not '}prime"))
+    for expected in (certainty, r"\b(worker[123]|leader)\b", r"\d (µs|ms|s)\b"):
+        expect(answer).to_contain_text(re.compile(expected), use_inner_text=True)
+    if shortened(number) != str(number):
+        assert whole_number(page, answer) == str(number)
+
+
+def shortened(number):
+    """A long number, as the page shows it first."""
+    digits = str(number)
+    return digits if len(digits) <= 26 else f"{digits[:10]}…{digits[-8:]}"
+
+
+def whole_number(page, shown):
+    """All digits, which the short form opens."""
+    shown.get_by_role("button", name="…").click()
+    digits = page.get_by_role("dialog").get_by_role("textbox").input_value()
+    page.get_by_role("button", name="Close").click()
+    return digits
+
+
+def refused(page, why):
+    expect(page.locator("#answer")).to_contain_text(why)
+    expect(page.locator("#number")).to_have_attribute("aria-invalid", "true")
+
+
+@pytest.mark.parametrize(
+    "number, prime, certainty",
+    [(BIG, True, "proven"), (MERSENNE, True, "probable"), (18, False, "proven"), (-7, False, "proven")],
+)
+def test_ask_one(page, number, prime, certainty):
+    ask(page, number)
+    answered(page, number, prime, certainty)
+
+
+@pytest.mark.parametrize(
+    "bad, why", [("1e3", "Only the digits 0–9"), ("007", "No leading zeros"), ("7" * 10_001, "10,000"), ("", "Write")]
+)
+def test_a_bad_number_is_explained(page, bad, why):
+    ask(page, bad)
+    refused(page, why)
+    ask(page, BIG)
+    answered(page, BIG)
+    expect(page.locator("#number")).not_to_have_attribute("aria-invalid", "true")
+
+
+def test_ten_thousand_digits(page):
+    ask(page, LONG)
+    answered(page, LONG, prime=False)
+
+
+def tab_to(page, hook):
+    """Goes there as one does without a mouse."""
+    for _ in range(50):
+        if page.evaluate("document.activeElement.id") == hook:
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"the keyboard does not reach {hook}")
+
+
+def test_with_the_keyboard_alone(page):
+    tab_to(page, "number")
+    page.keyboard.insert_text(str(BIG))
+    page.keyboard.press("Enter")
+    answered(page, BIG)
+    tab_to(page, "many")
+    page.keyboard.insert_text(f"17\n{MERSENNE}\n")
+    tab_to(page, "ask-many")
+    page.keyboard.press("Enter")
+    expect(page.locator("#many-progress")).to_contain_text("2 of 2")
+
+
+def test_what_changes_is_announced(page):
+    for hook in ("answer", "connection", "many-progress", "announcer"):
+        assert page.locator(f"#{hook}").evaluate(IS_ANNOUNCED), hook
+
+
+def hold_back(page, number):
+    """Keeps the request for this number from the network; a list with it, once it is made."""
+    held = []
+
+    def decide(route):
+        held.append(route) if number in (route.request.post_data or "") else route.continue_()
+
+    page.route("**/prime", decide)
+    return held
+
+
+def when_held(page, held):
+    # Only a call into the browser lets its events come.
+    eventually("the request is made", lambda: page.evaluate("0") or held)
+    return held[0]
+
+
+def test_paste_many(cluster, page):
+    """Fifty numbers, one of them bad; the last one is held back, so that the progress is seen."""
+    numbers = [str(10**20 + 39 + 7920 * place) for place in range(50)]
+    numbers[20] = "10e20"
+    held = hold_back(page, numbers[-1])
+    page.locator("#many").focus()
+    page.keyboard.insert_text("\n".join(numbers))
+    page.locator("#ask-many").click()
+    last = when_held(page, held)
+    expect(page.locator("#many-progress")).to_contain_text("49 of 50")
+    last.continue_()
+    expect(page.locator("#many-progress")).to_contain_text("50 of 50")
+    rows = page.locator("#many-results li").all_text_contents()
+    assert len(rows) == 50
+    for number, row in zip(numbers, rows):
+        assert row.startswith(number + verdict(cluster, number)), row
+    last_row = page.locator("#many-results li").last
+    last_row.scroll_into_view_if_needed()
+    expect(last_row).to_contain_text(numbers[-1], use_inner_text=True)
+
+
+def verdict(cluster, number):
+    if "e" in number:
+        return "Only the digits 0–9"
+    return "prime" if cluster.leader.ask(number)["is_prime"] else "not prime"
+
+
+def test_results_of_others(cluster, page):
+    """What somebody else asks, of any node, appears by itself."""
+    for place, node in enumerate(cluster.nodes):
+        node.ask(10**18 + place)
+        expect(page.locator("#results")).to_contain_text(f"{10**18 + place}")
+
+
+def test_members(cluster, page):
+    all_alive(page, cluster)
+    leader = page.locator("#members article.member[data-role=leader]")
+    expect(leader).to_have_count(1)
+    expect(leader).to_have_attribute("data-name", "leader")
+    expect(page.locator("#summary")).to_contain_text("4 of 4 members alive, led by leader")
+
+
+def test_members_show_their_work(cluster, page):
+    for number in range(30):
+        cluster.leader.ask(number)
+    for worker in cluster.workers:
+        expect(card(page, worker)).to_contain_text("33 %")
+        chart = card(page, worker).get_by_role("img")
+        expect(chart).to_have_attribute("aria-label", re.compile("at most [1-9]"))
+
+
+def test_a_worker_dies_and_comes_back(cluster, tab):
+    page, worker = tab.page, cluster.workers[1]
+    page.evaluate("window.isSame = true")
+    lose([worker], tab)
+    has_died(page, worker)
+    explained(page, worker, "dead", cluster.leader)
+    ask(page, BIG)
+    answered(page, BIG)
+    cluster.start(worker)
+    all_alive(page, cluster)
+    explained(page, worker, "alive", cluster.leader)
+    assert page.evaluate("window.isSame"), "the page was not loaded anew"
+
+
+def test_the_leader_is_lost_and_comes_back(cluster, open_tab):
+    observer = cluster.workers[0]
+    tab = open_at(open_tab, observer)
+    about_leading = tab.page.locator("#timeline li[data-change^=leader]").first
+    lose([cluster.leader], tab)
+    has_died(tab.page, cluster.leader)
+    expect(tab.page.locator("#summary")).to_contain_text("no leader")
+    expect(about_leading).to_have_attribute("data-change", "leader lost")
+    explained(tab.page, cluster.leader, "leader lost", observer)
+    cluster.start(cluster.leader)
+    all_alive(tab.page, cluster)
+    expect(about_leading).to_have_attribute("data-change", "leader")
+    expect(tab.page.locator("#summary")).to_contain_text("led by leader")
+
+
+# A person types another name than the one that is advertised.
+@pytest.mark.parametrize("place, name", [(0, "localhost"), (0, "127.0.0.1"), (3, "127.0.0.1")])
+def test_the_node_of_the_page_dies(cluster, open_tab, place, name):
+    node = cluster.nodes[place]
+    tab = open_at(open_tab, node, name)
+    lose([node], tab)
+    connected_elsewhere(tab.page, cluster, node)
+    ask(tab.page, BIG)
+    answered(tab.page, BIG)
+    has_died(tab.page, node)
+    cluster.start(node)
+    all_alive(tab.page, cluster)
+
+
+def test_one_after_the_other_dies(cluster, tab):
+    """The page goes on with any that is left."""
+    node = cluster.leader
+    for number in (17, 2**61 - 1, BIG):
+        lose([node], tab)
+        node = connected_elsewhere(tab.page, cluster, node)
+        ask(tab.page, number)
+        answered(tab.page, number)
+
+
+def test_an_open_question_is_answered_by_another(cluster, tab):
+    page = tab.page
+    held = hold_back(page, str(BIG))
+    ask(page, BIG)
+    assert cluster.leader.http in when_held(page, held).request.url
+    page.unroute("**/prime")
+    lose([cluster.leader], tab)
+    answered(page, BIG)
+
+
+def test_the_node_of_the_page_freezes(cluster, tab):
+    tab.lost.add(cluster.leader.http)
+    cluster.leader.freeze()
+    connected_elsewhere(tab.page, cluster, cluster.leader)
+    ask(tab.page, BIG)
+    answered(tab.page, BIG)
+
+
+def test_all_die_and_come_back(cluster, tab):
+    """A question that is asked meanwhile is answered then."""
+    lose(cluster.nodes, tab)
+    is_lost(tab.page)
+    ask(tab.page, MERSENNE)
+    cluster.restore()
+    answered(tab.page, MERSENNE, certainty="probable")
+    expect(tab.page.locator("#connection")).to_have_attribute("data-state", "connected")
+    all_alive(tab.page, cluster)
+
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=WAIT) as answer:
+        return answer.headers, answer.read()
+
+
+def test_weight(tab):
+    loaded = {request.url for request in tab.requests if request.resource_type in PARTS}
+    linked = tab.page.locator("link").evaluate_all("links => links.map(link => link.href)")
+    weight = {url: len(fetch(url)[1]) for url in loaded | set(linked)}
+    assert len(weight) >= 4 and all(weight.values())
+    assert sum(weight.values()) <= WEIGHT_MAX, weight
+
+
+def test_policy(cluster):
+    policy = fetch(cluster.leader.url())[0]["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy and "*" not in policy
+
+
+def fill(page):
+    """Shows all that there may be: a long answer, many answers and a refusal among them."""
+    page.locator("#many").fill(f"17\n1e3\n{MERSENNE}\n{LONG}")
+    page.locator("#ask-many").click()
+    expect(page.locator("#many-progress")).to_contain_text("4 of 4")
+    ask(page, LONG)
+    answered(page, LONG, prime=False)
+
+
+def is_accessible(page):
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def looks(open_tab, node):
+    """The page in light and dark, narrow and wide; at rest, because colours on their way are judged wrongly."""
+    for scheme in SCHEMES:
+        for width in WIDTHS[:2]:
+            size = {"width": width, "height": 900}
+            yield open_at(open_tab, node, color_scheme=scheme, viewport=size, reduced_motion="reduce")
+
+
+def test_axe(cluster, open_tab):
+    for tab in looks(open_tab, cluster.leader):
+        is_accessible(tab.page)
+        fill(tab.page)
+        is_accessible(tab.page)
+        ask(tab.page, "1e3")
+        refused(tab.page, "Only the digits")
+        is_accessible(tab.page)
+
+
+def test_axe_while_members_are_gone(cluster, open_tab):
+    tabs = list(looks(open_tab, cluster.leader))
+    lose(cluster.workers[:1], *tabs)
+    for tab in tabs:
+        has_died(tab.page, cluster.workers[0])
+        is_accessible(tab.page)
+    lose(cluster.nodes, *tabs)
+    for tab in tabs:
+        is_lost(tab.page)
+        is_accessible(tab.page)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_is_wider_than_the_window(cluster, open_tab, width):
+    tab = open_at(open_tab, cluster.leader, viewport={"width": width, "height": 900})
+    assert tab.page.evaluate(OVERFLOW) <= 0
+    fill(tab.page)
+    assert tab.page.evaluate(OVERFLOW) <= 0
+    lose(cluster.nodes, tab)
+    is_lost(tab.page)
+    assert tab.page.evaluate(OVERFLOW) <= 0
+
+
+def test_nothing_moves_where_that_is_not_wanted(cluster, open_tab):
+    tab = open_at(open_tab, cluster.leader, reduced_motion="reduce")
+    tab.page.evaluate(WATCH_MOTION)
+    fill(tab.page)
+    lose(cluster.workers[:1], tab)
+    has_died(tab.page, cluster.workers[0])
+    assert set(tab.page.evaluate("window.moved")) == set()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_jumps(cluster, open_tab, width):
+    """What comes by itself does not move what is read, wherever on the page it is."""
+    tab = open_at(open_tab, cluster.leader, viewport={"width": width, "height": 5000})
+    tab.page.evaluate(WATCH_SHIFTS)
+    for number in range(30):
+        cluster.leader.ask(number)
+    lose(cluster.workers[:1], tab)
+    has_died(tab.page, cluster.workers[0])
+    cluster.start(cluster.workers[0])
+    all_alive(tab.page, cluster)
+    assert tab.page.evaluate("window.shifts") == []
