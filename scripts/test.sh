@@ -39,6 +39,6 @@ cargo test --locked --test it readme -- --ignored
 say "all that needs nothing but Rust"
 cargo test --locked
 say "what else plain \`cargo test\` leaves out"
-cargo test --locked --test it -- --ignored --skip readme
+cargo test --locked --test it -- --ignored --skip readme --test-threads=1
 say "containers, as the seed runs them"
 scripts/compose-test.sh

@@ -51,9 +51,9 @@ function showCluster(cluster) {
 /** Whose view this is, and whether it is still being told. */
 function showSummary() {
   const alive = lastCluster.members.filter((member) => member.status === 'alive').length;
-  const leader = lastCluster.leader ? `led by ${lastCluster.leader.name}` : 'no leader: each schedules for itself';
+  const leader = lastCluster.leader ? `led by ${lastCluster.leader.name}` : 'no leader in reach';
   const seen = connection.state === 'connected' ? 'as seen by' : 'as last seen by';
-  setText(byId('summary'), `${alive} of ${counted(lastCluster.members.length, 'member')} alive, ${leader},`);
+  setText(byId('summary'), `${alive} of ${counted(lastCluster.members.length, 'member')} alive, ${leader}`);
   for (const place of document.querySelectorAll('.observer')) setText(place, `${seen} ${lastCluster.observed_by}`);
 }
 

@@ -2,9 +2,12 @@
 
 import { byId, copy, element, icon, numberElement, setText, verdictElement } from './dom.js';
 import { check, forEachIndex } from './questions.js';
-import { certaintyExplained, complaint, counted, digitsOf, duration, grouped, shortened } from './text.js';
+import { certaintyExplained, complaint, counted, digitsOf, duration, grouped } from './text.js';
 
 const MANY_MAX = 20_000;
+// Ten thousand rows would make every frame slow.
+const ROWS_SHOWN = 100;
+const DRAW_EVERY_MS = 100;
 const EXAMPLES = [
   { label: '17', number: '17' },
   { label: '561', number: '561' },
@@ -61,15 +64,15 @@ function countDigits() {
 async function askOne(connection, number, signal) {
   const wrong = complaint(number);
   byId('number').setAttribute('aria-invalid', String(wrong !== ''));
-  if (wrong) return showAnswer(refusal('That cannot be asked', wrong));
+  if (wrong) return showAnswer(refused('That cannot be asked', wrong));
   const startedAt = performance.now();
   const stopWaiting = showWaiting(number, startedAt);
   try {
     const answer = await check(connection, number, signal);
     showAnswer(answered(answer, performance.now() - startedAt));
   } catch (error) {
-    if (!signal.aborted) showAnswer(refusal('No answer', error.message));
-    else if (!byId('ask-stop').hidden) showAnswer(refusal('Stopped', 'The cluster was told that nobody waits any more.'));
+    if (!signal.aborted) showAnswer(refused('No answer', error.message));
+    else if (!byId('ask-stop').hidden) showAnswer(refused('Stopped', 'The cluster was told that nobody waits any more.'));
   } finally {
     stopWaiting();
   }
@@ -81,7 +84,7 @@ function showWaiting(number, startedAt) {
   const line = element('p', { class: 'verdict-line' }, icon('searching'), 'Checking … ', elapsed);
   const stop = byId('ask-stop');
   const shown = setTimeout(() => {
-    showAnswer([line, element('p', { class: 'of' }, shortened(number))]);
+    showAnswer([line, element('p', { class: 'of' }, numberElement(number))]);
     stop.hidden = false;
   }, 150);
   const ticking = setInterval(() => setText(elapsed, duration(performance.now() - startedAt)), 100);
@@ -97,7 +100,7 @@ function showAnswer(children) {
   byId('answer').replaceChildren(...children);
 }
 
-function refusal(title, detail) {
+function refused(title, detail) {
   return [
     element('p', { class: 'verdict-line refused' }, icon('suspect'), title),
     element('p', { class: 'detail' }, detail),
@@ -123,36 +126,46 @@ function answered(answer, tookMs) {
 
 export function prepareMany(connection) {
   let running = new AbortController();
-  let lines = [];
-  byId('many-form').addEventListener('submit', async (event) => {
-    event.preventDefault();
+  let batch = null;
+  const begin = async () => {
     running.abort();
     running = new AbortController();
-    lines = await askMany(connection, byId('many').value, running.signal);
+    const numbers = byId('many').value.split(/[\s,;]+/).filter((part) => part !== '');
+    const wrong = tooFewOrMany(numbers.length);
+    if (wrong) return showManyProgress('', wrong);
+    batch?.abandon();
+    batch = new Batch(numbers);
+    await askMany(connection, batch, running.signal);
+  };
+  byId('many-form').addEventListener('submit', (event) => {
+    event.preventDefault();
+    void begin();
   });
   byId('many-cancel').addEventListener('click', () => running.abort());
-  byId('many-copy').addEventListener('click', ({ currentTarget }) => copy(lines.join('\n'), currentTarget));
+  byId('many-copy').addEventListener('click', ({ currentTarget }) => copy(batch.text(), currentTarget));
+  byId('many-earlier').addEventListener('click', () => batch.turn(-1));
+  byId('many-later').addEventListener('click', () => batch.turn(1));
 }
 
-async function askMany(connection, text, signal) {
-  const numbers = text.split(/[\s,;]+/).filter((part) => part !== '');
-  const wrong = tooFewOrMany(numbers.length);
-  if (wrong) {
-    showManyProgress('', wrong);
-    return [];
-  }
-  const batch = new Batch(numbers);
-  await forEachIndex(numbers.length, signal, async (index) => {
+async function askMany(connection, batch, signal) {
+  await forEachIndex(batch.numbers.length, signal, async (index) => {
+    const number = batch.numbers[index];
     const startedAt = performance.now();
     try {
-      const wrongNumber = complaint(numbers[index]);
-      if (wrongNumber) throw new Error(wrongNumber);
-      batch.answer(index, await check(connection, numbers[index], signal), performance.now() - startedAt);
+      const wrong = complaint(number);
+      if (wrong) throw new Error(wrong);
+      const answer = await check(connection, number, signal);
+      batch.settle(index, { answer, tookMs: performance.now() - startedAt });
     } catch (error) {
-      if (!signal.aborted) batch.refuse(index, error.message);
+      if (!signal.aborted) batch.settle(index, { refusal: error.message });
     }
   });
-  return batch.finish(signal.aborted);
+  batch.finish(signal.aborted);
+}
+
+function tooFewOrMany(length) {
+  if (length === 0) return 'Paste some numbers first.';
+  return length > MANY_MAX ? `Those are ${grouped(length)}; up to ${grouped(MANY_MAX)} can be asked at once.` : '';
 }
 
 /** The count runs for the eye only; news is also read aloud, at the beginning and at the end. */
@@ -162,65 +175,80 @@ function showManyProgress(count, news) {
   byId('many-news').classList.toggle('visually-hidden', count !== '');
 }
 
-function tooFewOrMany(length) {
-  if (length === 0) return 'Paste some numbers first.';
-  return length > MANY_MAX ? `Those are ${grouped(length)}; up to ${grouped(MANY_MAX)} can be asked at once.` : '';
-}
-
-/** The numbers of one go, their rows, and how far they are. */
+/** The numbers of one go, what came of them, and the page of them that is shown. */
 class Batch {
-  #numbers;
-  #rows;
-  #lines;
-  #startedAt = performance.now();
+  numbers;
+  #outcomes = [];
   #tally = { prime: 0, composite: 0, refused: 0 };
+  #startedAt = performance.now();
   #drawing = 0;
+  #finished = false;
+  #first = 0;
+  #rows = [];
 
   constructor(numbers) {
-    this.#numbers = numbers;
-    this.#lines = numbers.map((number) => `${number}\tnot asked`);
-    this.#rows = numbers.map((number) => element('li', {}, numberElement(number)));
-    const list = byId('many-results');
-    list.replaceChildren(...this.#rows);
-    list.scrollTop = 0;
-    list.hidden = false;
+    this.numbers = numbers;
+    byId('many-results').hidden = false;
     byId('many-bar').hidden = false;
     byId('many-bar').max = numbers.length;
     byId('many-cancel').hidden = false;
     byId('many-copy').hidden = true;
+    byId('many-pages').hidden = numbers.length <= ROWS_SHOWN;
+    this.#showRows();
     this.#draw();
   }
 
-  answer(index, answer, tookMs) {
-    this.#tally[answer.is_prime ? 'prime' : 'composite'] += 1;
-    const how = element('span', { class: 'how' }, `${answer.processed_by} · ${answer.certainty} · ${duration(tookMs)}`);
-    how.title = certaintyExplained(answer);
-    this.#rows[index].append(verdictElement(answer.is_prime), how);
-    const verdict = answer.is_prime ? 'prime' : 'not prime';
-    this.#lines[index] = [answer.number, verdict, answer.processed_by, answer.certainty].join('\t');
-    this.#drawSoon();
-  }
-
-  refuse(index, why) {
-    this.#tally.refused += 1;
-    this.#rows[index].append(element('span', { class: 'verdict refused' }, icon('suspect'), why));
-    this.#lines[index] = `${this.#numbers[index]}\t${why}`;
-    this.#drawSoon();
+  settle(index, outcome) {
+    this.#outcomes[index] = outcome;
+    this.#tally[kindOf(outcome)] += 1;
+    this.#rows[index - this.#first]?.append(...outcomeElements(outcome));
+    this.#drawing ||= setTimeout(() => this.#draw(), DRAW_EVERY_MS);
   }
 
   finish(cancelled) {
-    cancelAnimationFrame(this.#drawing);
+    if (this.#finished) return;
+    this.abandon();
     this.#draw();
     const { prime, composite, refused } = this.#tally;
-    const took = duration(performance.now() - this.#startedAt);
     const parts = [`${grouped(prime)} prime`, `${grouped(composite)} not`];
     if (refused > 0) parts.push(`${grouped(refused)} refused`);
-    const news = `${this.#progress()}${cancelled ? ', then cancelled' : ''}: ${parts.join(', ')}; ${took}`;
-    showManyProgress('', news);
+    const took = duration(performance.now() - this.#startedAt);
+    showManyProgress('', `${this.#progress()}${cancelled ? ', then cancelled' : ''}: ${parts.join(', ')}; ${took}`);
     if (document.activeElement === byId('many-cancel')) byId('ask-many').focus();
     byId('many-cancel').hidden = true;
     byId('many-copy').hidden = false;
-    return this.#lines;
+  }
+
+  turn(pages) {
+    const first = this.#first + pages * ROWS_SHOWN;
+    if (first < 0 || first >= this.numbers.length) return;
+    this.#first = first;
+    this.#showRows();
+  }
+
+  /** A line for each number, as a spreadsheet takes it. */
+  text() {
+    return this.numbers.map((number, index) => [number, ...outcomeWords(this.#outcomes[index])].join('\t')).join('\n');
+  }
+
+  /** What is still to be drawn of an abandoned go must not overwrite the next one. */
+  abandon() {
+    clearTimeout(this.#drawing);
+    this.#finished = true;
+  }
+
+  #showRows() {
+    const after = Math.min(this.#first + ROWS_SHOWN, this.numbers.length);
+    this.#rows = this.numbers.slice(this.#first, after).map((number, offset) => {
+      const outcome = this.#outcomes[this.#first + offset];
+      return element('li', {}, numberElement(number), ...(outcome ? outcomeElements(outcome) : []));
+    });
+    byId('many-results').start = this.#first + 1;
+    byId('many-results').replaceChildren(...this.#rows);
+    byId('many-results').scrollTop = 0;
+    setText(byId('many-range'), `${grouped(this.#first + 1)} to ${grouped(after)}`);
+    byId('many-earlier').setAttribute('aria-disabled', String(this.#first === 0));
+    byId('many-later').setAttribute('aria-disabled', String(after === this.numbers.length));
   }
 
   #done() {
@@ -228,17 +256,29 @@ class Batch {
   }
 
   #progress() {
-    return `${grouped(this.#done())} of ${grouped(this.#numbers.length)}`;
-  }
-
-  /** At most once a frame: answers come faster than anybody reads. */
-  #drawSoon() {
-    this.#drawing ||= requestAnimationFrame(() => this.#draw());
+    return `${grouped(this.#done())} of ${grouped(this.numbers.length)}`;
   }
 
   #draw() {
     this.#drawing = 0;
-    showManyProgress(this.#progress(), `Asking ${counted(this.#numbers.length, 'number')}.`);
+    showManyProgress(this.#progress(), `Asking ${counted(this.numbers.length, 'number')}.`);
     byId('many-bar').value = this.#done();
   }
+}
+
+function kindOf({ answer }) {
+  if (!answer) return 'refused';
+  return answer.is_prime ? 'prime' : 'composite';
+}
+
+function outcomeElements({ answer, tookMs, refusal }) {
+  if (!answer) return [element('span', { class: 'verdict refused' }, icon('suspect'), refusal)];
+  const how = `${answer.processed_by} · ${answer.certainty} · ${duration(tookMs)}`;
+  return [verdictElement(answer.is_prime), element('span', { class: 'how', title: certaintyExplained(answer) }, how)];
+}
+
+function outcomeWords(outcome) {
+  if (!outcome) return ['not asked'];
+  const { answer, refusal } = outcome;
+  return answer ? [answer.is_prime ? 'prime' : 'not prime', answer.processed_by, answer.certainty] : [refusal];
 }

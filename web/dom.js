@@ -49,6 +49,8 @@ function showWhole(number, digits) {
   byId('full-heading').textContent = `The number of ${digits}`;
   byId('full-text').value = number;
   byId('full').showModal();
+  byId('full-text').setSelectionRange(0, 0);
+  byId('full-text').scrollTop = 0;
 }
 
 export function prepareDialog() {

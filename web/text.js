@@ -1,6 +1,6 @@
 // Numbers as text, and how things are put in words. No number that was asked ever becomes a JavaScript number.
 
-export const MAX_DIGITS = 10_000;
+const MAX_DIGITS = 10_000;
 
 const GRAMMAR = /^(0|-?[1-9][0-9]*)$/;
 const KEPT_WHOLE = 26;

@@ -38,7 +38,8 @@ export class Timeline {
     const isNew = (change) => this.#seen !== null && !this.#seen.has(keyOf(change));
     byId('timeline').replaceChildren(...all.map((change) => this.#row(change, isNew(change))));
     const news = announce ? this.#changes.filter(isNew).reverse() : [];
-    if (news.length > 0) setText(byId('announcer'), news.map((change) => `${this.#headline(change)}: ${change.reason}.`).join(' '));
+    const spoken = news.map((change) => `${this.#headline(change)}: ${change.reason}.`);
+    if (news.length > 0) setText(byId('announcer'), spoken.join(' '));
     if (this.#changes.length > 0) this.#seen = new Set(all.map(keyOf));
   }
 

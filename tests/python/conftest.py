@@ -56,7 +56,7 @@ class Node:
     def __init__(self, id, name):
         self.id, self.name = id, name
         self.grpc, self.http = free_address(), free_address()
-        self.process = None
+        self.process, self.guard = None, None
 
     def __repr__(self):
         return self.name
@@ -73,6 +73,7 @@ class Node:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, env=clean)
 
     def kill(self):
+        self.thaw()
         if self.process:
             self.process.kill()
             self.process.wait(WAIT)
@@ -80,10 +81,15 @@ class Node:
             self.process = None
 
     def freeze(self):
+        # However this process ends, the node goes on, and ends too.
+        guard = ["sh", "-c", f"read nothing; kill -CONT {self.process.pid}"]
+        self.guard = subprocess.Popen(guard, stdin=subprocess.PIPE)
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self):
-        self.process.send_signal(signal.SIGCONT)
+        if self.guard:
+            self.guard.communicate(timeout=WAIT)
+            self.guard = None
 
     def get(self, path):
         with urllib.request.urlopen(self.url(path), timeout=WAIT) as answer:
@@ -126,9 +132,8 @@ class Cluster:
     def restore(self):
         """Brings back who was killed or frozen, and waits until each sees all."""
         for node in self.nodes:
-            if node.process:
-                node.thaw()
-            else:
+            node.thaw()
+            if not node.process:
                 self.start(node)
         for node in self.nodes:
             eventually(f"{node} sees all alive", lambda: node.sees_all(len(self.nodes)))
