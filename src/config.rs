@@ -9,8 +9,8 @@ use crate::{
     cluster::PeerAddress,
     gateway,
     limits::{
-        BODY_BYTES_MAX_DEFAULT, DEADLINE_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT,
-        MEMBERS_MAX,
+        BODY_BYTES_MAX_DEFAULT, DEADLINE_DEFAULT, DEADLINE_MAX, HEARTBEAT_DEFAULT, HEARTBEAT_MAX,
+        HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT, MEMBERS_MAX,
     },
 };
 
@@ -39,13 +39,13 @@ pub struct NodeArgs {
     #[arg(long, env = "PRIMACY_PEERS", value_name = "[ID=]HOST:PORT", value_delimiter = ',')]
     pub peers: Vec<PeerArg>,
     /// The heartbeat interval in milliseconds, 10 to 5000
-    #[arg(long, env = "PRIMACY_HEARTBEAT", default_value = "100", value_name = "MS", value_parser = clap::value_parser!(u64).range(HEARTBEAT_MIN.as_millis() as u64..=HEARTBEAT_MAX.as_millis() as u64))]
+    #[arg(long, env = "PRIMACY_HEARTBEAT", default_value_t = HEARTBEAT_DEFAULT.as_millis() as u64, value_name = "MS", value_parser = clap::value_parser!(u64).range(HEARTBEAT_MIN.as_millis() as u64..=HEARTBEAT_MAX.as_millis() as u64))]
     pub heartbeat: u64,
     /// Answer "no workers available" instead of working itself when nobody else can
     #[arg(long, env = "PRIMACY_NO_FALLBACK", value_parser = BoolishValueParser::new())]
     pub no_fallback: bool,
     /// Time for a check whose client names none, in milliseconds, 1 to 300000
-    #[arg(long, env = "PRIMACY_DEADLINE", default_value = "5000", value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MAX.as_millis() as u64))]
+    #[arg(long, env = "PRIMACY_DEADLINE", default_value_t = DEADLINE_DEFAULT.as_millis() as u64, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MAX.as_millis() as u64))]
     pub deadline: u64,
     /// Requests in flight at once; more get 429 at once
     #[arg(long, env = "PRIMACY_IN_FLIGHT_MAX", default_value_t = IN_FLIGHT_MAX_DEFAULT, value_name = "N")]

@@ -1,6 +1,7 @@
 //! What the client commands share: endpoints, and failing over between them.
 
 use std::{
+    error::Error,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
@@ -8,11 +9,14 @@ use std::{
 use clap::Args;
 use tokio::time::sleep;
 use tonic::{
-    Code, Status,
+    Code, Status, TimeoutExpired,
     transport::{Channel, Endpoint},
 };
 
-use crate::config::HostPort;
+use crate::{
+    cluster::{innermost, lane::describe},
+    config::HostPort,
+};
 
 /// Where to ask.
 #[derive(Debug, Clone, Args)]
@@ -74,7 +78,7 @@ impl Client {
                 let (endpoint, channel) = &self.endpoints[current % self.endpoints.len()];
                 match call(channel.clone()).await {
                     Err(status) if is_unreached(&status) => {
-                        last = Status::new(status.code(), format!("{endpoint}: {}", innermost(&status)));
+                        last = Status::new(status.code(), format!("{endpoint}: {}", describe(&status)));
                         // Whoever of those in flight is first moves on.
                         let _ = self.current.compare_exchange(current, current + 1, Relaxed, Relaxed);
                     }
@@ -88,14 +92,8 @@ impl Client {
     }
 }
 
+/// A call that took all the time it was given was answered by nobody, and will be by no other node.
 fn is_unreached(status: &Status) -> bool {
-    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
-}
-
-fn innermost(status: &Status) -> String {
-    let mut cause: &dyn std::error::Error = status;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    if std::ptr::addr_eq(cause, status) { status.message().to_owned() } else { cause.to_string() }
+    let made_here = status.source().is_some();
+    status.code() == Code::Unavailable || (made_here && !innermost(status).is::<TimeoutExpired>())
 }

@@ -504,7 +504,7 @@ fn refusal(status: &Status) -> DialError {
 }
 
 /// A status in the words of its innermost cause, or else in its own.
-fn describe(status: &Status) -> String {
+pub fn describe(status: &Status) -> String {
     match Error::source(status) {
         None => status.message().to_owned(),
         Some(source) => innermost(source).to_string(),
