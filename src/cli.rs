@@ -7,7 +7,9 @@ mod health;
 mod node;
 mod openapi;
 mod status;
+mod transfer;
 mod up;
+mod words;
 
 use std::{
     fmt::Display,
@@ -43,8 +45,9 @@ enum Command {
     Node(Box<crate::config::NodeArgs>),
     /// Ask whether numbers are prime
     Check(check::CheckArgs),
-    /// Show the members, as one node sees them
+    /// Show the members, who leads and the last elections, as one node sees them
     Status(status::StatusArgs),
+    Transfer(transfer::TransferArgs),
     /// Exit with 0 if a node serves, with 1 if not
     Health(client::ClientArgs),
     /// Print the HTTP contract
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
             Command::Node(args) => node::run(*args).await,
             Command::Check(args) => check::run(args).await,
             Command::Status(args) => status::run(args).await,
+            Command::Transfer(args) => transfer::run(args).await,
             Command::Health(args) => health::run(args).await,
             Command::Openapi => openapi::run(),
             Command::Completions(args) => completions::run(&args),
@@ -128,7 +132,12 @@ fn fail(error: impl Display) -> ExitCode {
 /// Prints to standard output; if that fails the command ends with this code. When nobody reads any more, as in
 /// `primacy check - | head`, it ends well.
 fn print(text: impl Display) -> Result<(), ExitCode> {
-    writeln!(io::stdout(), "{text}").map_err(|error| match error.kind() {
+    written(writeln!(io::stdout(), "{text}"))
+}
+
+/// The same for what was written there.
+fn written(result: io::Result<()>) -> Result<(), ExitCode> {
+    result.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         _ => fail(format_args!("cannot print: {error}")),
     })

@@ -1,17 +1,25 @@
 //! Who is there and who leads, and the lanes to them.
 //!
 //! ```text
-//!   links (one a peer: dial, lane, heartbeats) ──events──▶ driver ──▶ Membership (pure)
-//!        ▲                                                   │
-//!        └───────────────────── orders ──────────────────────┤
+//!   links (one a peer: dial, lane, heartbeats) ──events──▶ driver ──▶ Election ▷ Membership (pure)
+//!        ▲                                                   │  ▲
+//!        └───────────────────── orders ──────────────────────┤  └── calls (questions, victories, hand-overs)
 //!                                                            ▼
 //!                            gateway and scheduler read  watch<ClusterView>
 //! ```
 
+mod calls;
 mod driver;
+pub mod election;
 pub mod lane;
 mod link;
 pub mod membership;
+pub mod token;
+mod wire;
+
+#[cfg(test)]
+#[path = "../tests/election/mod.rs"]
+mod simulation;
 
 use std::{
     collections::BTreeMap,
@@ -20,20 +28,23 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use thiserror::Error;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    limits::{CLUSTER_EVENTS_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, MEMBERS_MAX},
-    proto,
+    limits::{CLUSTER_EVENTS_MAX, HAND_OVER_TIMEOUT},
     worker::{Figures, Worker},
 };
 use driver::Driver;
+use election::{Answer, Ballot, Claim, Election, HandOver, TransferError, Verdict};
 use lane::Lane;
-use membership::{Announcement, DialError, Membership, Peer, Time, Wanted};
+use membership::{DialError, MemberList, Peer, Refusal, Time, Wanted};
+use token::Token;
 
 pub use membership::{Change, Member, Status};
 
@@ -96,6 +107,8 @@ pub struct ClusterView {
     list_version: u64,
     /// The version of the leader's list that this node holds.
     adopted_version: u64,
+    /// What this node's heartbeats claim, if it leads.
+    claim: Option<Claim>,
 }
 
 /// A leadership, as this node knows it.
@@ -105,41 +118,80 @@ pub struct Leader {
     pub id: u32,
     /// Its name.
     pub name: Arc<str>,
-    /// The ballot's counter: 0 until there are elections.
+    /// The counter of its ballot.
     pub counter: u64,
     /// When this node first followed it.
     pub since: Time,
 }
 
-/// What the driver is told by its links and by the gateway.
+/// What the driver is told.
 #[derive(Debug)]
 enum Event {
+    Link(Peer, LinkEvent),
+    Request(Request),
+}
+
+/// What a link tells of its peer.
+#[derive(Debug)]
+enum LinkEvent {
     LaneUp {
-        peer: Peer,
         kind: Wanted,
         identity: Identity,
         lane: Lane,
     },
-    LaneStopping {
-        peer: Peer,
-    },
+    LaneStopping,
     /// Without a reason when the driver itself ordered it.
-    LaneDown {
-        peer: Peer,
-        reason: Option<String>,
-    },
-    DialFailed {
-        peer: Peer,
-        error: DialError,
-    },
+    LaneDown(Option<String>),
+    DialFailed(DialError),
     Acked {
-        peer: Peer,
         figures: Figures,
+        judged: Option<(Ballot, Verdict)>,
     },
-    Heard {
-        sender: Identity,
-        announcement: Option<Announcement>,
-    },
+}
+
+/// What the gateway was asked, and waits to answer.
+#[derive(Debug)]
+enum Request {
+    Question(Identity, bool, oneshot::Sender<Answer>),
+    Heard(Identity, oneshot::Sender<Result<(), Refusal>>),
+    Claimed(Identity, Claim, Option<MemberList>, oneshot::Sender<Result<Verdict, Refusal>>),
+    HandOver(Identity, HandOver, oneshot::Sender<Result<bool, Refusal>>),
+    Transfer(String, oneshot::Sender<Result<(), TransferError>>),
+    Stop,
+}
+
+/// Why the cluster does not answer a peer.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub enum CallError {
+    /// Too many events wait.
+    #[error("this node is busy; try again in a moment")]
+    Busy,
+    /// The sender cannot be a member.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No leader is reached.
+    #[error("no leader is reached; try again in a moment")]
+    NoLeader,
+    /// The leader does not hand over.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// The member does not lead in time.
+    #[error("{0} did not take over in time, and the leader goes on leading")]
+    NotTaken(String),
+}
+
+/// Why a cluster cannot go on.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[error(
+    "the node at {by} has the id {id} too, and was there before this one at {me}; give one of them another --id"
+)]
+pub struct IdTaken {
+    /// The id.
+    pub id: u32,
+    /// Where this node is.
+    pub me: Arc<str>,
+    /// Where the other is.
+    pub by: Arc<str>,
 }
 
 /// What the cluster is made of.
@@ -151,6 +203,8 @@ pub struct Settings {
     pub peers: Vec<PeerAddress>,
     /// H.
     pub heartbeat: Duration,
+    /// What its peers know.
+    pub token: Token,
 }
 
 /// A handle to the cluster.
@@ -158,49 +212,43 @@ pub struct Settings {
 pub struct Cluster {
     view: watch::Receiver<Arc<ClusterView>>,
     events: mpsc::Sender<Event>,
+    heartbeat: Duration,
     stopping: CancellationToken,
 }
 
 impl Cluster {
-    /// Builds the handle and the task that runs the cluster until `stop`.
+    /// Builds the handle and the task that runs the cluster until `stop`, or until it cannot go on.
     pub fn new(
-        settings: &Settings,
+        settings: Settings,
         worker: Arc<Worker>,
         stop: CancellationToken,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let Settings { me, peers, heartbeat } = settings;
-        let membership = Membership::new(me, peers, *heartbeat);
+    ) -> (Self, impl Future<Output = Result<(), IdTaken>> + Send + 'static) {
+        let Settings { me, peers, heartbeat, token } = settings;
+        let election = Election::new(&me, &peers, heartbeat);
         let (events, receiver) = mpsc::channel(CLUSTER_EVENTS_MAX);
-        let me = Arc::new(me.clone());
-        let mut driver = Driver {
-            addresses: peers.iter().map(|peer| Arc::clone(&peer.grpc_addr)).collect(),
-            membership,
-            me,
+        let driver = Driver {
+            election,
+            // Followers compare versions: those of another life must not look like ours.
+            list_version: me.boot | 1,
+            me: Arc::new(me),
+            token,
             clock: Clock::default(),
-            heartbeat: *heartbeat,
+            heartbeat,
             worker,
             events: receiver,
+            to_links: events.clone(),
             view: watch::Sender::new(Arc::default()),
             orders: BTreeMap::new(),
-            knocks: BTreeMap::new(),
             lanes: BTreeMap::new(),
             links: JoinSet::new(),
+            calls: JoinSet::new(),
             recent: Arc::default(),
-            // Followers compare versions: those of another life must not look like ours.
-            list_version: settings.me.boot | 1,
             ticks: 0,
         };
         driver.publish();
-        let cluster = Self {
-            view: driver.view.subscribe(),
-            events: events.clone(),
-            stopping: CancellationToken::new(),
-        };
-        let run = async move {
-            driver.start_links(&events);
-            driver.run(stop).await;
-        };
-        (cluster, run)
+        let stopping = CancellationToken::new();
+        let cluster = Self { view: driver.view.subscribe(), events, heartbeat, stopping };
+        (cluster, driver.run(stop))
     }
 
     /// The view of this moment. Hold it briefly: it is the one that the driver replaces.
@@ -213,32 +261,76 @@ impl Cluster {
         self.view.clone()
     }
 
-    /// Whether a node that calls itself so is configured as a peer, and may open lanes here.
-    pub fn knows(&self, sender: &Identity) -> bool {
-        let is_it = |member: &Member| match (member.id, sender.id) {
-            (Some(known), Some(given)) => known == given,
-            _ => member.grpc_addr == sender.grpc_addr,
-        };
-        self.view().members.iter().any(is_it)
+    /// A node asks who leads, perhaps as a candidate.
+    ///
+    /// # Errors
+    /// [`CallError::Busy`].
+    pub async fn question(&self, sender: Identity, is_candidate: bool) -> Result<Answer, CallError> {
+        self.request(|reply| Request::Question(sender, is_candidate, reply)).await
     }
 
-    /// A peer spoke to us.
-    pub fn heard(&self, sender: Identity) {
-        // A lost knock costs a second at most: the links dial by themselves.
-        let _ = self.events.try_send(Event::Heard { sender, announcement: None });
+    /// A member spoke to us.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn heard(&self, sender: Identity) -> Result<(), CallError> {
+        Ok(self.request(|reply| Request::Heard(sender, reply)).await??)
     }
 
-    /// A stamped heartbeat came in; the version of the member list that this node holds now goes back.
-    pub fn heartbeat(&self, sender: Identity, request: proto::HeartbeatRequest) -> u64 {
-        let version = request.members_version;
-        let interval = Duration::from_millis(request.interval_ms).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
-        let announcement = (version != 0 && request.members.len() <= MEMBERS_MAX).then(|| Announcement {
-            interval,
-            version,
-            members: request.members.into_iter().map(Member::from).collect(),
-        });
-        // A lost one is followed by the next.
-        let _ = self.events.try_send(Event::Heard { sender, announcement });
+    /// A leader says that it leads, perhaps with the member list.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn claimed(
+        &self,
+        sender: Identity,
+        claim: Claim,
+        list: Option<MemberList>,
+    ) -> Result<Verdict, CallError> {
+        Ok(self.request(|reply| Request::Claimed(sender, claim, list, reply)).await??)
+    }
+
+    /// A leader asks this node to lead after it.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn hand_over(&self, sender: Identity, offer: HandOver) -> Result<bool, CallError> {
+        Ok(self.request(|reply| Request::HandOver(sender, offer, reply)).await??)
+    }
+
+    /// An operator wants this member to lead; returns when it does.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn transfer(&self, to: String) -> Result<Leader, CallError> {
+        let mut views = self.view.clone();
+        let target = to.clone();
+        self.request(|reply| Request::Transfer(target, reply)).await??;
+        let leads = |view: &Arc<ClusterView>| view.leader.as_ref().is_some_and(|leader| *leader.name == *to);
+        match timeout(TRANSFER_TIMEOUT, views.wait_for(leads)).await {
+            Ok(Ok(view)) => view.leader.clone().ok_or(CallError::NoLeader),
+            Ok(Err(_)) | Err(_) => Err(CallError::NotTaken(to)),
+        }
+    }
+
+    /// Hands over, if this node leads and anybody can lead after it; from now on it never leads again.
+    pub async fn stop_leading(&self) {
+        let mut views = self.view.clone();
+        if self.events.send(Event::Request(Request::Stop)).await.is_ok() {
+            let is_done = |view: &Arc<ClusterView>| !view.leads() || !view.has_successor();
+            let _ = timeout(HAND_OVER_TIMEOUT, views.wait_for(is_done)).await;
+        }
+    }
+
+    async fn request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, CallError> {
+        let (reply, answer) = oneshot::channel();
+        let event = Event::Request(request(reply));
+        self.events.try_send(event).map_err(|_| CallError::Busy)?;
+        answer.await.map_err(|_| CallError::Busy)
+    }
+
+    /// The version of the leader's member list that this node holds.
+    pub fn adopted_version(&self) -> u64 {
         self.view().adopted_version
     }
 
@@ -257,6 +349,11 @@ impl Cluster {
         self.stopping.is_cancelled()
     }
 
+    /// H.
+    pub fn heartbeat(&self) -> Duration {
+        self.heartbeat
+    }
+
     /// Returns when it does not want more work.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
@@ -267,6 +364,12 @@ impl ClusterView {
     /// Whether this node leads.
     pub fn leads(&self) -> bool {
         self.leader.as_ref().is_some_and(|leader| Some(leader.id) == self.me.id)
+    }
+
+    /// Whether there is a member that could lead after this node.
+    fn has_successor(&self) -> bool {
+        let is_able = |member: &Member| member.id.is_some() && member.status == Status::Alive;
+        self.members.iter().any(|member| is_able(member) && member.id != self.me.id)
     }
 
     /// Whether the member leads.
@@ -288,6 +391,11 @@ impl Clock {
         self.started.elapsed()
     }
 
+    /// The moment at a time of this clock.
+    fn instant(&self, time: Time) -> tokio::time::Instant {
+        (self.started + time).into()
+    }
+
     /// Milliseconds since the Unix epoch at a time of this clock.
     pub fn epoch_ms(&self, time: Time) -> u64 {
         let at = self.started_at + time;
@@ -304,70 +412,18 @@ pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'stat
     innermost
 }
 
+/// Characters of a text of others' that is logged, shown and told on.
+const PLAIN_CHARS_MAX: usize = 160;
+
+/// A text of others', such as an error's, in one line of bounded length.
+fn plain(text: &str) -> String {
+    let printable = |character: char| if character.is_ascii_graphic() { character } else { ' ' };
+    text.chars().take(PLAIN_CHARS_MAX).map(printable).collect()
+}
+
+/// A hand-over takes some milliseconds; after this the operator is told that it failed.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl From<&Identity> for proto::Identity {
-    fn from(identity: &Identity) -> Self {
-        Self {
-            id: identity.id.map(u32::cast_signed),
-            name: identity.name.to_string(),
-            boot: identity.boot,
-            grpc_addr: identity.grpc_addr.to_string(),
-            http_addr: identity.http_addr.to_string(),
-            version: identity.version.to_string(),
-        }
-    }
-}
-
-/// What a peer calls itself is shown to people and compared: it has bounds.
-const IDENTITY_TEXT_MAX: usize = 256;
-
-impl TryFrom<proto::Identity> for Identity {
-    type Error = &'static str;
-
-    fn try_from(wire: proto::Identity) -> Result<Self, Self::Error> {
-        let texts = [&wire.name, &wire.grpc_addr, &wire.http_addr, &wire.version];
-        if wire.name.is_empty() || texts.iter().any(|text| text.len() > IDENTITY_TEXT_MAX) {
-            return Err("an identity needs a name, and texts of at most 256 bytes");
-        }
-        let id = match wire.id.map(u32::try_from) {
-            None => None,
-            Some(Ok(id)) if id > 0 => Some(id),
-            Some(_) => return Err("an id is a whole number from 1 to 2147483647"),
-        };
-        Ok(Self {
-            id,
-            name: wire.name.into(),
-            boot: wire.boot,
-            grpc_addr: wire.grpc_addr.into(),
-            http_addr: wire.http_addr.into(),
-            version: wire.version.into(),
-        })
-    }
-}
-
-impl From<proto::Member> for Member {
-    /// `heard` is the age here, as it was on the wire.
-    fn from(wire: proto::Member) -> Self {
-        let status = match wire.status() {
-            proto::MemberStatus::Alive => Status::Alive,
-            proto::MemberStatus::Dead => Status::Dead,
-            proto::MemberStatus::Stopped => Status::Stopped,
-            proto::MemberStatus::Suspect | proto::MemberStatus::Unspecified => Status::Suspect,
-        };
-        Self {
-            id: wire.id.and_then(|id| u32::try_from(id).ok()),
-            name: wire.name.into(),
-            boot: None,
-            grpc_addr: wire.grpc_addr.into(),
-            http_addr: wire.http_addr.into(),
-            version: wire.version.into(),
-            status,
-            since: Time::ZERO,
-            heard: wire.last_seen_ms.map(Duration::from_millis),
-            figures: Figures { in_flight: wire.in_flight, completed: wire.completed },
-        }
-    }
 }

@@ -1,12 +1,15 @@
 //! The settings of a node: from flags and environment, validated together.
 
-use std::{fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use clap::{Args, builder::BoolishValueParser};
 use thiserror::Error;
 
 use crate::{
-    cluster::PeerAddress,
+    cluster::{
+        PeerAddress,
+        token::{TRIAL, Token, TokenError},
+    },
     gateway,
     limits::{
         BODY_BYTES_MAX_DEFAULT, DEADLINE_DEFAULT, DEADLINE_MAX, HEARTBEAT_DEFAULT, HEARTBEAT_MAX,
@@ -23,10 +26,10 @@ pub struct NodeArgs {
     /// The name that its answers carry [default: WORKER_ID, `worker` and the id, or the host's name]
     #[arg(long, env = "PRIMACY_NAME")]
     pub name: Option<String>,
-    /// Where it listens for gRPC [default: 127.0.0.1:50051, or 0.0.0.0:$PORT]
+    /// Where it listens for gRPC; beyond loopback only with a token [default: 127.0.0.1:50051, or 0.0.0.0:$PORT]
     #[arg(long, env = "PRIMACY_GRPC_ADDR", value_name = "IP:PORT", value_parser = parse_listen)]
     pub grpc_addr: Option<SocketAddr>,
-    /// Where it listens for HTTP
+    /// Where it listens for HTTP, which carries no calls of peers: anywhere, without a token too
     #[arg(long, env = "PRIMACY_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "IP:PORT", value_parser = parse_listen)]
     pub http_addr: SocketAddr,
     /// Where its peers and gRPC clients reach it [default: where it listens, by the host's name if that is everywhere]
@@ -38,6 +41,12 @@ pub struct NodeArgs {
     /// The other nodes: 4=leader:50051,1=worker1:50052,… An id may be left out, it is learnt; one's own entry is ignored
     #[arg(long, env = "PRIMACY_PEERS", value_name = "[ID=]HOST:PORT", value_delimiter = ',')]
     pub peers: Vec<PeerArg>,
+    /// What all nodes know and strangers do not: 1 to 256 visible ASCII characters. Flags are seen by other users
+    #[arg(long, env = "PRIMACY_TOKEN", hide_env_values = true)]
+    pub token: Option<TokenArg>,
+    /// Listen for gRPC beyond loopback without a token: whoever reaches the port can lead the cluster
+    #[arg(long, env = "PRIMACY_INSECURE", value_parser = BoolishValueParser::new())]
+    pub insecure: bool,
     /// The heartbeat interval in milliseconds, 10 to 5000
     #[arg(long, env = "PRIMACY_HEARTBEAT", default_value_t = HEARTBEAT_DEFAULT.as_millis() as u64, value_name = "MS", value_parser = clap::value_parser!(u64).range(HEARTBEAT_MIN.as_millis() as u64..=HEARTBEAT_MAX.as_millis() as u64))]
     pub heartbeat: u64,
@@ -81,6 +90,8 @@ pub struct NodeConfig {
     pub advertise_http: Option<HostPort>,
     /// The other nodes.
     pub peers: Vec<PeerAddress>,
+    /// What its peers know.
+    pub token: Token,
     /// H.
     pub heartbeat: Duration,
     /// Whether it works itself when nobody else can.
@@ -105,6 +116,14 @@ pub enum ConfigError {
     /// More peers than a cluster holds.
     #[error("{0} peers are too many: a cluster holds {MEMBERS_MAX} members")]
     TooManyPeers(usize),
+    /// The token is none.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// Others could reach it, and nothing would tell peers from strangers.
+    #[error(
+        "without a token this node may listen for gRPC on loopback only, and {0} is beyond: whoever reached it could lead the cluster; give all nodes the same PRIMACY_TOKEN, such as `openssl rand -hex 16` prints, or listen on 127.0.0.1, or accept it with --insecure"
+    )]
+    NoToken(SocketAddr),
 }
 
 impl NodeConfig {
@@ -123,6 +142,10 @@ impl NodeConfig {
             Some(port) => SocketAddr::from(([0, 0, 0, 0], port)),
             None => SocketAddr::from(([127, 0, 0, 1], 50051)),
         });
+        let token = TokenArg::judge(args.token.as_ref())?;
+        if is_open(grpc_addr, &token) && !args.insecure {
+            return Err(ConfigError::NoToken(grpc_addr));
+        }
         Ok(Self {
             id,
             name: name.into(),
@@ -131,6 +154,7 @@ impl NodeConfig {
             advertise_grpc: args.advertise_grpc,
             advertise_http: args.advertise_http,
             peers,
+            token,
             heartbeat: Duration::from_millis(args.heartbeat),
             fallback: !args.no_fallback,
             gateway: gateway::Settings {
@@ -140,6 +164,56 @@ impl NodeConfig {
             },
             exit_with_stdin: args.exit_with_stdin,
         })
+    }
+
+    /// What an operator is to know at start.
+    pub fn warning(&self) -> Option<String> {
+        if is_open(self.grpc_addr, &self.token) {
+            return Some(format!(
+                "insecure: there is no token, so whoever reaches {} can lead the cluster, hand out its work and answer \
+                 it; give all nodes the same PRIMACY_TOKEN, such as `openssl rand -hex 16` prints",
+                self.grpc_addr
+            ));
+        }
+        self.token.is_trial().then(|| {
+            format!(
+                "the token is the trial value `{TRIAL}`, which everybody knows; give all nodes another PRIMACY_TOKEN, \
+                 such as `openssl rand -hex 16` prints, before others can reach them"
+            )
+        })
+    }
+}
+
+/// Whether strangers could pass for peers.
+fn is_open(grpc_addr: SocketAddr, token: &Token) -> bool {
+    !token.is_set() && !grpc_addr.ip().to_canonical().is_loopback()
+}
+
+/// A token as it is told. It is judged later: the command line would repeat a bad one in its message.
+#[derive(Clone)]
+pub struct TokenArg(String);
+
+impl FromStr for TokenArg {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TokenArg {
+    /// The token; none if none was told.
+    ///
+    /// # Errors
+    /// When it is no token.
+    pub fn judge(told: Option<&Self>) -> Result<Token, TokenError> {
+        told.map_or_else(|| Ok(Token::default()), |Self(token)| Token::new(token))
+    }
+}
+
+impl fmt::Debug for TokenArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenArg")
     }
 }
 
@@ -259,6 +333,8 @@ fn check_peers(peers: &[PeerAddress]) -> Result<(), ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{Command, FromArgMatches};
+
     use super::*;
 
     #[test]
@@ -288,6 +364,41 @@ mod tests {
     fn one_id_belongs_to_one_peer() {
         let peers = ["1=a:1", "2=b:1", "1=c:1"].map(|text| text.parse::<PeerArg>().unwrap().0);
         assert_eq!(check_peers(&peers), Err(ConfigError::SameId("a:1".into(), "c:1".into(), 1)));
+    }
+
+    /// By these arguments alone, whatever the environment says.
+    fn config(arguments: &[&str]) -> Result<NodeConfig, ConfigError> {
+        let command = NodeArgs::augment_args(Command::new("node")).mut_args(|arg| arg.env(None::<&str>));
+        let matches = command.try_get_matches_from([&["node"], arguments].concat()).unwrap();
+        NodeConfig::new(NodeArgs::from_arg_matches(&matches).unwrap())
+    }
+
+    #[test]
+    fn beyond_loopback_a_node_needs_a_token_or_is_told_that_it_is_insecure() {
+        let warns = |arguments: &[&str]| config(arguments).map(|config| config.warning().is_some());
+        for loopback in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            assert_eq!(
+                warns(&["--grpc-addr", loopback, "--http-addr", "0.0.0.0:1"]),
+                Ok(false),
+                "{loopback}"
+            );
+            assert_eq!(warns(&["--grpc-addr", loopback, "--insecure"]), Ok(false), "nothing is open");
+        }
+        for beyond in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "[::ffff:192.0.2.1]:1", "[fe80::1]:1"] {
+            let refused = Err(ConfigError::NoToken(beyond.parse().unwrap()));
+            assert_eq!(warns(&["--grpc-addr", beyond]), refused);
+            assert_eq!(warns(&["--grpc-addr", beyond, "--insecure"]), Ok(true));
+            assert_eq!(warns(&["--grpc-addr", beyond, "--token", "secret"]), Ok(false));
+            assert_eq!(warns(&["--grpc-addr", beyond, "--token", "secret", "--insecure"]), Ok(false));
+        }
+        let anywhere = SocketAddr::from(([0, 0, 0, 0], 50052));
+        assert_eq!(
+            warns(&["--port", "50052"]),
+            Err(ConfigError::NoToken(anywhere)),
+            "as the seed's workers listen"
+        );
+        assert_eq!(warns(&["--token", "trial"]), Ok(true));
+        assert_eq!(warns(&["--token", ""]), Err(TokenError::Empty.into()));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod http;
 pub mod listener;
 pub mod openapi;
 pub mod page;
+pub mod strangers;
 
 use std::{
     sync::{
@@ -18,11 +19,12 @@ use std::{
 
 use error::ApiError;
 use http::events::Events;
+use strangers::Strangers;
 use tokio::sync::Semaphore;
 use tonic::Code;
 
 use crate::{
-    cluster::{Cluster, Status},
+    cluster::{Cluster, Status, token::Token},
     metrics::{Gauges, Metrics},
     scheduler::Scheduler,
     worker::Worker,
@@ -37,6 +39,10 @@ pub struct Gateway {
     pub cluster: Arc<Cluster>,
     /// Does work itself.
     pub worker: Arc<Worker>,
+    /// What its peers know.
+    pub token: Token,
+    /// Refuses those who do not.
+    pub strangers: Strangers,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What an operator may turn.

@@ -94,13 +94,33 @@ pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
 /// Members of a cluster.
 pub const MEMBERS_MAX: usize = 1024;
+/// How long a member that joined by itself is remembered when it is dead; configured ones are never forgotten.
+pub const JOINED_KEPT: Duration = Duration::from_secs(3600);
+/// Leaderships that a claim names as succeeded: a hand-over adds one, and older ones cannot be met any more.
+pub const SUCCEEDS_MAX: usize = 16;
+/// How far a ballot may be above all that were seen: more elections than that there cannot have been.
+pub const COUNTER_STEP_MAX: u64 = 1 << 32;
+/// The highest counter of a ballot, so that every JSON reader gets it exact.
+pub const COUNTER_MAX: u64 = 1 << 53;
+/// Characters of the cluster's token: many more than chance can guess, and few beside the head that carries them.
+pub const TOKEN_CHARS_MAX: usize = 256;
+/// Characters of the name of a stranger's call that are logged; the longest of ours has 29.
+pub const STRANGERS_CALL_CHARS_MAX: usize = 64;
+/// The time between two lines of the log about strangers: a flood of them must not flood it.
+pub const STRANGERS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Changes that `recent` keeps.
 pub const CHANGES_KEPT: usize = 50;
+/// Lanes to a peer that are not wanted any more and finish what they hold: more are closed at once.
+pub const RETIRING_LANES_MAX: usize = 4;
+/// Questions, victories and hand-overs on their way at once: one and a half to each member.
+pub const CALLS_MAX: usize = 1536;
 /// Events that may wait for the cluster's driver.
 pub const CLUSTER_EVENTS_MAX: usize = 1024;
 
 // ── Stop ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// A leader that stops waits so long for another one; a hand-over takes some milliseconds.
+pub const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(500);
 /// Lame duck: still answering, no longer ready, `Connection: close`, so that clients move away.
 pub const LAME_DUCK: Duration = Duration::from_secs(1);
 /// What is in flight may end within this; then the node exits all the same.

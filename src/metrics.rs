@@ -37,7 +37,7 @@ pub struct Metrics {
     pub connections_refused: Counter,
     /// Connections that ended, or were closed, before their first head was complete.
     pub connections_silent: Counter,
-    /// Peer calls refused because their sender is not a configured peer.
+    /// Peer calls refused because they came without the cluster's token.
     pub strangers: Counter,
 }
 
@@ -90,7 +90,7 @@ impl Metrics {
                 "Connections that ended before their first head was complete",
                 &self.connections_silent,
             ),
-            ("strangers", "Peer calls refused because the sender is no configured peer", &self.strangers),
+            ("strangers", "Peer calls refused for want of the cluster's token", &self.strangers),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

@@ -6,19 +6,20 @@ use thiserror::Error;
 use tokio::{
     net::TcpListener,
     sync::Semaphore,
-    task::{JoinError, JoinSet},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    cluster::{self, Cluster, Identity},
+    cluster::{self, Cluster, IdTaken, Identity},
     config::{HostPort, NodeConfig},
     gateway::{
         Gate, Gateway, grpc,
         http::{self, events::Events},
         listener::{Listener, Protocols},
+        strangers::Strangers,
     },
     limits::{DRAIN, LAME_DUCK, WATCHERS_MAX},
     metrics::Metrics,
@@ -49,6 +50,9 @@ pub enum NodeError {
     /// The descriptors that were compiled in cannot be read.
     #[error("cannot serve reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// Another node has its id.
+    #[error(transparent)]
+    IdTaken(#[from] IdTaken),
     /// A task that runs as long as the node ended before it.
     #[error("the task `{0}` died, and the node with it")]
     TaskDied(&'static str),
@@ -65,9 +69,12 @@ pub struct Node {
 /// The tasks that end by themselves when the node stops.
 const LISTENERS: [&str; 2] = ["gRPC listener", "HTTP listener"];
 
+/// Which task has ended, and why if it could not go on.
+type Ended = (&'static str, Option<NodeError>);
+
 /// The tasks of a running node, each by its name.
 struct Tasks {
-    tasks: JoinSet<&'static str>,
+    tasks: JoinSet<Ended>,
     gateway: Arc<Gateway>,
     health: HealthReporter,
     /// Ends the listeners.
@@ -143,11 +150,19 @@ impl Node {
             identity.grpc_addr,
             identity.http_addr
         );
+        if let Some(warning) = self.config.warning() {
+            tracing::warn!("{warning}");
+        }
         let Self { config, grpc, http } = self;
         let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
         let metrics = Arc::new(Metrics::default());
-        let settings = cluster::Settings { me: identity, peers: config.peers, heartbeat: config.heartbeat };
-        let (cluster, driver) = Cluster::new(&settings, Arc::clone(&worker), leave.clone());
+        let settings = cluster::Settings {
+            me: identity,
+            peers: config.peers,
+            heartbeat: config.heartbeat,
+            token: config.token.clone(),
+        };
+        let (cluster, driver) = Cluster::new(settings, Arc::clone(&worker), leave.clone());
         let cluster = Arc::new(cluster);
         let gateway = Arc::new(Gateway {
             scheduler: Scheduler::new(
@@ -158,6 +173,8 @@ impl Node {
             ),
             cluster,
             worker: Arc::clone(&worker),
+            token: config.token,
+            strangers: Strangers::new(Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
             settings: config.gateway,
             in_flight: Gate::new(config.gateway.in_flight_max),
@@ -170,7 +187,7 @@ impl Node {
         let http = Listener::new(http, Protocols::Http, http_router, metrics);
 
         let mut tasks = JoinSet::new();
-        spawn(&mut tasks, "cluster", driver);
+        tasks.spawn(async move { ("cluster", driver.await.err().map(NodeError::from)) });
         spawn(&mut tasks, LISTENERS[0], grpc.run(close.clone()));
         spawn(&mut tasks, LISTENERS[1], http.run(close.clone()));
         spawn(&mut tasks, "events", Events::run(Arc::clone(&gateway), leave.clone()));
@@ -198,14 +215,17 @@ impl Node {
 impl Tasks {
     /// Returns when a task has ended, which none does by itself.
     async fn died(&mut self) -> NodeError {
-        let ended = self.tasks.join_next().await;
-        tracing::error!(?ended, "a task died");
-        NodeError::TaskDied(ended.and_then(Result::<_, JoinError>::ok).unwrap_or("one that panicked"))
+        match self.tasks.join_next().await {
+            Some(Ok((_, Some(error)))) => error,
+            Some(Ok((name, None))) => NodeError::TaskDied(name),
+            Some(Err(_)) | None => NodeError::TaskDied("one that panicked"),
+        }
     }
 
     /// Says that it stops, lets clients move away, then finishes what is in flight within the drain time.
     async fn drain(&mut self) {
         tracing::info!("stopping: no new work, {} requests in flight", self.gateway.in_flight.count());
+        self.gateway.cluster.stop_leading().await;
         self.gateway.cluster.stop_taking_work();
         grpc::stop_serving(&self.health).await;
         sleep(LAME_DUCK).await;
@@ -214,7 +234,7 @@ impl Tasks {
             let mut open = LISTENERS.to_vec();
             while !open.is_empty() {
                 match self.tasks.join_next().await {
-                    Some(Ok(ended)) if open.contains(&ended) => open.retain(|name| *name != ended),
+                    Some(Ok((ended, _))) if open.contains(&ended) => open.retain(|name| *name != ended),
                     ended => return tracing::error!(?ended, "a task died while the node was stopping"),
                 }
             }
@@ -227,14 +247,10 @@ impl Tasks {
     }
 }
 
-fn spawn(
-    tasks: &mut JoinSet<&'static str>,
-    name: &'static str,
-    task: impl Future<Output = ()> + Send + 'static,
-) {
+fn spawn(tasks: &mut JoinSet<Ended>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
     tasks.spawn(async move {
         task.await;
-        name
+        (name, None)
     });
 }
 

@@ -18,7 +18,7 @@ use tonic::{Code, Request, metadata::AsciiMetadataValue};
 
 use crate::{
     cluster::{
-        Cluster, ClusterView,
+        Cluster, ClusterView, Member, Status,
         lane::{Ask, AskError, Failure, Lane, Trace},
     },
     limits::{ATTEMPTS_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
@@ -130,8 +130,8 @@ impl Scheduler {
         let leader = self.cluster.view().leader_lane.clone();
         let Some(leader) = leader else { return self.own_results(limit, bytes_max) };
         let limit_wire = u32::try_from(limit).unwrap_or(u32::MAX);
-        let mut client = PeerClient::new(leader.channel())
-            .max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
+        let mut client =
+            PeerClient::new(leader.road()).max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
         let bytes_wire = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let call = client.recent_results(RecentResultsRequest { limit: limit_wire, bytes_max: bytes_wire });
         match tokio::time::timeout(RESULTS_TIMEOUT, call).await {
@@ -162,7 +162,7 @@ impl Scheduler {
                         return self.work(check).await;
                     }
                     Some(error) => return Err(error),
-                    None if tried.is_empty() => return Err(CheckError::NoWorkers),
+                    None if tried.is_empty() && !self.may_wait(check) => return Err(CheckError::NoWorkers),
                     // All gave it back, and this node was told not to work: somebody will be there.
                     None => wait_for_change(&mut views, &self.cluster).await?,
                 }
@@ -175,6 +175,11 @@ impl Scheduler {
                     self.metrics.given_back.inc();
                 }
                 Err(AskError::Full) => last_error = Some(overloaded()),
+                Err(AskError::Failed(failure))
+                    if road == Road::ToLeader && self.has_left(&lane, &failure) =>
+                {
+                    self.metrics.given_back.inc();
+                }
                 Err(error @ AskError::Failed(_)) => {
                     let error = CheckError::from(error);
                     // The leader has asked whom there was to ask.
@@ -195,6 +200,20 @@ impl Scheduler {
             }
             tried.push(lane);
         }
+    }
+
+    /// Whether somebody will be there in a moment: members are alive, and only their lanes are not open, as after a
+    /// change of leader. Whoever forwarded it can ask elsewhere, unless this node leads.
+    fn may_wait(&self, check: &Check) -> bool {
+        let view = self.cluster.view();
+        let others = |member: &&Member| member.boot != Some(view.me.boot) && member.status == Status::Alive;
+        (!check.forwarded || view.leads()) && view.members.iter().any(|member| others(&member))
+    }
+
+    /// Whether a leader that could not do it is not the leader any more.
+    fn has_left(&self, leader: &Lane, failure: &Failure) -> bool {
+        let still_leads = self.cluster.view().leader_lane.as_ref().is_some_and(|lane| lane.is(leader));
+        failure.code == Code::Unavailable && !still_leads
     }
 
     /// The lane to ask next, of those that this check was not tried on yet.
@@ -236,11 +255,11 @@ impl Scheduler {
         let cost_us = check.number.estimated_cost_us();
         let response = match road {
             Road::ToLeader => {
-                let mut client = SchedulerClient::new(lane.channel());
+                let mut client = SchedulerClient::new(lane.road());
                 lane.call(cost_us, async { client.check_prime(request).await }).await?
             }
             Road::ToWorker => {
-                let mut client = WorkerClient::new(lane.channel());
+                let mut client = WorkerClient::new(lane.road());
                 lane.call(cost_us, async { client.process_prime(request).await }).await?
             }
         };

@@ -50,10 +50,11 @@ function showCluster(cluster) {
 
 /** Whose view this is, and whether it is still being told. */
 function showSummary() {
-  const alive = lastCluster.members.filter((member) => member.status === 'alive').length;
-  const leader = lastCluster.leader ? `led by ${lastCluster.leader.name}` : 'no leader in reach';
+  const { members, leader } = lastCluster;
+  const alive = members.filter((member) => member.status === 'alive').length;
+  const led = leader ? `led by ${leader.name} since ${clock(leader.since)}` : 'no leader in reach';
   const seen = connection.state === 'connected' ? 'as seen by' : 'as last seen by';
-  setText(byId('summary'), `${alive} of ${counted(lastCluster.members.length, 'member')} alive, ${leader}`);
+  setText(byId('summary'), `${alive} of ${counted(members.length, 'member')} alive, ${led}`);
   for (const place of document.querySelectorAll('.observer')) setText(place, `${seen} ${lastCluster.observed_by}`);
 }
 

@@ -6,6 +6,7 @@ const GRAMMAR = /^(0|-?[1-9][0-9]*)$/;
 const KEPT_WHOLE = 26;
 const count = new Intl.NumberFormat('en');
 const clockFormat = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
+const dayFormat = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' });
 
 /** What is wrong with a number, and what is allowed; empty if nothing is. */
 export function complaint(text) {
@@ -45,7 +46,7 @@ export function shortened(text) {
 
 export function duration(ms) {
   if (ms < 1) return `${Math.max(1, Math.round(ms * 1000))} µs`;
-  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  if (ms < 1000) return `${ms < 10 ? +ms.toFixed(1) : Math.round(ms)} ms`;
   const seconds = Math.floor(ms / 1000);
   if (seconds < 60) return `${(ms / 1000).toFixed(1)} s`;
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
@@ -54,7 +55,8 @@ export function duration(ms) {
 }
 
 export function clock(epochMs) {
-  return clockFormat.format(epochMs);
+  const isToday = new Date(epochMs).toDateString() === new Date().toDateString();
+  return (isToday ? clockFormat : dayFormat).format(epochMs);
 }
 
 /** How sure an answer is, in a sentence. */

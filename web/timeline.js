@@ -4,6 +4,7 @@ import { byId, element, icon, setText } from './dom.js';
 import { clock, duration } from './text.js';
 
 const KEPT = 100;
+const ELECTIONS_SHOWN = 5;
 // Two observers see the same change at slightly different times.
 const SKEW_MS = 1000;
 const BACK_FROM = new Set(['dead', 'stopped']);
@@ -11,6 +12,13 @@ const BACK_FROM = new Set(['dead', 'stopped']);
 const keyOf = ({ at, name, change }) => `${at} ${name} ${change}`;
 const aboutLeading = ({ change }) => change.startsWith('leader');
 const newestFirst = (a, b) => b.at - a.at;
+const timeOf = ({ at }) => element('time', { datetime: new Date(at).toISOString() }, clock(at));
+
+/** A hand-over takes no time. */
+function electionText({ name, reason, duration_ms }) {
+  const verb = reason.startsWith('took over') ? '' : 'leads: ';
+  return `${name} ${verb}${reason}${duration_ms > 0 ? `, ${duration(duration_ms)}` : ''}`;
+}
 
 export class Timeline {
   #changes = [];
@@ -37,6 +45,8 @@ export class Timeline {
     const all = [...this.#changes, ...this.#moves].sort(newestFirst);
     const isNew = (change) => this.#seen !== null && !this.#seen.has(keyOf(change));
     byId('timeline').replaceChildren(...all.map((change) => this.#row(change, isNew(change))));
+    const elections = this.#changes.filter(({ change }) => change === 'leader').slice(0, ELECTIONS_SHOWN);
+    byId('elections').replaceChildren(...elections.map((change) => element('li', {}, timeOf(change), electionText(change))));
     const news = announce ? this.#changes.filter(isNew).reverse() : [];
     const spoken = news.map((change) => `${this.#headline(change)}: ${change.reason}.`);
     if (news.length > 0) setText(byId('announcer'), spoken.join(' '));
@@ -45,12 +55,11 @@ export class Timeline {
 
   #row(change, isNew) {
     const kind = change.page ? 'page' : change.change.replace(' ', '-');
-    const time = element('time', { datetime: new Date(change.at).toISOString() }, clock(change.at));
     const before = change.page ? '' : this.#stateBefore(change);
     return element(
       'li',
       { class: isNew ? 'new' : '', 'data-change': change.page ? 'page' : change.change },
-      time,
+      timeOf(change),
       icon(kind),
       element('p', {}, element('strong', {}, this.#headline(change)), element('span', { class: 'why' }, change.reason + before)),
     );

@@ -63,7 +63,7 @@ impl Client {
 
     /// Makes a call to one endpoint after the other until one answers.
     ///
-    /// Every call of ours may be made twice: none changes anything.
+    /// Every call of ours may be made twice: none changes anything, or it changes the same.
     pub(super) async fn call<T, F>(&self, call: impl Fn(Channel) -> F) -> Result<T, Status>
     where
         F: Future<Output = Result<T, Status>>,
@@ -75,7 +75,7 @@ impl Client {
             }
             for _ in &self.endpoints {
                 let current = self.current.load(Relaxed);
-                let (endpoint, channel) = &self.endpoints[current % self.endpoints.len()];
+                let (endpoint, channel) = self.endpoint(current);
                 match call(channel.clone()).await {
                     Err(status) if is_unreached(&status) => {
                         last = Status::new(status.code(), format!("{endpoint}: {}", describe(&status)));
@@ -89,6 +89,20 @@ impl Client {
         let asked: Vec<String> = self.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
         let message = format!("no node answers at {} (the last said: {})", asked.join(", "), last.message());
         Err(Status::unavailable(message))
+    }
+
+    /// The endpoint that answered last.
+    pub(super) fn current(&self) -> &HostPort {
+        &self.endpoint(self.current.load(Relaxed)).0
+    }
+
+    /// The current endpoint answers no more: the next one is asked first.
+    pub(super) fn leave(&self) {
+        self.current.fetch_add(1, Relaxed);
+    }
+
+    fn endpoint(&self, count: usize) -> &(HostPort, Channel) {
+        &self.endpoints[count % self.endpoints.len()]
     }
 }
 

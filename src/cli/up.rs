@@ -191,14 +191,14 @@ fn arguments(plan: &Plan, plans: &[Plan]) -> Vec<String> {
     std::iter::once("node".to_owned()).chain(flags).collect()
 }
 
-/// Returns when the leader says that all are alive.
+/// Returns when the leader says that all are alive, and who leads.
 async fn ready(leader: &Plan, members: usize) {
     let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", leader.grpc_addr)) else { return };
     let channel = endpoint.connect_lazy();
     loop {
         if let Ok(view) = status::view(channel.clone()).await {
             let alive = view.members.iter().filter(|member| member.status() == MemberStatus::Alive);
-            if alive.count() == members {
+            if alive.count() == members && view.leader.is_some() {
                 return;
             }
         }
@@ -243,8 +243,10 @@ async fn watch(processes: &mut Vec<Process>, plans: &[Plan]) {
         let Some(plan) = plans.iter().find(|plan| plan.name == name) else { continue };
         let program = std::env::current_exe().unwrap_or_else(|_| "primacy".into());
         let command = arguments(plan, plans).join(" ");
+        let token =
+            if std::env::var_os("PRIMACY_TOKEN").is_some() { " with the same PRIMACY_TOKEN" } else { "" };
         let _ = print(format_args!(
-            "\n{name} is gone ({status}); the others carry on. To bring it back, in another terminal:\n\n  {} {command}\n",
+            "\n{name} is gone ({status}); the others carry on. To bring it back, in another terminal{token}:\n\n  {} {command}\n",
             program.display()
         ));
     }

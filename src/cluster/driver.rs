@@ -1,36 +1,39 @@
-//! The one task that owns the membership: feeds it events and time, performs its commands, publishes the view.
+//! The one task that owns the election: feeds it events and time, performs what it wants, publishes the view.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Clock, ClusterView, Event, Identity, Leader,
+    Clock, ClusterView, Event, IdTaken, Identity, Leader, LinkEvent, Request,
+    calls::{Call, Reply},
+    election::Election,
     lane::Lane,
-    link::{Link, Orders},
-    membership::{Change, ChangeKind, Command, Membership, Peer, Status, Wanted},
+    link::Link,
+    membership::{Change, ChangeKind, DialError, Orders, Peer, Status, Wanted},
+    token::Token,
 };
-use crate::{proto, worker::Worker};
+use crate::{limits::CALLS_MAX, proto, worker::Worker};
 
 pub(super) struct Driver {
-    pub(super) membership: Membership,
+    pub(super) election: Election,
     pub(super) me: Arc<Identity>,
+    pub(super) token: Token,
     pub(super) clock: Clock,
     pub(super) heartbeat: Duration,
     pub(super) worker: Arc<Worker>,
     pub(super) events: mpsc::Receiver<Event>,
+    pub(super) to_links: mpsc::Sender<Event>,
     pub(super) view: watch::Sender<Arc<ClusterView>>,
     pub(super) orders: BTreeMap<Peer, watch::Sender<Orders>>,
-    pub(super) knocks: BTreeMap<Peer, Arc<Notify>>,
     pub(super) lanes: BTreeMap<Peer, Lane>,
     pub(super) links: JoinSet<()>,
-    /// Where the peers are dialled, as configured.
-    pub(super) addresses: Vec<Arc<str>>,
+    pub(super) calls: JoinSet<(Peer, Reply)>,
     pub(super) recent: Arc<[Change]>,
     /// Counts what the heartbeats carry to the others: changes at once, figures every ten heartbeats.
     pub(super) list_version: u64,
@@ -41,111 +44,177 @@ pub(super) struct Driver {
 const FIGURES_HEARTBEATS: u64 = 10;
 
 impl Driver {
-    /// Runs until the node stops, or until a link dies, which none does by itself.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        let mut ticker = interval(self.heartbeat);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                Some(event) = self.events.recv() => {
-                    // What an acknowledgement brings is seen at the next tick.
-                    let is_news = !matches!(event, Event::Acked { .. });
-                    self.handle(event);
-                    if !is_news {
-                        continue;
-                    }
-                }
-                _ = ticker.tick() => self.tick(),
-                Some(ended) = self.links.join_next() => {
-                    tracing::error!(?ended, "a link has died");
-                    break;
-                }
-            }
+    /// Runs until the node stops, or must not go on; or until a task of it dies, which none does by itself.
+    pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), IdTaken> {
+        self.perform();
+        while !stop.is_cancelled() && !self.turn(&stop).await {
             self.perform();
             self.publish();
+            if let Some(by) = self.election.taken_by() {
+                let (id, me) = (self.me.id.unwrap_or_default(), Arc::clone(&self.me.grpc_addr));
+                return Err(IdTaken { id, me, by: Arc::clone(by) });
+            }
         }
         self.links.shutdown().await;
+        self.calls.shutdown().await;
+        Ok(())
     }
 
-    /// Starts a link a peer; each waits for its orders.
-    pub(super) fn start_links(&mut self, events: &mpsc::Sender<Event>) {
-        for (peer, address) in self.membership.peers().zip(&self.addresses) {
-            let wanted = self.membership.wanted(peer);
-            let (orders, receiver) = watch::channel(Orders { wanted, attempt: 0 });
-            let knocks = Arc::new(Notify::new());
-            let link = Link {
-                peer,
-                knocks: Arc::clone(&knocks),
-                address: Arc::clone(address),
-                me: Arc::clone(&self.me),
-                heartbeat: self.heartbeat,
-                orders: receiver,
-                view: self.view.subscribe(),
-                events: events.clone(),
-            };
-            self.orders.insert(peer, orders);
-            self.knocks.insert(peer, knocks);
-            self.links.spawn(link.run());
+    /// Takes in one event, or the time; returns whether a task has died.
+    async fn turn(&mut self, stop: &CancellationToken) -> bool {
+        let due = self.clock.instant(self.election.next_deadline());
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(event) = self.events.recv() => self.handle(event),
+            () = sleep_until(due) => self.tick(),
+            Some(called) = self.calls.join_next() => match called {
+                Ok((peer, reply)) => self.take(peer, reply),
+                Err(died) => return has_died(&died),
+            },
+            Some(Err(died)) = self.links.join_next() => return has_died(&died),
         }
+        false
     }
 
     fn handle(&mut self, event: Event) {
-        let now = self.clock.now();
         match event {
-            Event::LaneUp { peer, kind, identity, lane } => {
+            Event::Link(peer, event) => self.handle_link(peer, event),
+            Event::Request(request) => self.handle_request(request),
+        }
+    }
+
+    fn handle_link(&mut self, peer: Peer, event: LinkEvent) {
+        let (now, election) = (self.clock.now(), &mut self.election);
+        match event {
+            LinkEvent::LaneUp { kind, identity, lane } => {
                 self.lanes.insert(peer, lane);
-                self.membership.lane_up(now, peer, kind, &identity);
+                election.lane_up(now, peer, kind, &identity);
             }
-            Event::LaneStopping { peer } => self.membership.lane_stopping(now, peer),
-            Event::LaneDown { peer, reason } => {
+            LinkEvent::LaneStopping => election.lane_stopping(now, peer),
+            LinkEvent::LaneDown(reason) => {
                 self.lanes.remove(&peer);
-                self.membership.lane_down(now, peer, reason.as_deref());
+                election.lane_down(now, peer, reason.as_deref());
             }
-            Event::DialFailed { peer, error } => {
-                let reason = error.to_string();
-                if self.membership.dial_failed(now, peer, error) {
-                    tracing::info!("no lane to {} yet: {reason}", self.addresses[peer.0]);
+            LinkEvent::DialFailed(error) => {
+                if election.dial_failed(now, peer, &error)
+                    && let Some(member) = election.members().member(peer)
+                    && member.status != Status::Stopped
+                {
+                    match error {
+                        DialError::Stranger => tracing::warn!("no lane to {}: {error}", member.grpc_addr),
+                        _ => tracing::info!("no lane to {} yet: {error}", member.grpc_addr),
+                    }
                 }
             }
-            Event::Acked { peer, figures } => self.membership.acked(now, peer, figures),
-            Event::Heard { sender, announcement } => {
-                self.membership.heard(now, &sender, announcement.as_ref());
+            LinkEvent::Acked { figures, judged } => election.acked(now, peer, figures, judged),
+        }
+    }
+
+    /// Whoever asked may have gone since.
+    fn handle_request(&mut self, request: Request) {
+        let (now, election) = (self.clock.now(), &mut self.election);
+        match request {
+            Request::Question(sender, is_candidate, reply) => {
+                drop(reply.send(election.question(now, &sender, is_candidate)));
+            }
+            Request::Heard(sender, reply) => drop(reply.send(election.heard(now, &sender))),
+            Request::Claimed(sender, claim, list, reply) => {
+                drop(reply.send(election.claimed(now, &sender, &claim, list)));
+            }
+            Request::HandOver(sender, offer, reply) => {
+                drop(reply.send(election.hand_over(now, &sender, &offer)));
+            }
+            Request::Transfer(to, reply) => drop(reply.send(election.transfer(now, &to))),
+            Request::Stop => election.stop(now),
+        }
+    }
+
+    fn take(&mut self, peer: Peer, reply: Reply) {
+        let (now, election) = (self.clock.now(), &mut self.election);
+        match reply {
+            Reply::Answered { round, answer, by } => {
+                if let Some(by) = by {
+                    election.met(peer, &by);
+                }
+                election.answered(now, peer, round, answer);
+            }
+            Reply::Judged { ballot, verdict } => election.judged(now, peer, ballot, verdict),
+            Reply::HandedOver { ballot, accepted } => {
+                election.hand_over_answered(now, peer, ballot, accepted);
             }
         }
     }
 
     fn tick(&mut self) {
         let now = self.clock.now();
-        self.membership.own_figures(now, self.worker.figures());
-        self.membership.tick(now);
+        self.election.own_figures(now, self.worker.figures());
+        self.election.tick(now);
         self.ticks += 1;
         if self.ticks.is_multiple_of(FIGURES_HEARTBEATS) {
             self.list_version += 1;
         }
     }
 
+    /// Brings the links in line with what the election wants, and sends what it sends.
     fn perform(&mut self) {
-        for command in self.membership.drain_commands() {
-            match command {
-                Command::Redial(peer) => self.orders[&peer].send_modify(|orders| orders.attempt += 1),
-                Command::Knock(peer) => self.knocks[&peer].notify_one(),
+        let members = self.election.members();
+        self.orders.retain(|peer, _| members.member(*peer).is_some());
+        for peer in self.election.members().peers().collect::<Vec<_>>() {
+            let wanted = self.election.members().orders(peer);
+            match self.orders.get(&peer) {
+                Some(orders) => {
+                    orders.send_if_modified(|orders| std::mem::replace(orders, wanted) != wanted);
+                }
+                None => self.start_link(peer, wanted),
             }
         }
-        for (&peer, orders) in &self.orders {
-            let wanted = self.membership.wanted(peer);
-            orders.send_if_modified(|orders| {
-                let changed = orders.wanted != wanted;
-                orders.wanted = wanted;
-                changed
-            });
+        for send in self.election.drain_sends() {
+            self.call(send.to, send.request);
         }
-        let changes = self.membership.drain_changes();
+        let changes = self.election.drain_changes();
         if !changes.is_empty() {
             self.list_version += 1;
-            self.recent = self.membership.recent().cloned().collect();
+            self.recent = self.election.members().recent().cloned().collect();
         }
-        changes.iter().for_each(log);
+        // Who stops is left by the others one by one: nobody needs to read that.
+        if !self.election.is_stopping() {
+            changes.iter().for_each(log);
+        }
+    }
+
+    fn start_link(&mut self, peer: Peer, wanted: Orders) {
+        let Some(member) = self.election.members().member(peer) else { return };
+        let (orders, receiver) = watch::channel(wanted);
+        let link = Link {
+            peer,
+            address: Arc::clone(&member.grpc_addr),
+            me: Arc::clone(&self.me),
+            token: self.token.clone(),
+            heartbeat: self.heartbeat,
+            orders: receiver,
+            view: self.view.subscribe(),
+            events: self.to_links.clone(),
+        };
+        self.orders.insert(peer, orders);
+        self.links.spawn(link.run());
+    }
+
+    fn call(&mut self, peer: Peer, request: super::election::Request) {
+        let Some(member) = self.election.members().member(peer) else { return };
+        // Asked too much at once: what is not sent is an answer that does not come.
+        if self.calls.len() >= CALLS_MAX {
+            return;
+        }
+        let call = Call {
+            peer,
+            request,
+            me: Arc::clone(&self.me),
+            token: self.token.clone(),
+            road: self.lanes.get(&peer).filter(|_| self.election.members().is_up(peer)).map(Lane::road),
+            address: Arc::clone(&member.grpc_addr),
+            heartbeat: self.heartbeat,
+        };
+        self.calls.spawn(call.run());
     }
 
     pub(super) fn publish(&self) {
@@ -154,30 +223,35 @@ impl Driver {
 
     /// The view of this moment. Lanes are in it only while their peers may be given work.
     fn compose(&self) -> ClusterView {
-        let leading = self.membership.leading_peer();
-        let usable = |peer: &Peer| self.membership.is_up(*peer);
-        let lane_of = |peer: Peer| self.lanes.get(&peer).filter(|_| usable(&peer)).cloned();
-        let does_work = |peer: &&Peer| self.membership.wanted(**peer) == Wanted::Work;
+        let members = self.election.members();
+        let lane_of = |peer: Peer| self.lanes.get(&peer).filter(|_| members.is_up(peer)).cloned();
+        let does_work = |peer: &&Peer| members.orders(**peer).wanted == Wanted::Work;
         let workers = self.lanes.keys().filter(does_work).filter_map(|peer| lane_of(*peer));
-        let leader = self.membership.leader().map(|(member, since)| Leader {
-            id: member.id.unwrap_or_default(),
+        let leader = self.election.leader().map(|(member, ballot, since)| Leader {
+            id: ballot.id,
             name: Arc::clone(&member.name),
-            counter: 0,
+            counter: ballot.counter,
             since,
         });
         ClusterView {
             me: Arc::clone(&self.me),
             clock: self.clock,
-            members: self.membership.members(),
+            members: members.members(),
             leader,
-            leader_lane: leading.and_then(lane_of),
+            leader_lane: self.election.leading_peer().and_then(lane_of),
             workers: workers.collect(),
             recent: Arc::clone(&self.recent),
-            version: self.membership.version(),
+            version: members.changes() + self.election.highest().counter,
             list_version: self.list_version,
-            adopted_version: self.membership.adopted_version(),
+            adopted_version: members.adopted_version(),
+            claim: self.election.claim(self.clock.now()),
         }
     }
+}
+
+fn has_died(died: &tokio::task::JoinError) -> bool {
+    tracing::error!(%died, "a task of the cluster has died");
+    true
 }
 
 /// The seed's words stay to be found: "Worker worker2 is DEAD".
@@ -222,6 +296,7 @@ impl ClusterView {
             in_flight: member.figures.in_flight,
             completed: member.figures.completed,
             version: member.version.to_string(),
+            boot: member.boot.unwrap_or_default(),
         }
     }
 }

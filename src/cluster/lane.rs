@@ -20,12 +20,13 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::{Code, Status, Streaming, TimeoutExpired, transport::Channel};
+use tonic::{Code, Status, Streaming, TimeoutExpired};
 
 use super::{
     Identity, STOPPING, innermost,
     membership::{DialError, Wanted},
-    millis,
+    millis, plain,
+    token::Road,
 };
 use crate::{
     limits::{
@@ -107,7 +108,7 @@ pub struct Lane(Arc<Shared>);
 
 struct Shared {
     queue: mpsc::Sender<Open>,
-    channel: Channel,
+    road: Road,
     long_calls: Semaphore,
     in_flight: AtomicUsize,
     long_cost_us: AtomicU64,
@@ -148,17 +149,17 @@ impl Lane {
     /// # Errors
     /// What the other side says when it refuses.
     pub async fn open(
-        channel: Channel,
+        road: Road,
         kind: Wanted,
         me: &Identity,
     ) -> Result<(Self, LaneDriver, Identity), DialError> {
         let (answers, outgoing) =
-            Self::open_stream(&channel, kind, me).await.map_err(|status| refusal(&status))?;
-        Self::greet(channel, kind, answers, outgoing).await
+            Self::open_stream(&road, kind, me).await.map_err(|status| refusal(&status))?;
+        Self::greet(road, kind, answers, outgoing).await
     }
 
     async fn open_stream(
-        channel: &Channel,
+        road: &Road,
         kind: Wanted,
         me: &Identity,
     ) -> Result<(Streaming<LaneAnswers>, mpsc::Sender<LaneAsks>), Status> {
@@ -166,7 +167,7 @@ impl Lane {
         let hello = LaneAsks { sender: Some(me.into()), ..LaneAsks::default() };
         // The channel is new and holds four.
         let _ = outgoing.try_send(hello);
-        let mut client = PeerClient::new(channel.clone()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let mut client = PeerClient::new(road.clone()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let requests = ReceiverStream::new(requests);
         let answers = match kind {
             Wanted::Schedule => client.schedule(requests).await?.into_inner(),
@@ -176,7 +177,7 @@ impl Lane {
     }
 
     async fn greet(
-        channel: Channel,
+        road: Road,
         kind: Wanted,
         mut answers: Streaming<LaneAnswers>,
         outgoing: mpsc::Sender<LaneAsks>,
@@ -187,7 +188,7 @@ impl Lane {
         let identity = Identity::try_from(receiver.ok_or_else(unnamed)?)
             .map_err(|wrong| DialError::Other(wrong.to_owned()))?;
         let (queue, asks) = mpsc::channel(LANE_IN_FLIGHT_MAX);
-        let lane = Self::new(channel, queue);
+        let lane = Self::new(road, queue);
         let driver = LaneDriver {
             _closed: lane.0.closed.clone().drop_guard(),
             lane: lane.clone(),
@@ -203,10 +204,10 @@ impl Lane {
         Ok((lane, driver, identity))
     }
 
-    fn new(channel: Channel, queue: mpsc::Sender<Open>) -> Self {
+    fn new(road: Road, queue: mpsc::Sender<Open>) -> Self {
         Self(Arc::new(Shared {
             queue,
-            channel,
+            road,
             long_calls: Semaphore::new(LONG_CALLS_PER_PEER_MAX),
             in_flight: AtomicUsize::new(0),
             long_cost_us: AtomicU64::new(0),
@@ -254,8 +255,8 @@ impl Lane {
     }
 
     /// The connection that the lane runs over, for calls of their own.
-    pub fn channel(&self) -> Channel {
-        self.0.channel.clone()
+    pub fn road(&self) -> Road {
+        self.0.road.clone()
     }
 
     /// No more asks: the lane ends when what it holds is answered, long calls included.
@@ -499,6 +500,7 @@ fn call_error(status: &Status) -> AskError {
 fn refusal(status: &Status) -> DialError {
     match status.code() {
         Code::Unavailable if status.message() == STOPPING => DialError::Stopping,
+        Code::Unauthenticated => DialError::Stranger,
         _ => DialError::Other(describe(status)),
     }
 }
@@ -506,7 +508,7 @@ fn refusal(status: &Status) -> DialError {
 /// A status in the words of its innermost cause, or else in its own.
 pub fn describe(status: &Status) -> String {
     match Error::source(status) {
-        None => status.message().to_owned(),
-        Some(source) => innermost(source).to_string(),
+        None => plain(status.message()),
+        Some(source) => plain(&innermost(source).to_string()),
     }
 }

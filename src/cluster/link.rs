@@ -3,38 +3,37 @@
 use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
+    task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use super::{
-    ClusterView, Event, Identity, innermost,
-    lane::{Lane, LaneDriver},
-    membership::{DialError, Peer, Wanted},
+    ClusterView, Event, Identity, LinkEvent,
+    election::{Ballot, Verdict},
+    innermost,
+    lane::{Lane, LaneDriver, LaneEnd},
+    membership::{DialError, Orders, Peer, Wanted},
+    plain,
+    token::{Road, Token},
 };
 use crate::{
-    limits::{DRAIN, HEAD_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT},
+    limits::{
+        DEADLINE_MAX, HEAD_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RETIRING_LANES_MAX,
+    },
     proto::{HeartbeatRequest, worker_client::WorkerClient},
     worker::Figures,
 };
-
-/// What the driver wants of a link; any change makes it close what is open and begin anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Orders {
-    pub(super) wanted: Wanted,
-    /// Counted up to have an open lane closed and the peer dialled at once.
-    pub(super) attempt: u64,
-}
 
 pub(super) struct Link {
     pub(super) peer: Peer,
     pub(super) address: Arc<str>,
     pub(super) me: Arc<Identity>,
+    pub(super) token: Token,
     pub(super) heartbeat: Duration,
+    /// What the driver wants.
     pub(super) orders: watch::Receiver<Orders>,
-    /// The peer was heard of: no need to wait for the next dial.
-    pub(super) knocks: Arc<Notify>,
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
     pub(super) events: mpsc::Sender<Event>,
 }
@@ -42,46 +41,79 @@ pub(super) struct Link {
 /// Dials are at most this many heartbeats apart, and take at most as long.
 const DIAL_HEARTBEATS_MAX: u32 = 10;
 
+/// How long to wait before the next dial.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    now: Duration,
+    /// A lane broke as soon as it was open, and was dialled at once: the next time that waits.
+    was_brief: bool,
+}
+
+type Running = std::pin::Pin<Box<dyn Future<Output = LaneEnd> + Send>>;
+
 impl Link {
     /// Runs until the driver is gone.
     pub(super) async fn run(mut self) {
-        let mut pause = Duration::ZERO;
+        let mut pause = Pause { now: Duration::ZERO, was_brief: false };
+        let mut retiring = JoinSet::new();
         loop {
-            let wanted = self.orders.borrow_and_update().wanted;
-            let goes_on = match wanted {
-                Wanted::Off => self.orders.changed().await.map(|()| Duration::ZERO).ok(),
-                wanted => self.live(wanted, pause).await,
+            let orders = *self.orders.borrow_and_update();
+            let goes_on = match orders.wanted {
+                Wanted::Off => {
+                    self.orders.changed().await.map(|()| Pause { now: Duration::ZERO, ..pause }).ok()
+                }
+                Wanted::Work | Wanted::Schedule => self.live(orders, pause, &mut retiring).await,
             };
             let Some(next) = goes_on else { return };
             pause = next;
+            while retiring.try_join_next().is_some() {}
         }
     }
 
     /// One life of the road, from the dial to the end of the lane; returns the pause before the next, or nothing when
     /// the driver is gone.
-    async fn live(&self, wanted: Wanted, pause: Duration) -> Option<Duration> {
+    async fn live(&self, before: Orders, pause: Pause, retiring: &mut JoinSet<()>) -> Option<Pause> {
         let mut orders = self.orders.clone();
-        let dialled = tokio::select! {
-            biased;
-            changed = orders.changed() => return changed.ok().map(|()| Duration::ZERO),
-            dialled = self.dial_after(pause, wanted) => dialled,
+        let wanted = before.wanted;
+        let began = Instant::now();
+        let mut dialling = pin!(self.dial_after(pause.now, wanted));
+        let dialled = loop {
+            tokio::select! {
+                biased;
+                changed = orders.changed() => {
+                    changed.ok()?;
+                    let is_knock = Orders { knocks: before.knocks, ..*orders.borrow() } == before;
+                    let dials_for = began.elapsed().checked_sub(pause.now);
+                    // A dial is a knock at the other end: two that ended each other's dials would never meet.
+                    if !(is_knock && dials_for.is_some_and(|time| time < self.heartbeat)) {
+                        return Some(Pause { now: Duration::ZERO, ..pause });
+                    }
+                }
+                dialled = &mut dialling => break dialled,
+            }
         };
-        let longer = (pause * 2).clamp(self.heartbeat, self.heartbeat * DIAL_HEARTBEATS_MAX);
+        let longer = (pause.now * 2).clamp(self.heartbeat, self.heartbeat * DIAL_HEARTBEATS_MAX);
         let (lane, driver, identity) = match dialled {
             Ok(opened) => opened,
             Err(error) => {
-                self.events.send(Event::DialFailed { peer: self.peer, error }).await.ok()?;
-                return Some(longer);
+                // A dial that nobody answers takes time of its own: it is the starts that are so far apart.
+                let took = began.elapsed().saturating_sub(pause.now);
+                self.tell(LinkEvent::DialFailed(error)).await?;
+                return Some(Pause { now: longer.saturating_sub(took), was_brief: false });
             }
         };
-        let up = Event::LaneUp { peer: self.peer, kind: wanted, identity, lane: lane.clone() };
-        self.events.send(up).await.ok()?;
+        self.tell(LinkEvent::LaneUp { kind: wanted, identity, lane: lane.clone() }).await?;
         let opened = Instant::now();
-        let reason = self.serve(wanted, &lane, driver, orders).await;
-        self.events.send(Event::LaneDown { peer: self.peer, reason }).await.ok()?;
-        // A lane that held is dialled again at once; one that breaks as soon as it opens, or is silent, is not.
-        let held = opened.elapsed() > self.heartbeat * DIAL_HEARTBEATS_MAX;
-        Some(if held { Duration::ZERO } else { longer })
+        let reason = self.serve(before, &lane, driver, orders, retiring).await;
+        // A lane that ends is dialled again at once; one that breaks as soon as it opens, only once.
+        let was_brief = reason.is_some() && opened.elapsed() < self.heartbeat * DIAL_HEARTBEATS_MAX;
+        self.tell(LinkEvent::LaneDown(reason)).await?;
+        let now = if was_brief && pause.was_brief { longer } else { Duration::ZERO };
+        Some(Pause { now, was_brief })
+    }
+
+    async fn tell(&self, event: LinkEvent) -> Option<()> {
+        self.events.send(Event::Link(self.peer, event)).await.ok()
     }
 
     async fn dial_after(
@@ -89,100 +121,101 @@ impl Link {
         pause: Duration,
         wanted: Wanted,
     ) -> Result<(Lane, LaneDriver, Identity), DialError> {
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = self.knocks.notified() => {}
-        }
+        sleep(pause).await;
         self.dial(wanted).await
     }
 
     async fn dial(&self, wanted: Wanted) -> Result<(Lane, LaneDriver, Identity), DialError> {
         let time = self.heartbeat * DIAL_HEARTBEATS_MAX;
         let opened = async {
-            let channel = connect(&self.address, time).await?;
-            Lane::open(channel, wanted, &self.me).await
+            let road = connect(&self.address, &self.token, time).await?;
+            Lane::open(road, wanted, &self.me).await
         };
         timeout(time, opened).await.map_err(|_| DialError::TimedOut)?
     }
 
-    /// Runs the lane to its end, or until new orders end it; returns why it ended by itself.
+    /// Runs the lane to its end, or until other orders than those before its dial end it; returns why it ended by itself.
     async fn serve(
         &self,
-        wanted: Wanted,
+        before: Orders,
         lane: &Lane,
         driver: LaneDriver,
         mut orders: watch::Receiver<Orders>,
+        retiring: &mut JoinSet<()>,
     ) -> Option<String> {
-        let on_stopping = || {
+        let (events, peer) = (self.events.clone(), self.peer);
+        let on_stopping = move || {
             // The driver reads its events faster than lanes end; were it not so, the lane's end says it again.
-            let _ = self.events.try_send(Event::LaneStopping { peer: self.peer });
+            let _ = events.try_send(Event::Link(peer, LinkEvent::LaneStopping));
         };
-        let mut running = pin!(driver.run(on_stopping));
-        tokio::select! {
+        let mut running: Running = Box::pin(driver.run(on_stopping));
+        let is_other = |orders: &Orders| Orders { knocks: before.knocks, ..*orders } != before;
+        let redials = tokio::select! {
             end = &mut running => return Some(end.to_string()),
-            () = self.send_heartbeats(wanted, lane.channel()) => return None,
-            _ = orders.changed() => {}
-        }
-        if orders.borrow_and_update().wanted == Wanted::Off {
-            // Nobody is suspected: the lane may finish what it holds, unless it is wanted again meanwhile.
+            () = self.send_heartbeats(before.wanted, lane.road()) => return None,
+            changed = orders.wait_for(is_other) => changed.is_ok_and(|orders| orders.redials != before.redials),
+        };
+        // Who is not suspected may finish what it holds.
+        if !redials && retiring.len() < RETIRING_LANES_MAX {
             lane.retire();
-            tokio::select! {
-                _ = timeout(DRAIN, running) => {}
-                _ = orders.changed() => {}
-            }
+            retiring.spawn(async move { drop(timeout(DEADLINE_MAX, running).await) });
         }
         None
     }
 
     /// To everybody but the leader, who sends its own.
-    async fn send_heartbeats(&self, wanted: Wanted, channel: Channel) {
+    async fn send_heartbeats(&self, wanted: Wanted, road: Road) {
         if wanted == Wanted::Schedule {
             return std::future::pending().await;
         }
-        let mut client = WorkerClient::new(channel).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let mut client = WorkerClient::new(road).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let mut ticker = interval(self.heartbeat);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut their_version = 0;
         loop {
             ticker.tick().await;
-            let request = self.heartbeat_request(their_version);
+            let (request, ballot) = self.heartbeat_request(their_version);
             let answer = timeout(self.heartbeat * DIAL_HEARTBEATS_MAX, client.heartbeat(request)).await;
             // A missed heartbeat is no event: the driver hears the silence.
             let Ok(Ok(response)) = answer else { continue };
             let response = response.into_inner();
             their_version = response.members_version;
             let figures = Figures { in_flight: response.in_flight, completed: response.completed };
-            if self.events.send(Event::Acked { peer: self.peer, figures }).await.is_err() {
+            let judged = ballot.zip(Verdict::from_wire(response.verdict));
+            if self.tell(LinkEvent::Acked { figures, judged }).await.is_none() {
                 return;
             }
         }
     }
 
-    fn heartbeat_request(&self, their_version: u64) -> HeartbeatRequest {
+    fn heartbeat_request(&self, their_version: u64) -> (HeartbeatRequest, Option<Ballot>) {
         let view = self.view.borrow();
-        let leads = view.leads();
+        let leads = view.claim.is_some();
         let changed = leads && their_version != view.list_version;
-        HeartbeatRequest {
+        let request = HeartbeatRequest {
             worker_id: self.me.name.to_string(),
             sender: Some((&*self.me).into()),
             interval_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
             members_version: if leads { view.list_version } else { 0 },
             members: if changed { view.members_to_wire() } else { Vec::new() },
-        }
+            claim: view.claim.as_ref().map(Into::into),
+        };
+        (request, view.claim.as_ref().map(|claim| claim.ballot))
     }
 }
 
 /// Connects; the name is resolved anew each time.
-async fn connect(address: &str, time: Duration) -> Result<Channel, DialError> {
+pub(super) async fn connect(address: &str, token: &Token, time: Duration) -> Result<Road, DialError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| DialError::Other(format!("{address} is no address: {error}")))?
+        .map_err(|error| DialError::Other(plain(&format!("{address} is no address: {error}"))))?
         .connect_timeout(time)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
         .http2_max_header_list_size(HEAD_BYTES_MAX as u32);
-    endpoint.connect().await.map_err(|error| dial_error(&error))
+    let channel = endpoint.connect().await.map_err(|error| dial_error(&error))?;
+    Ok(Road::new(channel, token.clone()))
 }
 
 fn dial_error(error: &(dyn Error + 'static)) -> DialError {
@@ -198,5 +231,5 @@ fn dial_error(error: &(dyn Error + 'static)) -> DialError {
         }
         cause = current.source();
     }
-    DialError::Other(innermost(error).to_string())
+    DialError::Other(plain(&innermost(error).to_string()))
 }

@@ -1,28 +1,33 @@
-//! Who is there: pure, without clock, socket or runtime.
+//! Who is there: pure, without clock, socket or runtime. It knows nothing of leaders; [`super::election`] owns it.
 //!
 //! ```text
-//!   lane_up · lane_stopping · lane_down · dial_failed · acked · heard · tick      (now comes in as an argument)
+//!   lane_up · lane_stopping · lane_down · dial_failed · acked · heard · admit · adopt · tick     (now is an argument)
 //!                                     │
-//!                               ┌─────▼─────┐
-//!                               │ Membership │
-//!                               └─────┬─────┘
-//!            wanted(peer) · drain_commands() · drain_changes() · members() · leader()
+//!                              ┌──────▼─────┐
+//!             want(peer) ─────▶│ Membership │──▶ orders(peer) · members() · recent()
+//!                              └────────────┘
 //! ```
-//! The driver feeds events in, performs the commands, and publishes what `members` and `leader` say.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use thiserror::Error;
 
 use super::{Identity, PeerAddress};
-use crate::{limits::CHANGES_KEPT, worker::Figures};
+use crate::{
+    limits::{CHANGES_KEPT, JOINED_KEPT, MEMBERS_MAX},
+    worker::Figures,
+};
 
 /// Time since this node started.
 pub type Time = Duration;
 
-/// A configured peer, by its place in the list.
+/// Another node, by a number that is never used again: the configured ones come first, as they are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Peer(pub usize);
+pub struct Peer(pub u32);
 
 /// How a member is doing, as the observer knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +51,10 @@ pub struct Member {
     pub name: Arc<str>,
     /// The life it was last met in.
     pub boot: Option<u64>,
-    /// Where its peers and gRPC clients reach it.
+    /// Where its peers and gRPC clients reach it: as configured, else as it says itself.
     pub grpc_addr: Arc<str>,
+    /// Where it says that it is reached.
+    pub advertised: Arc<str>,
     /// Where HTTP clients reach it; empty until learnt.
     pub http_addr: Arc<str>,
     /// Its version; empty until learnt.
@@ -62,10 +69,11 @@ pub struct Member {
     pub figures: Figures,
 }
 
-/// What the cluster's driver keeps towards a peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is kept towards a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Wanted {
     /// Nothing: the leader watches it.
+    #[default]
     Off,
     /// A lane on which it does work for us, and heartbeats.
     Work,
@@ -73,13 +81,43 @@ pub enum Wanted {
     Schedule,
 }
 
-/// What the driver is to do.
+/// What the link to a peer is to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Orders {
+    /// What to keep.
+    pub wanted: Wanted,
+    /// Counted up to have an open lane closed, and the peer dialled at once.
+    pub redials: u64,
+    /// Counted up to have the peer dialled at once if no lane is open.
+    pub knocks: u64,
+}
+
+/// A node that was met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// Close the lane and dial anew: its peer is suspected.
-    Redial(Peer),
-    /// Do not wait for the next dial: the peer was heard of.
-    Knock(Peer),
+pub struct Met {
+    /// Its entry.
+    pub peer: Peer,
+    /// It is another process than the one that was met before.
+    pub is_anew: bool,
+    /// It had another entry, by another address, which is dropped.
+    pub replaces: Option<Peer>,
+}
+
+/// Why a node cannot be a member.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is this node itself, or one that is listed by another address too: one entry is enough.
+    #[error("it is listed already")]
+    Listed,
+    /// A node with its id is alive.
+    #[error("another node with its id is alive at {0}")]
+    Taken(Arc<str>),
+    /// Its ballot is beyond any that can have been claimed.
+    #[error("its ballot is so far above all others that no election can have led to it")]
+    Absurd,
+    /// There are too many members.
+    #[error("a cluster holds {MEMBERS_MAX} members, and this one is full")]
+    Full,
 }
 
 /// A change of a member or of the leader.
@@ -123,19 +161,20 @@ pub enum DialError {
     /// It says that it is stopping.
     #[error("it is stopping")]
     Stopping,
+    /// It does not know this node's token.
+    #[error("it refuses this node as a stranger: PRIMACY_TOKEN is not the same there")]
+    Stranger,
     /// Anything else, such as a refusal of this node as a member.
     #[error("{0}")]
     Other(String),
 }
 
-/// What a heartbeat of a leader carries.
+/// The member list, as a leader's heartbeats carry it.
 #[derive(Debug, Clone)]
-pub struct Announcement {
-    /// The leader's heartbeat interval.
-    pub interval: Duration,
-    /// Counts the changes of its member list.
+pub struct MemberList {
+    /// Counts its changes.
     pub version: u64,
-    /// The list; empty if the follower has it already. `heard` is the age here.
+    /// Its members; none if the receiver has them already. `heard` is the age here.
     pub members: Vec<Member>,
 }
 
@@ -147,6 +186,9 @@ const DEAD_HEARTBEATS: u32 = 10;
 #[derive(Debug)]
 struct PeerState {
     member: Member,
+    /// It was not configured: it came by itself, or a leader told of it.
+    joined: bool,
+    orders: Orders,
     /// The lane that is open to it.
     up: Option<Wanted>,
     /// It said that it stops, and its lane is still open for the answers that it holds.
@@ -155,146 +197,215 @@ struct PeerState {
     unreached: Option<Time>,
     /// Why the last dial failed, since the last lane.
     error: Option<DialError>,
-    /// The entry turned out to be this node itself.
-    is_me: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Head {
-    Me,
-    Peer(usize),
-}
-
-/// The table of members, and who leads: the highest id that is configured or learnt.
+/// The table of members.
 #[derive(Debug)]
 pub struct Membership {
     me: Member,
     heartbeat: Duration,
-    /// The leader's own interval is the one that counts for hearing it.
-    leader_heartbeat: Duration,
-    peers: Vec<PeerState>,
-    leader: Option<(Head, Time)>,
-    leader_changed: Time,
+    peers: BTreeMap<Peer, PeerState>,
+    next_peer: u32,
     recent: VecDeque<Change>,
     fresh: Vec<Change>,
-    commands: Vec<Command>,
-    version: u64,
+    changes: u64,
     /// The version of the leader's list that was taken over last.
     adopted_version: u64,
-    ticked: Time,
 }
 
 impl Membership {
-    /// A node among its configured peers; an entry with its own id or address is ignored.
+    /// A node among its configured peers; an entry with its own id or address is left out.
     pub fn new(me: &Identity, peers: &[PeerAddress], heartbeat: Duration) -> Self {
-        let peers = peers.iter().map(|peer| PeerState::new(peer, me)).collect();
+        let is_me =
+            |peer: &&PeerAddress| peer.grpc_addr == me.grpc_addr || (peer.id.is_some() && peer.id == me.id);
         let mut membership = Self {
             me: Member::known(me, Status::Alive, Time::ZERO),
             heartbeat,
-            leader_heartbeat: heartbeat,
-            peers,
-            leader: None,
-            leader_changed: Time::ZERO,
+            peers: BTreeMap::new(),
+            next_peer: 0,
             recent: VecDeque::new(),
             fresh: Vec::new(),
-            commands: Vec::new(),
-            version: 0,
+            changes: 0,
             adopted_version: 0,
-            ticked: Time::ZERO,
         };
-        membership.settle(Time::ZERO);
+        for peer in peers.iter().filter(|peer| !is_me(peer)) {
+            membership.add(Member::unmet(peer, Time::ZERO), false);
+        }
         membership
     }
 
     // ── Events ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// A lane of this kind to the peer is open, and this is who answers on it.
-    pub fn lane_up(&mut self, now: Time, peer: Peer, kind: Wanted, identity: &Identity) {
-        let own = Some(identity.boot) == self.me.boot;
-        let state = &mut self.peers[peer.0];
-        if own {
-            state.is_me = true;
-        } else {
-            let restarted = state.member.boot.is_some_and(|boot| boot != identity.boot);
-            let was_alive = state.member.status == Status::Alive;
-            state.member.learn(identity);
-            state.up = Some(kind);
-            state.draining = false;
-            state.unreached = None;
-            state.error = None;
-            state.member.heard = Some(now);
-            if restarted && was_alive {
-                self.set_status(now, peer.0, Status::Dead, "it was started anew");
-            }
-            self.set_status(now, peer.0, Status::Alive, "its lane is open");
+    ///
+    /// # Errors
+    /// The peer is not who was looked for: its entry is dropped, or its lane is to be closed.
+    pub fn lane_up(
+        &mut self,
+        now: Time,
+        peer: Peer,
+        kind: Wanted,
+        identity: &Identity,
+    ) -> Result<Met, Refusal> {
+        if !self.peers.contains_key(&peer) {
+            return Err(Refusal::Listed);
         }
-        self.settle(now);
+        let replaces = self.drop_double(peer, identity)?;
+        if let Some(twin) = self.twin(peer, identity) {
+            self.redial(peer);
+            return Err(Refusal::Taken(twin));
+        }
+        let mut met = Met { peer, is_anew: false, replaces };
+        let Some(state) = self.peers.get_mut(&peer) else { return Ok(met) };
+        met.is_anew = state.member.is_another_life(identity);
+        let was_alive = state.member.status == Status::Alive;
+        state.member.learn(identity);
+        state.up = Some(kind);
+        state.draining = false;
+        state.unreached = None;
+        state.error = None;
+        state.member.heard = Some(now);
+        if met.is_anew && was_alive {
+            self.set_status(now, peer, Status::Dead, ANEW);
+        }
+        self.set_status(now, peer, Status::Alive, "its lane is open");
+        Ok(met)
     }
 
     /// The peer answers what it holds and wants no more.
     pub fn lane_stopping(&mut self, now: Time, peer: Peer) {
-        let state = &mut self.peers[peer.0];
-        state.draining = state.up.take().is_some();
-        self.set_status(now, peer.0, Status::Stopped, "it was told to stop");
-        self.settle(now);
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        // It says so again at every heartbeat: so it is heard.
+        state.draining |= state.up.take().is_some();
+        state.member.heard = Some(now);
+        state.unreached.get_or_insert(now);
+        self.set_status(now, peer, Status::Stopped, "it was told to stop");
     }
 
     /// The lane to the peer has ended; without a reason, because we closed it.
     pub fn lane_down(&mut self, now: Time, peer: Peer, reason: Option<&str>) {
-        let wanted = self.wanted(peer) != Wanted::Off;
-        let state = &mut self.peers[peer.0];
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         let was_up = state.up.take().is_some();
         state.draining = false;
+        if state.orders.wanted == Wanted::Off {
+            return;
+        }
+        state.unreached.get_or_insert(now);
         if let Some(reason) = reason
             && was_up
-            && wanted
             && state.member.status == Status::Alive
         {
-            self.set_status(now, peer.0, Status::Suspect, reason);
+            self.set_status(now, peer, Status::Suspect, reason);
         }
-        self.settle(now);
     }
 
     /// The peer could not be dialled. Returns whether that is news.
-    pub fn dial_failed(&mut self, now: Time, peer: Peer, error: DialError) -> bool {
-        let member = &self.peers[peer.0].member;
+    pub fn dial_failed(&mut self, now: Time, peer: Peer, error: &DialError) -> bool {
+        let Some(state) = self.peers.get_mut(&peer) else { return false };
         // Who was never met may still be starting, and has its ten heartbeats of time.
-        let met = member.heard.is_some();
+        let met = state.member.heard.is_some();
         let judged = match error {
             DialError::Refused | DialError::Unresolvable if met => Status::Dead,
             DialError::Stopping => Status::Stopped,
             _ => Status::Suspect,
         };
-        if matches!(member.status, Status::Alive | Status::Suspect) {
-            self.set_status(now, peer.0, judged, &error.to_string());
+        let is_news = state.error.replace(error.clone()).as_ref() != Some(error);
+        if matches!(state.member.status, Status::Alive | Status::Suspect) {
+            self.set_status(now, peer, judged, &error.to_string());
         }
-        self.settle(now);
-        self.peers[peer.0].error.replace(error.clone()) != Some(error)
+        is_news
     }
 
     /// The peer acknowledged a heartbeat.
     pub fn acked(&mut self, now: Time, peer: Peer, figures: Figures) {
-        let member = &mut self.peers[peer.0].member;
-        member.heard = Some(now);
-        member.figures = figures;
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.member.heard = Some(now);
+        state.member.figures = figures;
     }
 
-    /// A configured peer spoke to us: if we hold it for lost, dial it at once; if it leads, take over what it says.
-    pub fn heard(&mut self, now: Time, sender: &Identity, announcement: Option<&Announcement>) {
-        let Some(index) = self.find(sender.id, &sender.grpc_addr) else { return };
-        let state = &mut self.peers[index];
-        if state.up.is_some() || state.draining {
-            state.member.heard = Some(now);
-        } else if self.wanted(Peer(index)) != Wanted::Off {
-            self.commands.push(Command::Knock(Peer(index)));
+    /// A node spoke to us as a member: it is found, or joins. If it is held for lost it is dialled at once.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn heard(&mut self, now: Time, sender: &Identity) -> Result<Met, Refusal> {
+        let met = self.admit(now, sender)?;
+        let Some(state) = self.peers.get_mut(&met.peer) else { return Ok(met) };
+        state.member.heard = Some(now);
+        if state.up.is_none() && !state.draining {
+            state.orders.knocks += 1;
         }
-        if let Some(announcement) = announcement
-            && self.leading_peer() == Some(Peer(index))
-        {
-            self.leader_heartbeat = announcement.interval;
-            self.adopt(now, announcement);
+        Ok(met)
+    }
+
+    /// A peer answered a question, and said who it is.
+    pub fn met(&mut self, peer: Peer, identity: &Identity) -> Option<Met> {
+        let is_unmet = self.peers.get(&peer).is_some_and(|state| state.member.boot.is_none());
+        if !is_unmet {
+            return None;
         }
-        self.settle(now);
+        let replaces = self.drop_double(peer, identity).ok()?;
+        self.peers.get_mut(&peer)?.member.learn(identity);
+        Some(Met { peer, is_anew: false, replaces })
+    }
+
+    /// Finds the node among the members, or lets it join.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn admit(&mut self, now: Time, node: &Identity) -> Result<Met, Refusal> {
+        if Some(node.boot) == self.me.boot {
+            return Err(Refusal::Listed);
+        }
+        if node.id.is_some() && node.id == self.me.id {
+            return Err(Refusal::Taken(Arc::clone(&self.me.grpc_addr)));
+        }
+        let Some(peer) = self.find(node.id, Some(node.boot), &node.grpc_addr) else {
+            return self.join(now, node);
+        };
+        if let Some(twin) = self.twin(peer, node) {
+            return Err(Refusal::Taken(twin));
+        }
+        let Some(state) = self.peers.get_mut(&peer) else { return self.join(now, node) };
+        let is_anew = state.member.is_another_life(node);
+        let has_moved = state.joined && state.member.grpc_addr != node.grpc_addr;
+        if has_moved {
+            self.peers.remove(&peer);
+            let joined = self.join(now, node)?;
+            return Ok(Met { is_anew, replaces: Some(peer), ..joined });
+        }
+        if state.member.boot != Some(node.boot) {
+            state.member.learn(node);
+        }
+        if is_anew {
+            (state.up, state.draining) = (None, false);
+            state.orders.redials += 1;
+            self.set_status(now, peer, Status::Dead, ANEW);
+        }
+        Ok(Met { peer, is_anew, replaces: None })
+    }
+
+    /// Takes over what the leader says: of those that we do not watch ourselves, and who joined or was forgotten.
+    /// Returns those of our own configuration that it does not know.
+    pub fn adopt(&mut self, now: Time, leader: Peer, list: MemberList) -> Vec<Peer> {
+        if list.members.is_empty() {
+            return Vec::new();
+        }
+        self.adopted_version = list.version;
+        let mut told = Vec::with_capacity(list.members.len());
+        for member in list.members {
+            if member.id.is_some() && member.id == self.me.id || member.grpc_addr == self.me.grpc_addr {
+                continue;
+            }
+            let known = self.find(member.id, member.boot, &member.grpc_addr);
+            if known.is_none() && self.peers.len() + 1 >= MEMBERS_MAX {
+                continue;
+            }
+            let peer = known.unwrap_or_else(|| self.add(member.clone(), true));
+            self.believe(now, peer, member);
+            told.push(peer);
+        }
+        self.peers.retain(|peer, state| !state.joined || *peer == leader || told.contains(peer));
+        self.configured().filter(|peer| *peer != leader && !told.contains(peer)).collect()
     }
 
     /// What this node itself holds and has done.
@@ -303,70 +414,117 @@ impl Membership {
         self.me.figures = figures;
     }
 
-    /// To be called every H.
+    /// Judges those that are silent. To be called every H.
     pub fn tick(&mut self, now: Time) {
-        // After a late wake-up of our own the silence was ours: all timers start anew.
-        if now.saturating_sub(self.ticked) > 2 * self.heartbeat {
-            self.restart_timers(now);
+        let peers: Vec<Peer> = self.peers.keys().copied().collect();
+        for peer in peers {
+            self.judge_silence(now, peer);
         }
-        self.ticked = now;
-        for index in 0..self.peers.len() {
-            self.judge_silence(now, index);
+        let forgotten = |state: &PeerState| {
+            let is_gone = matches!(state.member.status, Status::Dead | Status::Stopped);
+            let gone_for = now.saturating_sub(state.member.since);
+            state.joined && is_gone && gone_for > JOINED_KEPT && state.orders.wanted != Wanted::Schedule
+        };
+        self.peers.retain(|_, state| !forgotten(state));
+    }
+
+    /// After a late wake-up of one's own the silence was one's own too.
+    pub fn restart_timers(&mut self, now: Time) {
+        for state in self.peers.values_mut() {
+            if state.up.is_some() || state.draining {
+                state.member.heard = Some(now);
+            }
+            state.unreached = state.unreached.map(|_| now);
         }
-        self.settle(now);
+    }
+
+    /// What is to be kept towards the peer.
+    pub fn want(&mut self, now: Time, peer: Peer, wanted: Wanted) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        if state.orders.wanted != wanted {
+            state.orders.wanted = wanted;
+            state.unreached = (wanted != Wanted::Off && state.up != Some(wanted)).then_some(now);
+        }
+    }
+
+    /// The peer leads, and was not heard in time.
+    pub fn suspect(&mut self, now: Time, peer: Peer, reason: &str) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.up = None;
+        self.redial(peer);
+        if self.status(peer) == Status::Alive {
+            self.set_status(now, peer, Status::Suspect, reason);
+        }
+    }
+
+    /// Writes a change into the history.
+    pub fn record(&mut self, change: Change) {
+        self.changes += 1;
+        self.fresh.push(change.clone());
+        self.recent.push_front(change);
+        self.recent.truncate(CHANGES_KEPT);
     }
 
     // ── What follows from them ─────────────────────────────────────────────────────────────────────────────────
 
-    /// What to keep towards the peer: the leader watches everybody; a follower keeps a lane to the leader, and watches
-    /// everybody itself while it has none.
-    pub fn wanted(&self, peer: Peer) -> Wanted {
-        let state = &self.peers[peer.0];
-        match self.head() {
-            _ if state.is_me => Wanted::Off,
-            Some(Head::Me) | None => Wanted::Work,
-            Some(Head::Peer(leader)) if leader == peer.0 => Wanted::Schedule,
-            // A peer that was not met, and came without an id, might be the leader.
-            Some(Head::Peer(_)) if self.leader.is_some() && state.member.could_not_lead() => Wanted::Off,
-            Some(Head::Peer(_)) => Wanted::Work,
-        }
+    /// The other nodes.
+    pub fn peers(&self) -> impl Iterator<Item = Peer> {
+        self.peers.keys().copied()
     }
 
-    /// How many peers are configured, those that turned out to be this node included.
-    pub fn peers(&self) -> impl Iterator<Item = Peer> + use<> {
-        (0..self.peers.len()).map(Peer)
+    /// The configured ones.
+    pub fn configured(&self) -> impl Iterator<Item = Peer> {
+        self.peers.iter().filter(|(_, state)| !state.joined).map(|(peer, _)| *peer)
+    }
+
+    /// A node, as this one knows it.
+    pub fn member(&self, peer: Peer) -> Option<&Member> {
+        self.peers.get(&peer).map(|state| &state.member)
+    }
+
+    /// This node.
+    pub fn me(&self) -> &Member {
+        &self.me
     }
 
     /// All members, this node included, by id.
     pub fn members(&self) -> Vec<Member> {
-        let peers = self.peers.iter().filter(|state| !state.is_me).map(|state| &state.member);
+        let peers = self.peers.values().map(|state| &state.member);
         let mut members: Vec<Member> = std::iter::once(&self.me).chain(peers).cloned().collect();
         members.sort_by(|a, b| (a.id.is_none(), a.id, &a.name).cmp(&(b.id.is_none(), b.id, &b.name)));
         members
     }
 
-    /// The leader and since when it is followed; `None` while it is not reached.
-    pub fn leader(&self) -> Option<(&Member, Time)> {
-        self.leader.map(|(head, since)| (self.head_member(head), since))
+    /// How the peer is doing.
+    pub fn status(&self, peer: Peer) -> Status {
+        self.member(peer).map_or(Status::Dead, |member| member.status)
     }
 
-    /// Whether this node leads.
-    pub fn leads(&self) -> bool {
-        matches!(self.leader, Some((Head::Me, _)))
+    /// The peer's id, if it has one that is known.
+    pub fn id(&self, peer: Peer) -> Option<u32> {
+        self.member(peer)?.id
     }
 
-    /// The peer that leads and is reached.
-    pub fn leading_peer(&self) -> Option<Peer> {
-        match self.leader {
-            Some((Head::Peer(index), _)) => Some(Peer(index)),
-            _ => None,
-        }
+    /// What the link to the peer is to do.
+    pub fn orders(&self, peer: Peer) -> Orders {
+        self.peers.get(&peer).map(|state| state.orders).unwrap_or_default()
     }
 
     /// Whether the lane that is wanted to the peer is open, and it may be given work.
     pub fn is_up(&self, peer: Peer) -> bool {
-        let state = &self.peers[peer.0];
-        state.up == Some(self.wanted(peer)) && state.member.status == Status::Alive
+        self.peers.get(&peer).is_some_and(|state| {
+            state.up == Some(state.orders.wanted) && state.member.status == Status::Alive
+        })
+    }
+
+    /// Whether any lane to the peer is open, also one that ends soon.
+    pub fn has_lane(&self, peer: Peer) -> bool {
+        self.peers.get(&peer).is_some_and(|state| state.up.is_some() || state.draining)
+    }
+
+    /// Since when the peer is wanted and not reached.
+    pub fn unreached_since(&self, peer: Peer) -> Option<Time> {
+        self.peers.get(&peer)?.unreached
     }
 
     /// The last changes, the newest first.
@@ -374,9 +532,14 @@ impl Membership {
         self.recent.iter()
     }
 
+    /// Differs when members have come or gone.
+    pub fn shape(&self) -> (u32, usize) {
+        (self.next_peer, self.peers.len())
+    }
+
     /// Counts the changes.
-    pub fn version(&self) -> u64 {
-        self.version
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// The version of the leader's member list that this node holds; 0 for none.
@@ -389,127 +552,115 @@ impl Membership {
         std::mem::take(&mut self.fresh)
     }
 
-    /// What is to be done.
-    pub fn drain_commands(&mut self) -> Vec<Command> {
-        std::mem::take(&mut self.commands)
-    }
-
     // ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// The highest id leads.
-    fn head(&self) -> Option<Head> {
-        let own = self.me.id.map(|id| (id, Head::Me));
-        let peers = self.peers.iter().enumerate().filter(|(_, state)| !state.is_me);
-        let others = peers.filter_map(|(index, state)| Some((state.member.id?, Head::Peer(index))));
-        own.into_iter().chain(others).max_by_key(|(id, _)| *id).map(|(_, head)| head)
+    fn join(&mut self, now: Time, node: &Identity) -> Result<Met, Refusal> {
+        if self.peers.len() + 1 >= MEMBERS_MAX {
+            return Err(Refusal::Full);
+        }
+        let peer = self.add(Member::known(node, Status::Suspect, now), true);
+        Ok(Met { peer, is_anew: false, replaces: None })
     }
 
-    fn head_member(&self, head: Head) -> &Member {
-        match head {
-            Head::Me => &self.me,
-            Head::Peer(index) => &self.peers[index].member,
+    fn add(&mut self, member: Member, joined: bool) -> Peer {
+        let peer = Peer(self.next_peer);
+        self.next_peer += 1;
+        let (orders, up, unreached) = (Orders::default(), None, None);
+        let state = PeerState { member, joined, orders, up, draining: false, unreached, error: None };
+        self.peers.insert(peer, state);
+        self.changes += 1;
+        peer
+    }
+
+    /// A node that is listed by two addresses keeps one entry: the configured address is the one to reach it at.
+    fn drop_double(&mut self, peer: Peer, identity: &Identity) -> Result<Option<Peer>, Refusal> {
+        let is_it = |member: &Member| member.boot == Some(identity.boot);
+        let other = self.peers.iter().find(|(other, state)| **other != peer && is_it(&state.member));
+        let other = other.map(|(other, state)| (*other, state.joined));
+        let joined = self.peers.get(&peer).is_some_and(|state| state.joined);
+        match other {
+            Some((other, true)) if !joined => {
+                self.peers.remove(&other);
+                Ok(Some(other))
+            }
+            None if !is_it(&self.me) => Ok(None),
+            Some(_) | None => {
+                self.peers.remove(&peer);
+                Err(Refusal::Listed)
+            }
         }
     }
 
-    fn find(&self, id: Option<u32>, grpc_addr: &str) -> Option<usize> {
-        let is_it = |member: &Member| match (member.id, id) {
-            (Some(known), Some(given)) => known == given,
-            _ => &*member.grpc_addr == grpc_addr,
+    fn find(&self, id: Option<u32>, boot: Option<u64>, grpc_addr: &str) -> Option<Peer> {
+        let same_life = |member: &Member| boot.is_some() && member.boot == boot;
+        let same_id = |member: &Member| id.is_some() && member.id == id;
+        let same_place =
+            |member: &Member| &*member.grpc_addr == grpc_addr && (id.is_none() || member.id.is_none());
+        let by = |is_it: &dyn Fn(&Member) -> bool| {
+            self.peers.iter().find(|(_, state)| is_it(&state.member)).map(|(peer, _)| *peer)
         };
-        self.peers.iter().position(|state| !state.is_me && is_it(&state.member))
+        by(&same_life).or_else(|| by(&same_id)).or_else(|| by(&same_place))
     }
 
-    /// Settles who leads and which peers are out of reach, after every event.
-    fn settle(&mut self, now: Time) {
-        self.settle_leader(now);
-        for index in 0..self.peers.len() {
-            let wanted = self.wanted(Peer(index)) != Wanted::Off;
-            let state = &mut self.peers[index];
-            state.unreached = (wanted && state.up.is_none()).then(|| state.unreached.unwrap_or(now));
-        }
-    }
-
-    fn settle_leader(&mut self, now: Time) {
-        let head = self.head().filter(|head| match head {
-            Head::Me => true,
-            Head::Peer(index) => self.is_up(Peer(*index)),
+    /// Where another node is that has the id of this one and is alive. Two cannot listen at one address: there it is
+    /// the same node in another life.
+    fn twin(&self, peer: Peer, node: &Identity) -> Option<Arc<str>> {
+        let others = self.peers.iter().filter(|(_, state)| state.member.status == Status::Alive);
+        let mut twins = others.filter(|(other, state)| {
+            let same_id = node.id.is_some() && state.member.id == node.id;
+            let elsewhere = state.member.advertised != node.grpc_addr || **other != peer;
+            same_id && elsewhere && state.member.is_another_life(node)
         });
-        if head == self.leader.map(|(head, _)| head) {
-            return;
-        }
-        let duration = now.saturating_sub(self.leader_changed);
-        self.leader_changed = now;
-        if let (Some((lost, _)), None) = (self.leader, head) {
-            let lost = self.head_member(lost);
-            let reason = format!("it is {}", lost.status.as_str());
-            let name = Arc::clone(&lost.name);
-            self.record(Change { at: now, name, kind: ChangeKind::LeaderLost, reason, duration });
-        }
-        if let Some(head) = head {
-            let name = Arc::clone(&self.head_member(head).name);
-            let reason = "the highest id leads".to_owned();
-            self.record(Change { at: now, name, kind: ChangeKind::Leads, reason, duration });
-        }
-        self.leader = head.map(|head| (head, now));
+        twins.next().map(|(_, state)| Arc::clone(&state.member.advertised))
     }
 
-    fn judge_silence(&mut self, now: Time, index: usize) {
-        let leads = self.leading_peer() == Some(Peer(index));
-        let interval = if leads { self.leader_heartbeat } else { self.heartbeat };
-        let state = &self.peers[index];
-        let status = state.member.status;
+    fn redial(&mut self, peer: Peer) {
+        if let Some(state) = self.peers.get_mut(&peer) {
+            state.orders.redials += 1;
+        }
+    }
+
+    fn judge_silence(&mut self, now: Time, peer: Peer) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
         let is_lane_open = state.up.is_some() || state.draining;
         let since = if is_lane_open { state.member.heard } else { state.unreached };
         let Some(since) = since else { return };
         let silence = now.saturating_sub(since);
-        if state.draining && silence > interval * SUSPECT_HALVES / 2 {
-            self.peers[index].draining = false;
-            self.commands.push(Command::Redial(Peer(index)));
-        } else if status == Status::Alive && silence > interval * SUSPECT_HALVES / 2 {
-            self.set_status(now, index, Status::Suspect, "it missed three heartbeats");
-            self.peers[index].up = None;
-            self.commands.push(Command::Redial(Peer(index)));
-        } else if status == Status::Suspect && silence >= interval * DEAD_HEARTBEATS {
+        let is_silent = is_lane_open && silence >= silence_max(self.heartbeat);
+        // Whether the leader is silent is the election's affair.
+        if is_silent && state.orders.wanted != Wanted::Schedule {
+            (state.up, state.draining) = (None, false);
+            state.unreached = Some(now);
+            state.orders.redials += 1;
+            if state.member.status == Status::Alive {
+                self.set_status(now, peer, Status::Suspect, MISSED);
+            }
+        } else if state.member.status == Status::Suspect && silence >= self.heartbeat * DEAD_HEARTBEATS {
             let why = state.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
             let reason = format!("it was unreachable for ten heartbeats{why}");
-            self.set_status(now, index, Status::Dead, &reason);
+            self.set_status(now, peer, Status::Dead, &reason);
         }
     }
 
-    fn restart_timers(&mut self, now: Time) {
-        for state in &mut self.peers {
-            if state.up.is_some() || state.draining {
-                state.member.heard = Some(now);
-            }
-            state.unreached = state.unreached.map(|_| now);
-        }
-    }
-
-    /// Takes over what the leader says of those that we do not watch ourselves.
-    fn adopt(&mut self, now: Time, announcement: &Announcement) {
-        if announcement.members.is_empty() {
+    /// What the leader says of a member.
+    fn believe(&mut self, now: Time, peer: Peer, told: Member) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        state.member.figures = told.figures;
+        if state.orders.wanted != Wanted::Off {
             return;
         }
-        self.adopted_version = announcement.version;
-        for told in &announcement.members {
-            let Some(index) = self.find(told.id, &told.grpc_addr) else { continue };
-            let member = &mut self.peers[index].member;
-            member.figures = told.figures;
-            if self.wanted(Peer(index)) != Wanted::Off {
-                continue;
-            }
-            let member = &mut self.peers[index].member;
-            member.name = Arc::clone(&told.name);
-            member.boot = told.boot.or(member.boot);
-            member.http_addr = Arc::clone(&told.http_addr);
-            member.version = Arc::clone(&told.version);
-            member.heard = told.heard.map(|age| now.saturating_sub(age));
-            self.set_status(now, index, told.status, "the leader says so");
-        }
+        state.member.id = told.id.or(state.member.id);
+        state.member.boot = told.boot.or(state.member.boot);
+        state.member.name = told.name;
+        state.member.http_addr = told.http_addr;
+        state.member.version = told.version;
+        state.member.heard = told.heard.map(|age| now.saturating_sub(age));
+        self.set_status(now, peer, told.status, "the leader says so");
     }
 
-    fn set_status(&mut self, now: Time, index: usize, status: Status, reason: &str) {
-        let member = &mut self.peers[index].member;
+    fn set_status(&mut self, now: Time, peer: Peer, status: Status, reason: &str) {
+        let Some(state) = self.peers.get_mut(&peer) else { return };
+        let member = &mut state.member;
         if member.status == status {
             return;
         }
@@ -520,41 +671,42 @@ impl Membership {
         let reason = reason.to_owned();
         self.record(Change { at: now, name, kind: ChangeKind::Status(status), reason, duration });
     }
-
-    fn record(&mut self, change: Change) {
-        self.version += 1;
-        self.fresh.push(change.clone());
-        self.recent.push_front(change);
-        self.recent.truncate(CHANGES_KEPT);
-    }
 }
 
-impl PeerState {
-    fn new(peer: &PeerAddress, me: &Identity) -> Self {
-        let is_me = peer.grpc_addr == me.grpc_addr || (peer.id.is_some() && peer.id == me.id);
-        let member = Member {
+/// What is said of a leader or worker that was not heard in time.
+pub(super) const MISSED: &str = "it missed three heartbeats";
+/// What is said of a process that another one has replaced.
+pub(super) const ANEW: &str = "it was started anew";
+
+/// So long a silence means that three heartbeats are missed.
+pub(super) fn silence_max(heartbeat: Duration) -> Duration {
+    heartbeat * SUSPECT_HALVES / 2
+}
+
+impl Member {
+    fn unmet(peer: &PeerAddress, now: Time) -> Self {
+        Self {
             id: peer.id,
             name: Arc::clone(&peer.grpc_addr),
             boot: None,
             grpc_addr: Arc::clone(&peer.grpc_addr),
+            advertised: Arc::clone(&peer.grpc_addr),
             http_addr: "".into(),
             version: "".into(),
             status: Status::Suspect,
-            since: Time::ZERO,
+            since: now,
             heard: None,
             figures: Figures::default(),
-        };
-        Self { member, up: None, draining: false, unreached: None, error: None, is_me }
+        }
     }
-}
 
-impl Member {
     fn known(identity: &Identity, status: Status, now: Time) -> Self {
         Self {
             id: identity.id,
             name: Arc::clone(&identity.name),
             boot: Some(identity.boot),
             grpc_addr: Arc::clone(&identity.grpc_addr),
+            advertised: Arc::clone(&identity.grpc_addr),
             http_addr: Arc::clone(&identity.http_addr),
             version: Arc::clone(&identity.version),
             status,
@@ -564,18 +716,30 @@ impl Member {
         }
     }
 
-    /// Its id is known, or it is known to have none.
-    fn could_not_lead(&self) -> bool {
-        self.id.is_some() || self.boot.is_some()
-    }
-
     /// The address that was configured stays: it is the one that we reach it at.
     fn learn(&mut self, identity: &Identity) {
         self.id = identity.id.or(self.id);
         self.name = Arc::clone(&identity.name);
         self.boot = Some(identity.boot);
+        self.advertised = Arc::clone(&identity.grpc_addr);
         self.http_addr = Arc::clone(&identity.http_addr);
         self.version = Arc::clone(&identity.version);
+    }
+
+    fn is_another_life(&self, node: &Identity) -> bool {
+        self.boot.is_some_and(|boot| boot != node.boot)
+    }
+
+    /// Who it is, as one node tells another.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            id: self.id,
+            name: Arc::clone(&self.name),
+            boot: self.boot.unwrap_or_default(),
+            grpc_addr: Arc::clone(&self.grpc_addr),
+            http_addr: Arc::clone(&self.http_addr),
+            version: Arc::clone(&self.version),
+        }
     }
 }
 

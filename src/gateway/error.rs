@@ -9,7 +9,12 @@ use serde::Serialize;
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-use crate::{prime::NumberError, scheduler::CheckError, worker::PoolError};
+use crate::{
+    cluster::{CallError, election::TransferError, membership::Refusal},
+    prime::NumberError,
+    scheduler::CheckError,
+    worker::PoolError,
+};
 
 /// An error on its way out. Made of a gRPC code; the HTTP status follows from it by Connect's table, unless HTTP has
 /// a better one.
@@ -110,6 +115,28 @@ impl IntoResponse for ApiError {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+impl From<CallError> for ApiError {
+    fn from(error: CallError) -> Self {
+        let code = match &error {
+            CallError::Busy => Code::ResourceExhausted,
+            CallError::NoLeader => Code::Unavailable,
+            CallError::NotTaken(_) => Code::Aborted,
+            CallError::Refused(Refusal::Listed | Refusal::Absurd) => Code::InvalidArgument,
+            CallError::Refused(Refusal::Taken(_)) => Code::AlreadyExists,
+            CallError::Refused(Refusal::Full) => Code::ResourceExhausted,
+            CallError::Transfer(TransferError::Unknown(_)) => Code::NotFound,
+            CallError::Transfer(
+                TransferError::NotLeading
+                | TransferError::Stopping
+                | TransferError::NotReached(_)
+                | TransferError::Busy,
+            ) => Code::Unavailable,
+            CallError::Transfer(_) => Code::FailedPrecondition,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

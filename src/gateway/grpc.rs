@@ -4,11 +4,12 @@ mod peer;
 mod scheduler;
 mod worker;
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
+    http::HeaderValue,
     middleware::{self, Next},
     response::Response,
 };
@@ -22,14 +23,14 @@ use super::{
     error::ApiError,
 };
 use crate::{
-    cluster::lane::Trace,
+    cluster::{lane::Trace, token::AUTHORIZATION},
     limits::{MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
     prime::Number,
     proto::{
         FILE_DESCRIPTOR_SET, PrimeRequest, peer_server::PeerServer, scheduler_server::SchedulerServer,
         worker_server::WorkerServer,
     },
-    scheduler::CheckError,
+    scheduler::{CheckError, FORWARDED_BY},
 };
 
 pub use peer::PeerService;
@@ -96,6 +97,15 @@ struct Call {
     trace: Arc<Trace>,
     /// When nobody waits any more. Streams have none of their own.
     deadline: Instant,
+    from: SocketAddr,
+    /// Whoever calls knows the cluster's token.
+    is_peer: bool,
+}
+
+/// What only peers may call: all of `scheduler.Peer`, and the election.
+fn is_for_peers(path: &str) -> bool {
+    path.starts_with("/scheduler.Peer/")
+        || ["/scheduler.Worker/Election", "/scheduler.Worker/Victory"].contains(&path)
 }
 
 /// The methods whose answer is a stream, which lasts as long as its client wants.
@@ -110,13 +120,24 @@ const STREAMS: [&str; 6] = [
 
 /// Around every call: its ids, which are echoed with errors too, and its deadline, which holds from the head on: a
 /// message that does not arrive is waited for no longer.
-async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+async fn around(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let trace = trace_of(request.headers());
+    let token = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    let is_peer = gateway.token.admits(token);
+    let is_stamped = request.headers().contains_key(FORWARDED_BY) || is_for_peers(request.uri().path());
     let mut response = match deadline(request.headers(), gateway.settings.deadline) {
+        _ if is_stamped && !is_peer => {
+            Status::from(gateway.strangers.refuse(request.uri().path(), from)).into_http()
+        }
         Err(error) => Status::from(error).into_http(),
         Ok(deadline) => {
             let is_stream = STREAMS.contains(&request.uri().path());
-            request.extensions_mut().insert(Call { trace: Arc::clone(&trace), deadline });
+            request.extensions_mut().insert(Call { trace: Arc::clone(&trace), deadline, from, is_peer });
             let answered = next.run(request);
             let by = if is_stream { None } else { Some(deadline) };
             within(by, answered)

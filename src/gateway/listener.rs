@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use axum::Router;
+use axum::{Router, extract::ConnectInfo};
 use hyper::{
     body::Incoming,
     service::{Service, service_fn},
@@ -105,6 +105,7 @@ impl Listener {
         };
         let connection = Connection {
             stream,
+            from,
             slots: self.unproven.slots(from.ip()),
             router: self.router.clone(),
             builder: self.builder.clone(),
@@ -118,6 +119,7 @@ impl Listener {
 
 struct Connection {
     stream: TcpStream,
+    from: SocketAddr,
     slots: Arc<Semaphore>,
     router: Router,
     builder: Builder<TokioExecutor>,
@@ -137,8 +139,10 @@ impl Connection {
         let _ = self.stream.set_nodelay(true);
         let slot = Arc::new(Slot::new(slot));
         let (router, asked) = (TowerToHyperService::new(self.router), Arc::clone(&slot));
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let from = ConnectInfo(self.from);
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             asked.release();
+            request.extensions_mut().insert(from);
             router.call(request)
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(self.stream), service));

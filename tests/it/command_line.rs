@@ -28,7 +28,7 @@ use crate::{
 };
 
 const FREE_PORTS: [&str; 4] = ["--grpc-port", "0", "--http-port", "0"];
-const COMMANDS: [&str; 7] = ["up", "node", "check", "status", "health", "openapi", "completions"];
+const COMMANDS: [&str; 8] = ["up", "node", "check", "status", "transfer", "health", "openapi", "completions"];
 /// 2^127 - 1.
 const MERSENNE: &str = "170141183460469231731687303715884105727";
 
@@ -359,6 +359,8 @@ async fn a_node_understands_the_environment_of_the_seeds_workers() {
     let (grpc, http) = (free_address(), free_address());
     let mut node = command(&["node", "--http-addr", &http.to_string()]);
     node.env("WORKER_ID", "worker2").env("PORT", grpc.port().to_string()).env("PRIMACY_DEADLINE", "1");
+    // As the seed's workers it listens beyond loopback.
+    node.env("PRIMACY_TOKEN", "secret");
     let _node = Running::start(&mut node);
     all_alive(grpc, 1).await;
     let view = view(grpc).await.unwrap();
@@ -452,7 +454,14 @@ async fn what_is_no_number_is_a_mistake_of_usage_and_nothing_is_asked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_reaches_nobody_says_where_it_asked() {
     let nobody = endpoints(&[free_address(), free_address()]);
-    for arguments in [&["check", "17"][..], &["check", "-o", "json", "17"], &["status"], &["health"]] {
+    for arguments in [
+        &["check", "17"][..],
+        &["check", "-o", "json", "17"],
+        &["status"],
+        &["status", "--watch"],
+        &["transfer", "--to", "worker1"],
+        &["health"],
+    ] {
         let flag = run(&[arguments, &["--endpoints", &nobody]].concat()).await;
         assert_eq!((flag.code, &*flag.out), (Some(1), ""), "{flag:?}");
         let says = format!("no node answers at {}", nobody.replace(',', ", "));
@@ -570,7 +579,8 @@ async fn status_shows_the_members_in_columns_and_as_get_cluster_does() {
     let lines: Vec<&str> = ran.out.lines().collect();
     let header = "NAME ID ADDRESS STATUS ROLE COUNTER IN-FLIGHT LAST-SEEN VERSION";
     assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>().join(" "), header);
-    assert_eq!(lines[4..], ["", "observed by worker2, leader: leader"]);
+    assert_eq!((lines[4], lines[6], lines[7]), ("", "", "last elections"));
+    assert!(lines[5].starts_with("leader has led for ") && lines[5].ends_with("; observed by worker2"));
     for (name, row) in ["worker1", "worker2", "leader"].into_iter().zip(&lines[1..]) {
         assert!(row.starts_with(name), "{row}");
         for column in ["NAME", "ADDRESS", "STATUS", "ROLE", "VERSION"] {

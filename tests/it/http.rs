@@ -1051,6 +1051,7 @@ async fn metrics_are_open_metrics_and_count() {
     let node = TestNode::alone(&["--id", "1"]).await;
     let answer = get(&node, "/metrics").await;
     assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    eventually("it leads", || async { node.view().await.leader.is_some() }).await;
     let before = samples(answer.text());
     for _ in 0..3 {
         goes_on(&node, "").await;

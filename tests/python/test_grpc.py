@@ -284,10 +284,17 @@ def test_ids_are_echoed(address):
 
 
 @each_node
-def test_what_is_not_there_is_unimplemented(address):
-    refused(StatusCode.UNIMPLEMENTED, worker(address).Election, seed.ElectionRequest(candidate_id=9), timeout=WAIT)
+def test_an_election_by_nobody_is_refused_and_changes_nothing(address):
+    asked = seed.ElectionRequest(candidate_id=9)
     victory = seed.VictoryRequest(new_leader_id=9, new_leader_addr=address)
-    refused(StatusCode.UNIMPLEMENTED, worker(address).Victory, victory, timeout=WAIT)
+    for method, message in ((worker(address).Election, asked), (worker(address).Victory, victory)):
+        error = refused(StatusCode.INVALID_ARGUMENT, method, message, timeout=WAIT)
+        assert error.details() == "a peer's call needs its `sender`"
+    assert view(address).leader.name == "leader"
+
+
+@each_node
+def test_what_is_not_there_is_unimplemented(address):
     for path in ("/scheduler.Scheduler/Nothing", "/scheduler.Worker/Nothing", "/no.Such/CheckPrime"):
         refused(StatusCode.UNIMPLEMENTED, channel(address).unary_unary(path), b"", timeout=WAIT)
     assert view(address).leader.name == "leader"

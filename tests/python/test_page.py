@@ -282,19 +282,24 @@ def test_a_worker_dies_and_comes_back(cluster, tab):
     assert page.evaluate("window.isSame"), "the page was not loaded anew"
 
 
-def test_the_leader_is_lost_and_comes_back(cluster, open_tab):
-    observer = cluster.workers[0]
-    tab = open_at(open_tab, observer)
-    about_leading = tab.page.locator("#timeline li[data-change^=leader]").first
-    lose([cluster.leader], tab)
-    has_died(tab.page, cluster.leader)
-    expect(tab.page.locator("#summary")).to_contain_text("no leader")
-    expect(about_leading).to_have_attribute("data-change", "leader lost")
-    explained(tab.page, cluster.leader, "leader lost", observer)
-    cluster.start(cluster.leader)
-    all_alive(tab.page, cluster)
-    expect(about_leading).to_have_attribute("data-change", "leader")
-    expect(tab.page.locator("#summary")).to_contain_text("led by leader")
+def test_the_leader_dies_and_another_takes_over(cluster, open_tab):
+    name = cluster.leader.get("/cluster")["leader"]["name"]
+    leader = next(node for node in cluster.nodes if node.name == name)
+    observer = next(node for node in cluster.nodes if node != leader)
+    page = (tab := open_at(open_tab, observer)).page
+    lose([leader], tab)
+    has_died(page, leader)
+    election = page.locator("#elections li").first
+    expect(election).to_have_text(re.compile(rf"took over from {name}: .+, [\d.]+ m?s$"))
+    successor = observer.get("/cluster")["leader"]["name"]
+    expect(election).to_contain_text(f"{successor} took over")
+    led = re.compile(rf"3 of 4 members alive, led by {successor} since \d\d:\d\d:\d\d$")
+    expect(page.locator("#summary")).to_have_text(led)
+    expect(page.locator("#members article[data-leads=true]")).to_have_attribute("data-name", successor)
+    for node, change in ((leader, "leader lost"), (leader, "dead")):
+        explained(page, node, change, observer)
+    cluster.start(leader)
+    all_alive(page, cluster)
 
 
 # A person types another name than the one that is advertised.

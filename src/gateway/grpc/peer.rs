@@ -10,17 +10,23 @@ use futures_util::{
     future::ready,
     stream::{self, BoxStream},
 };
-use tokio::task::yield_now;
-use tonic::{Request, Response, Status, Streaming};
+use tokio::{task::yield_now, time::sleep};
+use tonic::{Request, Response, Status, Streaming, metadata::AsciiMetadataValue};
 
+use super::worker::sender as sender_of;
 use crate::{
-    cluster::{Identity, STOPPING, lane::Trace},
+    cluster::{
+        CallError, STOPPING,
+        election::HandOver,
+        lane::{AskError, Failure, Trace},
+    },
     gateway::{Gateway, error::ApiError},
     limits::{LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, SHORT_CHECKS_BEFORE_YIELD},
     proto::{
-        LaneAnswers, LaneAsks, LaneFailure, RecentResultsRequest, RecentResultsResponse, peer_server::Peer,
+        HandOverRequest, HandOverResponse, LaneAnswers, LaneAsks, LaneFailure, RecentResultsRequest,
+        RecentResultsResponse, TransferRequest, TransferResponse, peer_client::PeerClient, peer_server::Peer,
     },
-    scheduler::{Check, CheckError, Outcome},
+    scheduler::{Check, CheckError, FORWARDED_BY, Outcome},
 };
 
 /// Serves `scheduler.Peer`.
@@ -69,6 +75,40 @@ impl Peer for PeerService {
         let results = self.0.scheduler.own_results(limit as usize, bytes_max as usize);
         Ok(Response::new(RecentResultsResponse { results: results.into_iter().map(Into::into).collect() }))
     }
+
+    async fn hand_over(
+        &self,
+        request: Request<HandOverRequest>,
+    ) -> Result<Response<HandOverResponse>, Status> {
+        let mut request = request.into_inner();
+        let sender = sender_of(request.sender.take())?;
+        let offer = HandOver::from_wire(request, &sender).map_err(Status::invalid_argument)?;
+        let accepted = self.0.cluster.hand_over(sender, offer).await.map_err(ApiError::from)?;
+        Ok(Response::new(HandOverResponse { accepted }))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<TransferRequest>,
+    ) -> Result<Response<TransferResponse>, Status> {
+        let forwarded = request.metadata().contains_key(FORWARDED_BY);
+        let request = request.into_inner();
+        let leader = self.0.cluster.view().leader_lane.clone();
+        if let Some(leader) = leader.filter(|_| !forwarded) {
+            let mut request = Request::new(request);
+            request.metadata_mut().insert(FORWARDED_BY, AsciiMetadataValue::from_static("a-follower"));
+            let mut client = PeerClient::new(leader.road());
+            let called = leader.call(0, async { client.transfer(request).await }).await;
+            return called.map_err(|error| match error {
+                AskError::Failed(Failure { code, message }) => Status::new(code, message),
+                AskError::Full => ApiError::from(CallError::Busy).into(),
+                AskError::GivenBack => ApiError::from(CallError::NoLeader).into(),
+            });
+        }
+        let leader = self.0.cluster.transfer(request.to).await.map_err(ApiError::from)?;
+        let leader = leader.to_wire(self.0.cluster.view().clock);
+        Ok(Response::new(TransferResponse { leader: Some(leader) }))
+    }
 }
 
 impl PeerService {
@@ -79,14 +119,11 @@ impl PeerService {
     ) -> Result<impl Stream<Item = Result<LaneAsks, Status>> + Send + use<>, Status> {
         let mut asks = request.into_inner();
         let sender = asks.message().await?.and_then(|first| first.sender);
-        let sender =
-            sender.ok_or_else(|| Status::invalid_argument("a lane begins with its sender's identity"))?;
-        let sender = Identity::try_from(sender).map_err(Status::invalid_argument)?;
-        admit(&self.0, &sender)?;
+        let sender = sender_of(sender)?;
         if self.0.cluster.is_stopping() {
             return Err(Status::unavailable(STOPPING));
         }
-        self.0.cluster.heard(sender);
+        self.0.cluster.heard(sender).await.map_err(ApiError::from)?;
         Ok(asks.map(|asks| asks.and_then(bounded)))
     }
 
@@ -97,30 +134,25 @@ impl PeerService {
     ) -> Answers {
         let me = (&*self.0.cluster.view().me).into();
         let hello = LaneAnswers { receiver: Some(me), ..LaneAnswers::default() };
-        let stopping = self.0.cluster.stopping();
-        let notice = async move {
-            stopping.cancelled().await;
-            Some(Ok(LaneAnswers { stopping: true, ..LaneAnswers::default() }))
-        };
-        // The lane ends with its answers, not with the notice.
+        let (stopping, heartbeat) = (self.0.cluster.stopping(), self.0.cluster.heartbeat());
+        // Said again at every heartbeat, because those of the leader find no way in any more: it is how it is heard.
+        let notices = stream::unfold(false, move |is_told| {
+            let stopping = stopping.clone();
+            async move {
+                if is_told {
+                    sleep(heartbeat).await;
+                } else {
+                    stopping.cancelled().await;
+                }
+                Some((Some(Ok(LaneAnswers { stopping: true, ..LaneAnswers::default() })), true))
+            }
+        });
+        // The lane ends with its answers, not with the notices.
         let answers = answers.map(Some).chain(stream::once(ready(None)));
-        let merged = stream::select(stream::once(notice), answers);
+        let merged = stream::select(notices, answers);
         let until_the_end = merged.take_while(|answer| ready(answer.is_some())).filter_map(ready);
         stream::once(ready(Ok(hello))).chain(until_the_end).boxed()
     }
-}
-
-/// Only configured peers may speak as peers.
-pub(super) fn admit(gateway: &Gateway, sender: &Identity) -> Result<(), Status> {
-    if gateway.cluster.knows(sender) {
-        return Ok(());
-    }
-    gateway.metrics.strangers.inc();
-    let me = &gateway.cluster.view().me;
-    Err(Status::permission_denied(format!(
-        "{} at {} is no peer of {}: name it in --peers there",
-        sender.name, sender.grpc_addr, me.name
-    )))
 }
 
 fn bounded(asks: LaneAsks) -> Result<LaneAsks, Status> {

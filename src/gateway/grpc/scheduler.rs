@@ -51,7 +51,7 @@ impl Scheduler for SchedulerService {
 impl SchedulerService {
     async fn check(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, ApiError> {
         let _pass = self.0.enter()?;
-        let Call { trace, deadline } = call_of(&request);
+        let Call { trace, deadline, .. } = call_of(&request);
         let forwarded = request.metadata().contains_key(FORWARDED_BY);
         let number = number_of(request.get_ref())?;
         let check = Check { number, deadline, trace, forwarded };
@@ -71,12 +71,7 @@ fn changes(views: WatchStream<Arc<ClusterView>>) -> impl Stream<Item = Arc<Clust
 impl From<&ClusterView> for proto::ClusterView {
     fn from(view: &ClusterView) -> Self {
         let clock = view.clock;
-        let leader = view.leader.as_ref().map(|leader| proto::Leader {
-            id: leader.id.cast_signed(),
-            name: leader.name.to_string(),
-            counter: leader.counter,
-            since_ms: clock.epoch_ms(leader.since),
-        });
+        let leader = view.leader.as_ref().map(|leader| leader.to_wire(clock));
         let recent = view.recent.iter().map(|change| proto::Change {
             at_ms: clock.epoch_ms(change.at),
             name: change.name.to_string(),

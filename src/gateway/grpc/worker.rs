@@ -7,11 +7,16 @@ use tonic::{Request, Response, Status};
 
 use super::{Call, call_of, number_of};
 use crate::{
-    cluster::{Identity, lane::Trace},
+    cluster::{
+        Identity,
+        election::{Claim, Verdict},
+        lane::Trace,
+        membership::MemberList,
+    },
     gateway::{Gateway, error::ApiError},
     proto::{
-        ElectionRequest, ElectionResponse, HeartbeatRequest, HeartbeatResponse, PrimeRequest, PrimeResponse,
-        VictoryRequest, VictoryResponse, worker_server::Worker,
+        self, ElectionRequest, ElectionResponse, HeartbeatRequest, HeartbeatResponse, PrimeRequest,
+        PrimeResponse, VictoryRequest, VictoryResponse, worker_server::Worker,
     },
     scheduler::{CheckError, Outcome},
 };
@@ -22,7 +27,7 @@ pub struct WorkerService(pub(super) Arc<Gateway>);
 #[tonic::async_trait]
 impl Worker for WorkerService {
     async fn process_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
-        let Call { trace, deadline } = call_of(&request);
+        let Call { trace, deadline, .. } = call_of(&request);
         let answered = self.work(request.get_ref(), deadline).await?;
         let Trace { request_id, traceparent, .. } = &*trace;
         tracing::debug!(request_id, traceparent, "processed a check");
@@ -33,23 +38,41 @@ impl Worker for WorkerService {
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
+        let Call { from, is_peer, .. } = call_of(&request);
         let request = request.into_inner();
+        if is_stamped(&request) && !is_peer {
+            return Err(self.0.strangers.refuse("/scheduler.Worker/Heartbeat", from).into());
+        }
         let figures = self.0.worker.figures();
-        let members_version = self.take(request)?;
+        let verdict = self.take(request).await?;
         Ok(Response::new(HeartbeatResponse {
             alive: true,
             in_flight: figures.in_flight,
             completed: figures.completed,
-            members_version,
+            members_version: self.0.cluster.adopted_version(),
+            verdict: verdict.map(Into::into),
         }))
     }
 
-    async fn election(&self, _: Request<ElectionRequest>) -> Result<Response<ElectionResponse>, Status> {
-        Err(no_elections())
+    async fn election(
+        &self,
+        request: Request<ElectionRequest>,
+    ) -> Result<Response<ElectionResponse>, Status> {
+        let ElectionRequest { candidate_id, sender: from } = request.into_inner();
+        let sender = sender(from)?;
+        let answer = self.0.cluster.question(sender, candidate_id != 0).await.map_err(ApiError::from)?;
+        let receiver = Some((&*self.0.cluster.view().me).into());
+        Ok(Response::new(ElectionResponse { receiver, ..answer.into() }))
     }
 
-    async fn victory(&self, _: Request<VictoryRequest>) -> Result<Response<VictoryResponse>, Status> {
-        Err(no_elections())
+    async fn victory(&self, request: Request<VictoryRequest>) -> Result<Response<VictoryResponse>, Status> {
+        let VictoryRequest { sender: from, claim, .. } = request.into_inner();
+        let sender = sender(from)?;
+        let claim = claim.ok_or_else(|| Status::invalid_argument("a victory needs a `claim`"))?;
+        let claim = Claim::from_wire(claim, &sender).map_err(Status::invalid_argument)?;
+        let verdict = self.0.cluster.claimed(sender, claim, None).await.map_err(ApiError::from)?;
+        let acknowledged = verdict == Verdict::Follows;
+        Ok(Response::new(VictoryResponse { acknowledged, verdict: Some(verdict.into()) }))
     }
 }
 
@@ -63,14 +86,30 @@ impl WorkerService {
     }
 
     /// A stamped heartbeat is for the cluster; a plain one, as the seed's leader sends it, changes nothing.
-    fn take(&self, request: HeartbeatRequest) -> Result<u64, Status> {
-        let Some(sender) = request.sender.clone() else { return Ok(0) };
-        let sender = Identity::try_from(sender).map_err(Status::invalid_argument)?;
-        super::peer::admit(&self.0, &sender)?;
-        Ok(self.0.cluster.heartbeat(sender, request))
+    async fn take(&self, request: HeartbeatRequest) -> Result<Option<Verdict>, Status> {
+        if !is_stamped(&request) {
+            return Ok(None);
+        }
+        let HeartbeatRequest { sender: from, claim, members_version, members, .. } = request;
+        let sender = sender(from)?;
+        let cluster = &self.0.cluster;
+        let Some(claim) = claim else {
+            cluster.heard(sender).await.map_err(ApiError::from)?;
+            return Ok(None);
+        };
+        let claim = Claim::from_wire(claim, &sender).map_err(Status::invalid_argument)?;
+        let list = MemberList::from_wire(members_version, members);
+        Ok(Some(cluster.claimed(sender, claim, list).await.map_err(ApiError::from)?))
     }
 }
 
-fn no_elections() -> Status {
-    Status::unimplemented("there are no elections: the highest id of the configured peers leads")
+/// Whether it says what only peers say.
+fn is_stamped(request: &HeartbeatRequest) -> bool {
+    request.sender.is_some() || request.claim.is_some() || !request.members.is_empty()
+}
+
+/// Who speaks; a call of the election means nothing without it.
+pub(super) fn sender(wire: Option<proto::Identity>) -> Result<Identity, Status> {
+    let wire = wire.ok_or_else(|| Status::invalid_argument("a peer's call needs its `sender`"))?;
+    Identity::try_from(wire).map_err(Status::invalid_argument)
 }

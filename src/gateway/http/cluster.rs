@@ -14,13 +14,16 @@ use crate::{
 /// The cluster as one node sees it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
-    "leader": {"id": 4, "name": "leader", "counter": 0, "since": 1_790_000_000_000_u64},
+    "leader": {"id": 4, "name": "leader", "counter": 1, "since": 1_790_000_000_000_u64},
     "members": [{
         "id": 1, "name": "worker1", "grpc_addr": "127.0.0.1:50052", "http_addr": "127.0.0.1:8081",
         "role": "worker", "status": "alive", "last_seen_ms": 42, "in_flight": 0, "completed": 12, "version": "0.1.0"
     }],
     "observed_by": "leader", "observed_at": 1_790_000_000_000_u64,
-    "recent": [{"at": 1_790_000_000_000_u64, "name": "worker1", "change": "alive", "reason": "its lane is open", "duration_ms": 12}]
+    "recent": [
+        {"at": 1_790_000_000_000_u64, "name": "leader", "change": "leader", "reason": "the first election", "duration_ms": 25},
+        {"at": 1_789_999_999_990_u64, "name": "worker1", "change": "alive", "reason": "its lane is open", "duration_ms": 12}
+    ]
 }))]
 pub struct ClusterAnswer {
     /// Who leads; null while this node reaches no leader.
@@ -46,8 +49,8 @@ pub struct LeaderAnswer {
     /// Its name.
     #[schema(example = "leader")]
     name: String,
-    /// The counter of its ballot; 0 until there are elections.
-    #[schema(example = 0)]
+    /// The counter of its ballot, which every election and hand-over raises.
+    #[schema(example = 1, minimum = 1)]
     counter: u64,
     /// When the observer first followed it, in milliseconds since the Unix epoch.
     #[schema(example = 1_790_000_000_000_u64)]
@@ -99,10 +102,10 @@ pub struct ChangeAnswer {
     /// What it became: `alive`, `suspect`, `dead`, `stopped`, `leader` or `leader lost`.
     #[schema(example = "alive")]
     change: String,
-    /// Why.
+    /// Why, in words; of `leader` such as `took over from worker3: connection refused`.
     #[schema(example = "its lane is open")]
     reason: String,
-    /// How long the state before had lasted.
+    /// How long the state before had lasted; of `leader`, how long there was none: 0 for a hand-over.
     #[schema(example = 12)]
     duration_ms: u64,
 }

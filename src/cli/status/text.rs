@@ -1,0 +1,199 @@
+//! A view of the cluster as people read it.
+
+use crate::{
+    cli::{
+        table,
+        words::{clock, duration},
+    },
+    proto::{Change, ClusterView, Member, MemberStatus},
+};
+
+/// Elections that are shown.
+const ELECTIONS_SHOWN: usize = 5;
+
+const COLUMNS: [&str; 9] =
+    ["NAME", "ID", "ADDRESS", "STATUS", "ROLE", "COUNTER", "IN-FLIGHT", "LAST-SEEN", "VERSION"];
+
+/// The members as a table, then who leads, who is missing, and the last elections. `now_ms` is by the observer's clock.
+pub(super) fn text(view: &ClusterView, now_ms: u64, coloured: bool) -> String {
+    let mut lines = vec![members(view, now_ms, coloured), String::new(), leader(view, now_ms)];
+    let missing = view.members.iter().filter(|member| member.status() != MemberStatus::Alive);
+    lines.extend(missing.map(|member| colour(away(view, member, now_ms), member.status(), coloured)));
+    let elections: Vec<String> = view
+        .recent
+        .iter()
+        .filter(|change| leads(change))
+        .take(ELECTIONS_SHOWN)
+        .map(|change| line(change, now_ms))
+        .collect();
+    if !elections.is_empty() {
+        lines.extend([String::new(), "last elections".to_owned()]);
+        lines.extend(elections);
+    }
+    lines.join("\n")
+}
+
+fn members(view: &ClusterView, now_ms: u64, coloured: bool) -> String {
+    let rows = view.members.iter().map(|member| row(view, member, now_ms));
+    let table = table(COLUMNS, rows, &[1, 5, 6, 7]);
+    let statuses = view.members.iter().map(Member::status);
+    // The header has no status, and no colour.
+    let statuses = std::iter::once(MemberStatus::Alive).chain(statuses);
+    let lines = table.lines().zip(statuses).map(|(line, status)| colour(line.to_owned(), status, coloured));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn row(view: &ClusterView, member: &Member, now_ms: u64) -> [String; 9] {
+    let leader = view.leader.as_ref().filter(|leader| Some(leader.id) == member.id);
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let since_then = now_ms.saturating_sub(view.observed_at_ms);
+    [
+        plain(&member.name),
+        or_dash(member.id.map(|id| id.to_string())),
+        plain(&member.grpc_addr),
+        status_word(member),
+        member.role().as_str_name().to_lowercase(),
+        or_dash(leader.map(|leader| leader.counter.to_string())),
+        member.in_flight.to_string(),
+        or_dash(member.last_seen_ms.map(|ms| duration(ms.saturating_add(since_then)))),
+        if member.version.is_empty() { "-".to_owned() } else { plain(&member.version) },
+    ]
+}
+
+fn leader(view: &ClusterView, now_ms: u64) -> String {
+    let observer = plain(&view.observed_by);
+    if let Some(leader) = &view.leader {
+        let lasted = duration(now_ms.saturating_sub(leader.since_ms));
+        return format!(
+            "{} has led for {lasted}, ballot {}; observed by {observer}",
+            plain(&leader.name),
+            leader.counter
+        );
+    }
+    match view.recent.iter().find(|change| change.change.starts_with("leader")) {
+        Some(lost) => {
+            let lasted = duration(now_ms.saturating_sub(lost.at_ms));
+            let (name, reason) = (plain(&lost.name), plain(&lost.reason));
+            format!(
+                "no leader has been reached for {lasted}: {name} was lost, {reason}; observed by {observer}"
+            )
+        }
+        None => format!("no leader is reached; observed by {observer}"),
+    }
+}
+
+/// Since when a member is not alive, and why, if that is remembered.
+fn away(view: &ClusterView, member: &Member, now_ms: u64) -> String {
+    let (name, status) = (plain(&member.name), status_word(member));
+    let became = |change: &&Change| change.name == member.name && change.change == status;
+    match view.recent.iter().find(became) {
+        Some(change) => {
+            let lasted = duration(now_ms.saturating_sub(change.at_ms));
+            format!("{name} has been {status} for {lasted}: {}", plain(&change.reason))
+        }
+        None => format!("{name} is {status}"),
+    }
+}
+
+fn leads(change: &Change) -> bool {
+    change.change == "leader"
+}
+
+/// Such as `11:29:49Z  worker3 took over from leader: connection refused, 41 ms`. A hand-over takes no time.
+fn line(change: &Change, now_ms: u64) -> String {
+    let verb = if change.reason.starts_with("took over") { "" } else { "leads: " };
+    let took =
+        if change.duration_ms == 0 { String::new() } else { format!(", {}", duration(change.duration_ms)) };
+    let (at, name, reason) = (clock(change.at_ms, now_ms), plain(&change.name), plain(&change.reason));
+    format!("{at}  {name} {verb}{reason}{took}")
+}
+
+fn status_word(member: &Member) -> String {
+    member.status().as_str_name().to_lowercase()
+}
+
+/// What other nodes say of themselves must not move the cursor.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// Yellow for a suspect, red for the dead, faint for who stopped.
+fn colour(line: String, status: MemberStatus, coloured: bool) -> String {
+    let code = match status {
+        MemberStatus::Suspect => 33,
+        MemberStatus::Dead => 31,
+        MemberStatus::Stopped => 2,
+        MemberStatus::Alive | MemberStatus::Unspecified => 0,
+    };
+    if coloured && code != 0 { format!("\x1b[{code}m{line}\x1b[0m") } else { line }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Leader;
+
+    fn change(at_ms: u64, name: &str, change: &str, reason: &str, duration_ms: u64) -> Change {
+        let [name, change, reason] = [name, change, reason].map(str::to_owned);
+        Change { at_ms, name, change, reason, duration_ms }
+    }
+
+    fn below_the_table(view: &ClusterView) -> String {
+        let text = text(view, view.observed_at_ms, false);
+        text.split_once("\n\n").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn the_last_elections_are_told_in_words() {
+        let leader = Leader { id: 3, name: "worker3".to_owned(), counter: 7, since_ms: 60_000 };
+        let recent = vec![
+            change(60_000, "worker3", "leader", "took over from leader: connection refused", 41),
+            change(59_959, "leader", "leader lost", "connection refused", 57_000),
+            change(59_958, "leader", "dead", "connection refused", 2),
+            change(2_000, "leader", "leader", "took over from worker1, as an operator asked", 0),
+            change(1_000, "worker1", "leader", "the first election", 25),
+        ];
+        let mut dead = Member { name: "leader".to_owned(), ..Member::default() };
+        dead.set_status(MemberStatus::Dead);
+        let mut unmet = Member { name: "worker2".to_owned(), ..Member::default() };
+        unmet.set_status(MemberStatus::Suspect);
+        let view = ClusterView {
+            leader: Some(leader),
+            members: vec![dead, unmet],
+            observed_by: "worker1".to_owned(),
+            observed_at_ms: 252_000,
+            recent,
+        };
+        let told = "worker3 has led for 3 min 12 s, ballot 7; observed by worker1\n\
+                    leader has been dead for 3 min 12 s: connection refused\n\
+                    worker2 is suspect\n\n\
+                    last elections\n\
+                    00:01:00Z  worker3 took over from leader: connection refused, 41 ms\n\
+                    00:00:02Z  leader took over from worker1, as an operator asked\n\
+                    00:00:01Z  worker1 leads: the first election, 25 ms";
+        assert_eq!(below_the_table(&view), told);
+    }
+
+    #[test]
+    fn without_a_leader_it_says_since_when_and_why() {
+        let mut view = ClusterView {
+            observed_by: "worker1".to_owned(),
+            observed_at_ms: 252_000,
+            recent: vec![change(250_800, "leader", "leader lost", "it missed three heartbeats", 57_000)],
+            ..ClusterView::default()
+        };
+        let told = "no leader has been reached for 1.2 s: leader was lost, it missed three heartbeats; observed by worker1";
+        assert_eq!(below_the_table(&view), told);
+        view.recent.clear();
+        assert_eq!(below_the_table(&view), "no leader is reached; observed by worker1");
+    }
+
+    #[test]
+    fn a_name_cannot_move_the_cursor() {
+        let member = Member { name: "a\x1b[2Jb\n".to_owned(), ..Member::default() };
+        let view =
+            ClusterView { members: vec![member], observed_by: "\x07".to_owned(), ..ClusterView::default() };
+        let text = text(&view, 0, false);
+        assert!(text.contains("a\u{fffd}[2Jb\u{fffd}") && !text.contains(['\x1b', '\x07']), "{text}");
+    }
+}

@@ -1,0 +1,226 @@
+//! `primacy status --watch`: the view of one node at every change; when that node dies, the next one's.
+
+use std::{
+    env,
+    io::{self, IsTerminal, Write},
+    pin::pin,
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use rustix::termios::tcgetwinsize;
+use tokio::time::{sleep, timeout};
+use tonic::{Status, Streaming};
+
+use super::{now_ms, open, text::text};
+use crate::{
+    cli::{Output, client::Client, colours, fail, print, told_to_stop, words::clock, written},
+    gateway::http::cluster::ClusterAnswer,
+    proto::ClusterView,
+};
+
+/// On a terminal the node is asked again when nothing has changed for this long, and if it does not answer then, the
+/// ages are counted on at every second.
+const REFRESH: Duration = Duration::from_millis(900);
+const COUNT_ON: Duration = Duration::from_secs(1);
+/// The pause before nodes that do not answer are asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub(super) async fn run(client: Client, output: Output) -> ExitCode {
+    let screen = Screen::new(output);
+    tokio::select! {
+        code = show(client, screen) => code,
+        () = told_to_stop() => ExitCode::SUCCESS,
+    }
+}
+
+async fn show(client: Client, mut screen: Screen) -> ExitCode {
+    let mut news = pin!(news(client, screen.in_place));
+    loop {
+        let shown = tokio::select! {
+            Some(news) = news.next() => match news {
+                Ok(news) => screen.show(news),
+                Err(status) => Err(fail(status.message())),
+            },
+            () = sleep(COUNT_ON), if screen.in_place => screen.draw(),
+        };
+        if let Err(code) = shown {
+            return code;
+        }
+    }
+}
+
+// ── Watching ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// What there is to show.
+enum News {
+    View(Box<ClusterView>),
+    /// About the watching itself.
+    Notice(String),
+}
+
+/// Views, and notices of where they come from, without end; an error if no node answers at the beginning.
+fn news(client: Client, refreshed: bool) -> impl Stream<Item = Result<News, Status>> {
+    let watch = Watch { client, refreshed, views: None, node: None, first: None, was_told: false };
+    stream::unfold(watch, |mut watch| async move { Some((watch.next().await, watch)) })
+}
+
+struct Watch {
+    client: Client,
+    /// Whether it is asked again while nothing changes.
+    refreshed: bool,
+    /// The views of the node that is watched; none while one is to be found.
+    views: Option<Streaming<ClusterView>>,
+    /// The node that is watched, or that was: its name and its address.
+    node: Option<String>,
+    /// The first view of a node, which a notice goes before.
+    first: Option<Box<ClusterView>>,
+    /// It was said that no node answers.
+    was_told: bool,
+}
+
+impl Watch {
+    async fn next(&mut self) -> Result<News, Status> {
+        if let Some(view) = self.first.take() {
+            return Ok(News::View(view));
+        }
+        match self.next_view().await {
+            Some(view) => Ok(News::View(view)),
+            None => self.find().await,
+        }
+    }
+
+    /// The next view of the node that is watched, if there is one and it goes on.
+    async fn next_view(&mut self) -> Option<Box<ClusterView>> {
+        let views = self.views.as_mut()?;
+        let next = match self.refreshed {
+            true => timeout(REFRESH, views.message()).await,
+            false => Ok(views.message().await),
+        };
+        match next {
+            Ok(Ok(Some(view))) => return Some(Box::new(view)),
+            Ok(Ok(None) | Err(_)) => self.client.leave(),
+            // The first view of a new watch has the ages of now.
+            Err(_) => {}
+        }
+        self.views = None;
+        None
+    }
+
+    /// Goes on with a node that answers: the same one if it does.
+    async fn find(&mut self) -> Result<News, Status> {
+        loop {
+            match self.client.call(open).await {
+                Ok((view, views)) => {
+                    self.views = Some(views);
+                    return Ok(self.found(view));
+                }
+                Err(status) if self.node.is_none() => return Err(status),
+                Err(status) if !self.was_told => {
+                    self.was_told = true;
+                    return Ok(News::Notice(format!("{}; trying again until one does", status.message())));
+                }
+                Err(_) => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    fn found(&mut self, view: ClusterView) -> News {
+        let view = Box::new(view);
+        let node = format!("{} at {}", view.observed_by, self.client.current());
+        let before = self.node.replace(node.clone()).filter(|before| self.was_told || *before != node);
+        self.was_told = false;
+        match before {
+            None => News::View(view),
+            Some(before) if before == node => {
+                self.first = Some(view);
+                News::Notice(format!("{node} answers again"))
+            }
+            Some(before) => {
+                self.first = Some(view);
+                News::Notice(format!("{before} does not answer any more; now watching {node}"))
+            }
+        }
+    }
+}
+
+// ── Showing ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// A terminal, which is drawn in place, or a pipe, on which one view follows the other.
+struct Screen {
+    output: Output,
+    in_place: bool,
+    coloured: bool,
+    /// The last view, and when it came.
+    shown: Option<(Box<ClusterView>, Instant)>,
+    notice: String,
+    /// How many lines are drawn.
+    drawn: usize,
+}
+
+impl Screen {
+    fn new(output: Output) -> Self {
+        let stdout = io::stdout();
+        let can_move = env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Self {
+            output,
+            in_place: output == Output::Text && stdout.is_terminal() && can_move,
+            coloured: colours(&stdout),
+            shown: None,
+            notice: String::new(),
+            drawn: 0,
+        }
+    }
+
+    fn show(&mut self, news: News) -> Result<(), ExitCode> {
+        match news {
+            News::View(view) if self.in_place => self.shown = Some((view, Instant::now())),
+            News::View(view) => return self.append(*view),
+            News::Notice(notice) if self.in_place => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now = u64::try_from(now.as_millis()).unwrap_or_default();
+                self.notice = format!("{}  {notice}", clock(now, now));
+            }
+            News::Notice(notice) => {
+                fail(notice);
+                return Ok(());
+            }
+        }
+        self.draw()
+    }
+
+    fn append(&mut self, view: ClusterView) -> Result<(), ExitCode> {
+        if self.output == Output::Json {
+            // A struct of strings and numbers always serialises.
+            return print(serde_json::to_string(&ClusterAnswer::from(view)).unwrap_or_default());
+        }
+        let gap = if self.drawn == 0 { "" } else { "\n" };
+        self.drawn += 1;
+        print(format_args!("{gap}{}", text(&view, view.observed_at_ms, self.coloured)))
+    }
+
+    /// Draws over what was drawn before, in one piece. Lines that are too long are cut, not wrapped.
+    fn draw(&mut self) -> Result<(), ExitCode> {
+        let Some((view, at)) = &self.shown else { return Ok(()) };
+        let mut text = text(view, now_ms(view, at.elapsed()), self.coloured);
+        if !self.notice.is_empty() {
+            text += &format!("\n\n{}", self.notice);
+        }
+        let lines: Vec<&str> = text.lines().take(rows().saturating_sub(1)).collect();
+        let up = match self.drawn {
+            0 => String::new(),
+            drawn => format!("\x1b[{drawn}A"),
+        };
+        self.drawn = lines.len();
+        let lines: String = lines.into_iter().map(|line| format!("{line}\x1b[K\n")).collect();
+        let mut stdout = io::stdout();
+        written(write!(stdout, "{up}\x1b[?7l{lines}\x1b[J\x1b[?7h").and_then(|()| stdout.flush()))
+    }
+}
+
+/// The height of the terminal.
+fn rows() -> usize {
+    let size = tcgetwinsize(io::stdout()).ok();
+    size.map(|size| usize::from(size.ws_row)).filter(|rows| *rows > 0).unwrap_or(usize::MAX)
+}

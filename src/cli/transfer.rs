@@ -1,0 +1,94 @@
+//! `primacy transfer`: hands the leadership over.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, builder::NonEmptyStringValueParser};
+use tonic::{Code, Request, Status, transport::Channel};
+
+use super::{
+    USAGE,
+    client::{Client, ClientArgs},
+    fail, print_all, status, words,
+};
+use crate::{
+    cluster::token::{Road, Token},
+    config::TokenArg,
+    proto::{Leader, TransferRequest, peer_client::PeerClient},
+};
+
+/// Hand the leadership over to another member
+///
+/// Ends when that member leads: with 0, also if it led before, with 1 if it does not lead, with 2 if what was typed is
+/// wrong. The member must be alive and have an id. It leads until it stops or dies, although there are higher ids.
+#[derive(Debug, Args)]
+pub(super) struct TransferArgs {
+    /// The name of the member that is to lead
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    to: String,
+    /// What every node of the cluster knows, if there is a token; better given by the environment, which other users
+    /// cannot read
+    #[arg(long, env = "PRIMACY_TOKEN", hide_env_values = true)]
+    token: Option<TokenArg>,
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// The leader says before whether it came to it.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(args: TransferArgs) -> ExitCode {
+    let client = match Client::new(args.client) {
+        Ok(client) => client,
+        Err(error) => return fail(error),
+    };
+    let (to, token) = match TokenArg::judge(args.token.as_ref()) {
+        Ok(token) => (args.to, token),
+        Err(error) => {
+            fail(error);
+            return ExitCode::from(USAGE);
+        }
+    };
+    let status = match client.call(|channel| transfer(channel, &to, &token)).await {
+        Ok(done) => return print_all(done),
+        Err(status) => status,
+    };
+    match status.code() {
+        Code::Unauthenticated => fail(stranger(&token)),
+        // Whichever end notices first.
+        Code::DeadlineExceeded | Code::Cancelled => {
+            fail("the leader does not answer; another one leads in a moment, so try again")
+        }
+        // What it says may be the echo of an answer that was lost.
+        Code::FailedPrecondition => match leader(&client).await {
+            Some(leader) if leader.name == to => {
+                print_all(format_args!("{to} leads already (ballot {})", leader.counter))
+            }
+            _ => fail(status.message()),
+        },
+        _ => fail(status.message()),
+    }
+}
+
+async fn transfer(channel: Channel, to: &str, token: &Token) -> Result<String, Status> {
+    let started = Instant::now();
+    let mut request = Request::new(TransferRequest { to: to.to_owned() });
+    request.set_timeout(TIMEOUT);
+    let response = PeerClient::new(Road::new(channel, token.clone())).transfer(request).await?;
+    let Leader { name, counter, .. } = response.into_inner().leader.unwrap_or_default();
+    let took = words::duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+    Ok(format!("{name} leads now (ballot {counter}, {took})"))
+}
+
+async fn leader(client: &Client) -> Option<Leader> {
+    client.call(status::view).await.ok()?.leader
+}
+
+fn stranger(token: &Token) -> String {
+    let given = if token.is_set() { "it is not the one that was given" } else { "none was given" };
+    format!(
+        "the cluster has a token, and {given}; set PRIMACY_TOKEN, or --token, to the one that its nodes have"
+    )
+}

@@ -1,0 +1,539 @@
+//! Who leads: the Bully algorithm, hardened. Pure, without clock, socket or runtime.
+//!
+//! ```text
+//!  driver: one task, real time, real lanes                          the simulator: seeds, virtual time
+//!        │                                                                        │
+//!        │  lanes and time   lane_up · lane_down · dial_failed · acked · tick     │
+//!        │  requests in      question · claimed · hand_over      (they return the reply)
+//!        │  replies in       answered · judged · hand_over_answered               │
+//!        │  operators        stop · transfer                                      │
+//!        ▼                                                                        ▼
+//!   ┌─────────────────────────────────────────────────────────────────────────────────┐
+//!   │ Election  ── Role: Seeking ⇄ Following ⇄ Leading                                 │
+//!   │    └── Membership (who is there)                                                 │
+//!   └─────────────────────────────────────────────────────────────────────────────────┘
+//!        │  drain_sends() · members().orders(peer) · claim() · leader() · next_deadline()
+//!        ▼
+//!   performed by the driver, published as ClusterView
+//! ```
+//! A leader is a preference, not a prerequisite: no request waits for an election. A leader that is heard is replaced
+//! only by its own hand-over; for the rest the highest id that is reached wins.
+
+mod answering;
+mod following;
+mod leading;
+mod message;
+mod seeking;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use rand::{SeedableRng, rngs::StdRng};
+
+use super::{
+    Identity, PeerAddress,
+    membership::{
+        Change, ChangeKind, DialError, Member, MemberList, Membership, Met, Peer, Refusal, Status, Time,
+        Wanted, silence_max,
+    },
+};
+use crate::worker::Figures;
+use following::{Following, Loss};
+use leading::{Cause, Leading};
+use message::is_absurd;
+use seeking::{Phase, Seeking};
+
+pub use message::{Answer, Ballot, Claim, HandOver, Request, Send, TransferError, Verdict};
+
+/// The rules, by name: the simulator breaks them one at a time, and must notice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rule {
+    ClaimsRise,
+    StaleClaimsAnew,
+    Suspicion,
+    LateWakeUp,
+    Veto,
+    VetoOnReceipt,
+    SilenceIsAwaited,
+    OkIsAwaited,
+    AskingMovesNobody,
+    Rank,
+    QuestionIsOk,
+    BootWait,
+    NoOkAtBoot,
+    HandOverIsNamed,
+    HandOverAtStop,
+    HandOverIsRetried,
+    StoppingNeverClaims,
+    LeadsUntilVictory,
+    HearingRefusesHandOver,
+    MeetingHandsOver,
+    SucceededIsNotMet,
+    HighestReturns,
+    KeepsKnocking,
+    OneLife,
+}
+
+/// A higher id leads again when it has been healthy for so long.
+pub const HEALTHY: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+enum Role {
+    Seeking(Seeking),
+    Following(Following),
+    Leading(Leading),
+}
+
+/// The election, and the membership below it.
+#[derive(Debug)]
+pub struct Election {
+    members: Membership,
+    heartbeat: Duration,
+    role: Role,
+    /// The highest ballot that was seen.
+    highest: Ballot,
+    round: u64,
+    stopping: bool,
+    /// Another node has this one's id.
+    taken: Option<Arc<str>>,
+    sends: Vec<Send>,
+    /// The last event, by which a late wake-up is noticed.
+    entered: Time,
+    ticked: Time,
+    /// What the wants of the members were settled for.
+    settled: Option<(Option<Peer>, bool, (u32, usize))>,
+    random: StdRng,
+    #[cfg(test)]
+    pub(crate) broken: Option<Rule>,
+}
+
+impl Election {
+    /// A node that has just started. `me.boot` seeds its random delays.
+    pub fn new(me: &Identity, peers: &[PeerAddress], heartbeat: Duration) -> Self {
+        let phase = Phase::Booting { until: 5 * heartbeat, ask_again: Time::ZERO, answered: BTreeSet::new() };
+        let mut election = Self {
+            members: Membership::new(me, peers, heartbeat),
+            heartbeat,
+            role: Role::Seeking(Seeking { phase, lost: None, unreached: None }),
+            highest: Ballot::default(),
+            round: 0,
+            stopping: false,
+            taken: None,
+            sends: Vec::new(),
+            entered: Time::ZERO,
+            ticked: Time::ZERO,
+            settled: None,
+            random: StdRng::seed_from_u64(me.boot),
+            #[cfg(test)]
+            broken: None,
+        };
+        election.settle(Time::ZERO);
+        election
+    }
+
+    // ── Lanes and time ─────────────────────────────────────────────────────────────────────────────────────────
+
+    /// A lane of this kind to the peer is open, and this is who answers on it.
+    pub fn lane_up(&mut self, now: Time, peer: Peer, kind: Wanted, identity: &Identity) {
+        self.enter(now);
+        match self.members.lane_up(now, peer, kind, identity) {
+            Ok(met) => drop(self.meet_node(now, met)),
+            Err(refusal) => tracing::debug!("{refusal}: {} at {}", identity.name, identity.grpc_addr),
+        }
+        match &mut self.role {
+            Role::Following(following) if following.leader == peer => {
+                following.reached |= kind == Wanted::Schedule;
+            }
+            Role::Seeking(seeking) if seeking.unreached == Some(peer) => seeking.unreached = None,
+            _ => {}
+        }
+        self.settle(now);
+    }
+
+    /// The peer answers what it holds and wants no more.
+    pub fn lane_stopping(&mut self, now: Time, peer: Peer) {
+        self.enter(now);
+        self.members.lane_stopping(now, peer);
+        self.settle(now);
+    }
+
+    /// The lane to the peer has ended; without a reason, because we closed it.
+    pub fn lane_down(&mut self, now: Time, peer: Peer, reason: Option<&str>) {
+        self.enter(now);
+        self.members.lane_down(now, peer, reason);
+        self.settle(now);
+    }
+
+    /// The peer could not be dialled. Returns whether that is news.
+    pub fn dial_failed(&mut self, now: Time, peer: Peer, error: &DialError) -> bool {
+        self.enter(now);
+        let is_news = self.members.dial_failed(now, peer, error);
+        // Who stops is there.
+        if self.follows(peer) && *error != DialError::Stopping {
+            self.lose_leader(now, Loss::Unreached(error.to_string()));
+        }
+        self.settle(now);
+        is_news
+    }
+
+    /// The peer acknowledged a heartbeat that carried the ballot.
+    pub fn acked(&mut self, now: Time, peer: Peer, figures: Figures, judged: Option<(Ballot, Verdict)>) {
+        self.enter(now);
+        self.members.acked(now, peer, figures);
+        if let Some((ballot, verdict)) = judged {
+            self.take_verdict(now, peer, ballot, verdict);
+        }
+        self.settle(now);
+    }
+
+    /// What this node itself holds and has done.
+    pub fn own_figures(&mut self, now: Time, figures: Figures) {
+        self.members.own_figures(now, figures);
+    }
+
+    /// To be called at each [`next_deadline`](Self::next_deadline), or a little later.
+    pub fn tick(&mut self, now: Time) {
+        self.enter(now);
+        self.ticked = now;
+        self.members.tick(now);
+        match &self.role {
+            Role::Following(_) => self.judge_leader(now),
+            Role::Seeking(_) => self.seek(now),
+            Role::Leading(_) => self.lead(now),
+        }
+        self.settle(now);
+    }
+
+    /// When `tick` is due: within a heartbeat.
+    pub fn next_deadline(&self) -> Time {
+        let heartbeat = self.ticked + self.heartbeat;
+        let own = match &self.role {
+            Role::Seeking(Seeking { phase, .. }) => match phase {
+                Phase::Booting { until, ask_again, .. } => *until.min(ask_again),
+                Phase::Delaying { until, .. } | Phase::Asking { until, .. } => *until,
+            },
+            Role::Following(_) if self.stopping => heartbeat,
+            Role::Following(following) => following.heard + silence_max(following.heartbeat),
+            Role::Leading(Leading { handing_over: Some(handing_over), .. }) => handing_over.until,
+            Role::Leading(_) => heartbeat,
+        };
+        own.min(heartbeat)
+    }
+
+    // ── Requests of others ─────────────────────────────────────────────────────────────────────────────────────
+
+    /// A node asks, perhaps as a candidate. It changes nobody's leadership.
+    pub fn question(&mut self, now: Time, sender: &Identity, is_candidate: bool) -> Answer {
+        self.enter(now);
+        let peer = match self.members.heard(now, sender) {
+            Ok(met) => self.meet_node(now, met),
+            Err(Refusal::Taken(by)) => return Answer::Taken(by),
+            Err(Refusal::Listed | Refusal::Full | Refusal::Absurd) => return Answer::Go,
+        };
+        let answer = self.answer(now, sender.id);
+        if !self.keeps(Rule::AskingMovesNobody) {
+            self.lose_leader(now, Loss::Silent);
+        }
+        self.count_question(now, peer, sender.id.filter(|_| is_candidate));
+        self.settle(now);
+        answer
+    }
+
+    /// A node says that it leads, in its Victory or in a heartbeat.
+    ///
+    /// # Errors
+    /// When it cannot be a member.
+    pub fn claimed(
+        &mut self,
+        now: Time,
+        sender: &Identity,
+        claim: &Claim,
+        list: Option<MemberList>,
+    ) -> Result<Verdict, Refusal> {
+        self.enter(now);
+        self.refuse_absurd(claim.ballot)?;
+        let met = self.members.heard(now, sender)?;
+        let peer = self.meet_node(now, met);
+        let verdict = self.judge(now, peer, claim);
+        self.highest = self.highest.max(claim.ballot);
+        if verdict == Verdict::Follows {
+            self.become_follower(now, peer, claim);
+            if let Some(list) = list {
+                // They may follow another leader, and neither of the two knows of the other.
+                let untold = self.members.adopt(now, peer, list);
+                self.ask(untold, false);
+            }
+        } else {
+            self.meet_leader(now, peer, claim);
+        }
+        self.settle(now);
+        Ok(verdict)
+    }
+
+    /// A member that does not lead spoke to us.
+    ///
+    /// # Errors
+    /// When it cannot be a member.
+    pub fn heard(&mut self, now: Time, sender: &Identity) -> Result<(), Refusal> {
+        self.enter(now);
+        let met = self.members.heard(now, sender)?;
+        self.meet_node(now, met);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// A leader asks this node to lead after it; returns whether it does.
+    ///
+    /// # Errors
+    /// When the leader cannot be a member.
+    pub fn hand_over(&mut self, now: Time, sender: &Identity, offer: &HandOver) -> Result<bool, Refusal> {
+        self.enter(now);
+        self.refuse_absurd(offer.ballot)?;
+        let met = self.members.heard(now, sender)?;
+        let peer = self.meet_node(now, met);
+        self.highest = self.highest.max(offer.ballot);
+        let accepted = self.accepts(now, peer, offer);
+        if accepted && !self.has_succeeded(offer.ballot) {
+            self.succeed(now, offer);
+        }
+        self.settle(now);
+        Ok(accepted)
+    }
+
+    // ── Replies to this node ───────────────────────────────────────────────────────────────────────────────────
+
+    /// A peer that answers a question says who it is.
+    pub fn met(&mut self, peer: Peer, identity: &Identity) {
+        if let Some(Met { peer, replaces, .. }) = self.members.met(peer, identity) {
+            self.follow_entry(peer, replaces);
+        }
+    }
+
+    /// The answer to a question of this round; none when the peer could not be asked.
+    pub fn answered(&mut self, now: Time, peer: Peer, round: u64, answer: Option<Answer>) {
+        self.enter(now);
+        if answer.is_some() {
+            self.count_at_boot(peer);
+        }
+        match answer {
+            Some(Answer::Taken(by)) => self.meet_twin(by),
+            Some(Answer::LeaderAlive(leader)) => self.hear_of_leader(now, round, &leader),
+            Some(Answer::Ok) if self.keeps(Rule::OkIsAwaited) => {
+                if let Some((_, ok, _)) = self.asking(round) {
+                    *ok = true;
+                }
+            }
+            Some(Answer::Ok | Answer::Go | Answer::Stopping) | None => {}
+        }
+        if let Some((awaited, ..)) = self.asking(round) {
+            awaited.remove(&peer);
+        }
+        self.seek(now);
+        self.settle(now);
+    }
+
+    /// What a peer makes of a Victory; none when it could not be told.
+    pub fn judged(&mut self, now: Time, peer: Peer, ballot: Ballot, verdict: Option<Verdict>) {
+        self.enter(now);
+        if let Some(verdict) = verdict {
+            self.take_verdict(now, peer, ballot, verdict);
+        }
+        self.settle(now);
+    }
+
+    /// Whether the peer leads after this node; none when it could not be asked.
+    pub fn hand_over_answered(&mut self, now: Time, peer: Peer, ballot: Ballot, accepted: Option<bool>) {
+        self.enter(now);
+        let Role::Leading(leading) = &mut self.role else { return };
+        let asked = leading.handing_over.as_mut().filter(|handing_over| handing_over.to == Some(peer));
+        if let Some(handing_over) = asked
+            && leading.ballot == ballot
+            && accepted != Some(true)
+        {
+            handing_over.tried.insert(peer);
+            self.offer_next(now);
+        }
+        self.settle(now);
+    }
+
+    // ── Operators ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// This node is stopping: it hands over if it leads, and never leads again.
+    pub fn stop(&mut self, now: Time) {
+        self.enter(now);
+        self.stopping = true;
+        if self.keeps(Rule::HandOverAtStop) {
+            self.begin_hand_over(now, Cause::Stopping);
+        }
+        self.settle(now);
+    }
+
+    /// An operator wants the member of this name to lead.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub fn transfer(&mut self, now: Time, to: &str) -> Result<(), TransferError> {
+        self.enter(now);
+        let peer = self.transfer_target(to)?;
+        self.begin_hand_over(now, Cause::Transfer(peer));
+        self.settle(now);
+        Ok(())
+    }
+
+    // ── What follows from them ─────────────────────────────────────────────────────────────────────────────────
+
+    /// Who is there, and what is to be kept towards them.
+    pub fn members(&self) -> &Membership {
+        &self.members
+    }
+
+    /// The changes since the last call, the oldest first.
+    pub fn drain_changes(&mut self) -> Vec<Change> {
+        self.members.drain_changes()
+    }
+
+    /// What is to be sent.
+    pub fn drain_sends(&mut self) -> Vec<Send> {
+        std::mem::take(&mut self.sends)
+    }
+
+    /// The claim that this node's heartbeats carry, if it leads.
+    pub fn claim(&self, now: Time) -> Option<Claim> {
+        let Role::Leading(leading) = &self.role else { return None };
+        Some(Claim {
+            ballot: leading.ballot,
+            succeeds: Arc::clone(&leading.succeeds),
+            followers: self.live_followers(now),
+            heartbeat: self.heartbeat,
+            reason: Arc::clone(&leading.reason),
+            took: leading.took,
+        })
+    }
+
+    /// Who leads, as far as this node follows anybody: the leader, its ballot, and since when.
+    pub fn leader(&self) -> Option<(&Member, Ballot, Time)> {
+        match &self.role {
+            Role::Seeking(_) => None,
+            Role::Leading(leading) => Some((self.members.me(), leading.ballot, leading.since)),
+            Role::Following(following) => {
+                let member = self.members.member(following.leader)?;
+                Some((member, following.ballot, following.since))
+            }
+        }
+    }
+
+    /// Whether this node leads.
+    pub fn leads(&self) -> bool {
+        matches!(self.role, Role::Leading(_))
+    }
+
+    /// The peer that leads.
+    pub fn leading_peer(&self) -> Option<Peer> {
+        match &self.role {
+            Role::Following(following) => Some(following.leader),
+            Role::Seeking(_) | Role::Leading(_) => None,
+        }
+    }
+
+    /// Where another node is that has this one's id: this one came later, and must go.
+    pub fn taken_by(&self) -> Option<&Arc<str>> {
+        self.taken.as_ref()
+    }
+
+    /// Whether this node was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// The highest ballot that was seen.
+    pub fn highest(&self) -> Ballot {
+        self.highest
+    }
+
+    /// Whether this node hears its leader: its lane is open, and it was heard within two of its heartbeats.
+    pub fn hears_leader(&self, now: Time) -> bool {
+        match &self.role {
+            Role::Leading(_) => true,
+            Role::Seeking(_) => false,
+            Role::Following(following) => {
+                let is_fresh = now.saturating_sub(following.heard) <= 2 * following.heartbeat;
+                is_fresh && self.members.is_up(following.leader)
+            }
+        }
+    }
+
+    // ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    fn id(&self) -> Option<u32> {
+        self.members.me().id
+    }
+
+    fn may_lead(&self) -> bool {
+        self.id().is_some() && !(self.stopping && self.keeps(Rule::StoppingNeverClaims))
+    }
+
+    /// A ballot that no election can have led to would end all elections: nobody could claim above it.
+    fn refuse_absurd(&self, ballot: Ballot) -> Result<(), Refusal> {
+        if is_absurd(ballot, self.highest) { Err(Refusal::Absurd) } else { Ok(()) }
+    }
+
+    /// Every handler begins here. After a late wake-up the silence was one's own: all timers start anew.
+    fn enter(&mut self, now: Time) {
+        let late = now.saturating_sub(self.entered) > 2 * self.heartbeat;
+        self.entered = now;
+        if !late || !self.keeps(Rule::LateWakeUp) {
+            return;
+        }
+        self.members.restart_timers(now);
+        match &mut self.role {
+            Role::Following(following) => following.heard = now,
+            Role::Leading(leading) => leading.followers.clear(),
+            Role::Seeking(Seeking { phase: Phase::Booting { until, .. }, .. }) => {
+                *until = now + 5 * self.heartbeat;
+            }
+            Role::Seeking(_) => self.delay(now, self.rank_delay_max()),
+        }
+    }
+
+    /// What is to be kept towards each peer: the leader watches everybody; a follower keeps a lane to the leader, and
+    /// while it has none it reaches for everybody.
+    fn settle(&mut self, now: Time) {
+        let leader = self.leading_peer();
+        let is_led = leader.is_some_and(|leader| self.members.is_up(leader));
+        let settled = Some((leader, is_led, self.members.shape()));
+        if self.settled == settled && self.keeps(Rule::KeepsKnocking) {
+            return;
+        }
+        self.settled = settled;
+        let peers: Vec<Peer> = self.members.peers().collect();
+        for peer in peers {
+            let wanted = match leader {
+                Some(leader) if leader == peer => Wanted::Schedule,
+                Some(_) if is_led => Wanted::Off,
+                None if !self.keeps(Rule::KeepsKnocking) && self.members.status(peer) == Status::Dead => {
+                    Wanted::Off
+                }
+                Some(_) | None => Wanted::Work,
+            };
+            self.members.want(now, peer, wanted);
+        }
+    }
+
+    fn record_leader(&mut self, now: Time, leader: Option<Peer>, reason: &str, took: Duration) {
+        let member = leader.and_then(|leader| self.members.member(leader)).unwrap_or(self.members.me());
+        let name = Arc::clone(&member.name);
+        let reason = reason.to_owned();
+        self.members.record(Change { at: now, name, kind: ChangeKind::Leads, reason, duration: took });
+    }
+
+    /// Always, except for the one rule that a simulation breaks on purpose.
+    #[cfg(test)]
+    fn keeps(&self, rule: Rule) -> bool {
+        self.broken != Some(rule)
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "the simulator's build looks at it")]
+    fn keeps(&self, _: Rule) -> bool {
+        true
+    }
+}

@@ -1,0 +1,89 @@
+//! What it answers those who ask, claim, or hand over.
+
+use super::{
+    Answer, Ballot, Claim, Election, HandOver, Role, Rule, Verdict,
+    message::covers,
+    seeking::{Phase, Seeking},
+};
+use crate::cluster::membership::{Peer, Time};
+
+impl Election {
+    pub(super) fn answer(&self, now: Time, asker: Option<u32>) -> Answer {
+        if let Some((leader, ..)) = self.leader()
+            && self.hears_leader(now)
+            && self.keeps(Rule::Veto)
+        {
+            return Answer::LeaderAlive(leader.identity());
+        }
+        if self.stopping {
+            return Answer::Stopping;
+        }
+        let boots = matches!(&self.role, Role::Seeking(Seeking { phase: Phase::Booting { .. }, .. }));
+        let takes_over = asker.is_some() && self.id() > asker && self.may_lead();
+        match takes_over && !(boots && self.keeps(Rule::NoOkAtBoot)) {
+            true => Answer::Ok,
+            false => Answer::Go,
+        }
+    }
+
+    /// A question tells that its sender lives; that of a higher candidate counts as its `ok`.
+    pub(super) fn count_question(&mut self, now: Time, peer: Peer, candidate: Option<u32>) {
+        self.count_at_boot(peer);
+        let is_ok = candidate > self.id() && self.keeps(Rule::QuestionIsOk);
+        let Role::Seeking(Seeking { phase, .. }) = &mut self.role else { return };
+        match phase {
+            Phase::Delaying { gives_way: false, .. } if is_ok => self.give_way(now),
+            Phase::Asking { ok, .. } if is_ok => *ok = true,
+            Phase::Booting { .. } => self.seek(now),
+            Phase::Delaying { .. } | Phase::Asking { .. } => {}
+        }
+    }
+
+    /// What to make of a claim: the ballot first, then the role.
+    pub(super) fn judge(&self, now: Time, peer: Peer, claim: &Claim) -> Verdict {
+        let is_handed_over = |ballot: Ballot| {
+            claim.ballot > ballot && covers(&claim.succeeds, ballot) && self.keeps(Rule::HandOverIsNamed)
+        };
+        match &self.role {
+            Role::Seeking(seeking) if seeking.unreached == Some(peer) => Verdict::Unreached,
+            Role::Seeking(_) if claim.ballot < self.highest => Verdict::Stale(self.highest),
+            Role::Seeking(_) => Verdict::Follows,
+            Role::Following(following) if following.leader == peer => {
+                // An older word of the leader itself may have been overtaken.
+                match claim.ballot >= following.ballot {
+                    true => Verdict::Follows,
+                    false => Verdict::Hears(following.ballot),
+                }
+            }
+            Role::Following(following) => {
+                let vetoed = self.hears_leader(now) && self.keeps(Rule::VetoOnReceipt);
+                let is_newer = claim.ballot >= self.highest && !vetoed;
+                match is_handed_over(following.ballot) || is_newer {
+                    true => Verdict::Follows,
+                    false => Verdict::Hears(following.ballot),
+                }
+            }
+            Role::Leading(leading) => match is_handed_over(leading.ballot) {
+                true => Verdict::Follows,
+                false => Verdict::Hears(leading.ballot),
+            },
+        }
+    }
+
+    pub(super) fn accepts(&self, now: Time, peer: Peer, offer: &HandOver) -> bool {
+        if !self.may_lead() {
+            return false;
+        }
+        match &self.role {
+            Role::Seeking(_) => true,
+            Role::Following(following) => {
+                let other = following.leader != peer || offer.ballot < following.ballot;
+                !(other && self.hears_leader(now) && self.keeps(Rule::HearingRefusesHandOver))
+            }
+            Role::Leading(leading) => {
+                let to = leading.handing_over.as_ref().and_then(|handing_over| handing_over.to);
+                to != Some(peer) || leading.ballot > offer.ballot
+            }
+        }
+    }
+}

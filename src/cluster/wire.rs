@@ -1,0 +1,283 @@
+//! What nodes say to each other, as it travels.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Clock, Identity, Leader, Member, Status,
+    election::{Answer, Ballot, Claim, HandOver, Verdict},
+    membership::{MemberList, Time},
+    millis, plain,
+};
+use crate::{
+    limits::{COUNTER_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, MEMBERS_MAX, SUCCEEDS_MAX},
+    proto,
+    worker::Figures,
+};
+
+impl From<&Identity> for proto::Identity {
+    fn from(identity: &Identity) -> Self {
+        Self {
+            id: identity.id.map(u32::cast_signed),
+            name: identity.name.to_string(),
+            boot: identity.boot,
+            grpc_addr: identity.grpc_addr.to_string(),
+            http_addr: identity.http_addr.to_string(),
+            version: identity.version.to_string(),
+        }
+    }
+}
+
+/// What a peer calls itself is shown to people and compared: it has bounds.
+const IDENTITY_TEXT_MAX: usize = 256;
+
+impl TryFrom<proto::Identity> for Identity {
+    type Error = &'static str;
+
+    fn try_from(wire: proto::Identity) -> Result<Self, Self::Error> {
+        let texts = [&wire.name, &wire.grpc_addr, &wire.http_addr, &wire.version];
+        if wire.name.is_empty() || !texts.into_iter().all(|text| is_short_text(text)) {
+            return Err(
+                "an identity needs a name, and texts of at most 256 bytes without control characters",
+            );
+        }
+        let id = match wire.id.map(u32::try_from) {
+            None => None,
+            Some(Ok(id)) if id > 0 => Some(id),
+            Some(_) => return Err("an id is a whole number from 1 to 2147483647"),
+        };
+        Ok(Self {
+            id,
+            name: wire.name.into(),
+            boot: wire.boot,
+            grpc_addr: wire.grpc_addr.into(),
+            http_addr: wire.http_addr.into(),
+            version: wire.version.into(),
+        })
+    }
+}
+
+impl From<proto::Member> for Member {
+    /// `heard` is the age here, as it was on the wire.
+    fn from(wire: proto::Member) -> Self {
+        let status = match wire.status() {
+            proto::MemberStatus::Alive => Status::Alive,
+            proto::MemberStatus::Dead => Status::Dead,
+            proto::MemberStatus::Stopped => Status::Stopped,
+            proto::MemberStatus::Suspect | proto::MemberStatus::Unspecified => Status::Suspect,
+        };
+        Self {
+            id: wire.id.and_then(|id| u32::try_from(id).ok()),
+            name: wire.name.into(),
+            boot: (wire.boot != 0).then_some(wire.boot),
+            advertised: wire.grpc_addr.as_str().into(),
+            grpc_addr: wire.grpc_addr.into(),
+            http_addr: wire.http_addr.into(),
+            version: wire.version.into(),
+            status,
+            since: Time::ZERO,
+            heard: wire.last_seen_ms.map(Duration::from_millis),
+            figures: Figures { in_flight: wire.in_flight, completed: wire.completed },
+        }
+    }
+}
+
+impl Leader {
+    /// As people and peers are told of it.
+    pub fn to_wire(&self, clock: Clock) -> proto::Leader {
+        proto::Leader {
+            id: self.id.cast_signed(),
+            name: self.name.to_string(),
+            counter: self.counter,
+            since_ms: clock.epoch_ms(self.since),
+        }
+    }
+}
+
+impl From<Ballot> for proto::Ballot {
+    fn from(Ballot { counter, id }: Ballot) -> Self {
+        Self { counter, id: id.cast_signed() }
+    }
+}
+
+impl TryFrom<proto::Ballot> for Ballot {
+    type Error = &'static str;
+
+    fn try_from(proto::Ballot { counter, id }: proto::Ballot) -> Result<Self, Self::Error> {
+        let id = u32::try_from(id).unwrap_or_default();
+        match id > 0 && (1..=COUNTER_MAX).contains(&counter) {
+            true => Ok(Self { counter, id }),
+            false => Err("a ballot has a counter from 1 to 2^53 and an id from 1 to 2147483647"),
+        }
+    }
+}
+
+impl From<&Claim> for proto::Claim {
+    fn from(claim: &Claim) -> Self {
+        Self {
+            ballot: Some(claim.ballot.into()),
+            succeeds: claim.succeeds.iter().map(|ballot| (*ballot).into()).collect(),
+            followers: claim.followers,
+            reason: claim.reason.to_string(),
+            took_ms: millis(claim.took),
+            interval_ms: millis(claim.heartbeat),
+        }
+    }
+}
+
+impl Claim {
+    /// What a sender claims: its own leadership and no other.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_wire(wire: proto::Claim, sender: &Identity) -> Result<Self, &'static str> {
+        let ballot = Ballot::try_from(wire.ballot.ok_or("a claim has a ballot")?)?;
+        if Some(ballot.id) != sender.id {
+            return Err("a claim is of the sender's own leadership");
+        }
+        let heartbeat = Duration::from_millis(wire.interval_ms).clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+        Ok(Self {
+            ballot,
+            succeeds: ballots(wire.succeeds)?,
+            followers: wire.followers,
+            heartbeat,
+            reason: plain(&wire.reason).into(),
+            took: Duration::from_millis(wire.took_ms),
+        })
+    }
+}
+
+impl From<&HandOver> for proto::HandOverRequest {
+    /// Without the sender.
+    fn from(offer: &HandOver) -> Self {
+        Self {
+            sender: None,
+            ballot: Some(offer.ballot.into()),
+            succeeds: offer.succeeds.iter().map(|ballot| (*ballot).into()).collect(),
+            reason: offer.reason.to_string(),
+            transferred: offer.transferred,
+        }
+    }
+}
+
+impl HandOver {
+    /// What a sender hands over: its own leadership and no other.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_wire(wire: proto::HandOverRequest, sender: &Identity) -> Result<Self, &'static str> {
+        let ballot = Ballot::try_from(wire.ballot.ok_or("a hand-over has a ballot")?)?;
+        if Some(ballot.id) != sender.id {
+            return Err("a node hands over its own leadership");
+        }
+        let (succeeds, reason) = (ballots(wire.succeeds)?, plain(&wire.reason).into());
+        Ok(Self { ballot, succeeds, reason, transferred: wire.transferred })
+    }
+}
+
+fn ballots(wire: Vec<proto::Ballot>) -> Result<Arc<[Ballot]>, &'static str> {
+    match wire.len() <= SUCCEEDS_MAX {
+        true => wire.into_iter().map(Ballot::try_from).collect(),
+        false => Err("a claim names at most 16 leaderships that it succeeds"),
+    }
+}
+
+fn is_sound(member: &proto::Member) -> bool {
+    let texts = [&member.name, &member.grpc_addr, &member.http_addr, &member.version];
+    texts.into_iter().all(|text| is_short_text(text))
+}
+
+/// It is shown, logged and compared.
+fn is_short_text(text: &str) -> bool {
+    text.len() <= IDENTITY_TEXT_MAX && !text.contains(char::is_control)
+}
+
+impl From<Verdict> for proto::Verdict {
+    fn from(verdict: Verdict) -> Self {
+        let (kind, ballot) = match verdict {
+            Verdict::Follows => (proto::VerdictKind::Follows, None),
+            Verdict::Stale(seen) => (proto::VerdictKind::Stale, Some(seen.into())),
+            Verdict::Hears(other) => (proto::VerdictKind::Hears, Some(other.into())),
+            Verdict::Unreached => (proto::VerdictKind::Unreached, None),
+        };
+        Self { kind: kind.into(), ballot }
+    }
+}
+
+impl Verdict {
+    /// What a peer says; nothing if it says nothing sensible.
+    pub(super) fn from_wire(wire: Option<proto::Verdict>) -> Option<Self> {
+        let wire = wire?;
+        let ballot = wire.ballot.and_then(|ballot| Ballot::try_from(ballot).ok());
+        match wire.kind() {
+            proto::VerdictKind::Follows => Some(Self::Follows),
+            proto::VerdictKind::Stale => ballot.map(Self::Stale),
+            proto::VerdictKind::Hears => ballot.map(Self::Hears),
+            proto::VerdictKind::Unreached => Some(Self::Unreached),
+            proto::VerdictKind::VerdictUnspecified => None,
+        }
+    }
+}
+
+impl From<Answer> for proto::ElectionResponse {
+    fn from(answer: Answer) -> Self {
+        let ok = answer == Answer::Ok;
+        let mut wire = Self { ok, ..Self::default() };
+        let kind = match answer {
+            Answer::LeaderAlive(leader) => {
+                wire.leader = Some((&leader).into());
+                proto::Answer::LeaderAlive
+            }
+            Answer::Ok => proto::Answer::Ok,
+            Answer::Go => proto::Answer::Go,
+            Answer::Stopping => proto::Answer::Stopping,
+            Answer::Taken(by) => {
+                wire.taken_by = by.to_string();
+                proto::Answer::Taken
+            }
+        };
+        wire.set_answer(kind);
+        wire
+    }
+}
+
+impl Answer {
+    /// What a peer says; nothing if it says nothing sensible.
+    pub(super) fn from_wire(wire: proto::ElectionResponse) -> Option<Self> {
+        match wire.answer() {
+            proto::Answer::LeaderAlive => Identity::try_from(wire.leader?).ok().map(Self::LeaderAlive),
+            proto::Answer::Ok => Some(Self::Ok),
+            proto::Answer::Go => Some(Self::Go),
+            proto::Answer::Stopping => Some(Self::Stopping),
+            proto::Answer::Taken => Some(Self::Taken(wire.taken_by.into())),
+            proto::Answer::Unspecified => None,
+        }
+    }
+}
+
+impl MemberList {
+    /// The list that came with a heartbeat; none if it came without a version, or is longer than any.
+    pub fn from_wire(version: u64, members: Vec<proto::Member>) -> Option<Self> {
+        let is_list = version != 0 && members.len() <= MEMBERS_MAX;
+        let sound = members.into_iter().filter(is_sound);
+        is_list.then(|| Self { version, members: sound.map(Member::from).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_give_as_a_reason_is_one_short_line() {
+        let sender = Identity { id: Some(3), ..Identity::default() };
+        let ballot = Some(proto::Ballot { counter: 1, id: 3 });
+        for (given, shown) in
+            [("a\nWorker worker1 is DEAD\u{1b}[31m\0", "a Worker worker1 is DEAD [31m "), ("é", " ")]
+        {
+            let claim = proto::Claim { ballot, reason: given.to_owned(), ..proto::Claim::default() };
+            assert_eq!(&*Claim::from_wire(claim, &sender).unwrap().reason, shown);
+        }
+        let claim = proto::Claim { ballot, reason: "x".repeat(1000), ..proto::Claim::default() };
+        assert_eq!(Claim::from_wire(claim, &sender).unwrap().reason.len(), 160);
+    }
+}

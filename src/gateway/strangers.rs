@@ -1,0 +1,61 @@
+//! Those who speak as peers and do not have the cluster's token: refused, counted, and logged now and then.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use tonic::Code;
+
+use super::error::ApiError;
+use crate::{
+    limits::{STRANGERS_CALL_CHARS_MAX, STRANGERS_LOG_INTERVAL},
+    metrics::Metrics,
+};
+
+/// Refuses strangers.
+#[derive(Debug)]
+pub struct Strangers {
+    metrics: Arc<Metrics>,
+    started: Instant,
+    /// Not before then the next one is logged, in milliseconds since `started`.
+    quiet_until_ms: AtomicU64,
+    unlogged: AtomicU64,
+}
+
+impl Strangers {
+    /// Counts them in these metrics.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let (quiet_until_ms, unlogged) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { metrics, started: Instant::now(), quiet_until_ms, unlogged }
+    }
+
+    /// The refusal of a call, such as `/scheduler.Peer/Work`.
+    pub fn refuse(&self, path: &str, from: SocketAddr) -> ApiError {
+        self.metrics.strangers.inc();
+        self.unlogged.fetch_add(1, Relaxed);
+        if self.is_due() {
+            let calls = self.unlogged.swap(0, Relaxed);
+            let path: String = path.chars().take(STRANGERS_CALL_CHARS_MAX).collect();
+            tracing::warn!(
+                "strangers refused, whose token is not this node's: {calls} since the last such line, the newest \
+                 {path} from {from}; a node of this cluster among them needs the same PRIMACY_TOKEN"
+            );
+        }
+        let detail = "this call is for peers, and its token is not this node's; PRIMACY_TOKEN must be the same on all nodes";
+        ApiError::new(Code::Unauthenticated, detail)
+    }
+
+    /// Whether the next line of the log is due, for one caller of those that ask at once.
+    fn is_due(&self) -> bool {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let until_ms = self.quiet_until_ms.load(Relaxed);
+        let next_ms = now_ms + STRANGERS_LOG_INTERVAL.as_millis() as u64;
+        now_ms >= until_ms
+            && self.quiet_until_ms.compare_exchange(until_ms, next_ms, Relaxed, Relaxed).is_ok()
+    }
+}

@@ -1,0 +1,232 @@
+//! A node's process: the machine, and what the driver, the links and the calls keep beside it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Answer, Ballot, Claim, DialError, Election, HandOver, Identity, Member, MemberList, Orders, Peer, Time,
+    Verdict, Wanted,
+};
+
+/// What a process takes in, from others or from its own timers.
+#[derive(Debug, Clone)]
+pub enum Input {
+    Tick,
+    // ── Its links ──
+    DialDue { peer: Peer, attempt: u64 },
+    Dialled { peer: Peer, attempt: u64, opened: Result<(u32, Arc<Identity>), DialError> },
+    LaneStopping { peer: Peer, attempt: u64 },
+    LaneEnded { peer: Peer, attempt: u64, reason: Option<&'static str> },
+    HeartbeatDue { peer: Peer, attempt: u64 },
+    Acked { peer: Peer, attempt: u64, number: u64, ack: Option<Ack> },
+    // ── What others want ──
+    LaneWanted { from: Caller, peer: Peer, attempt: u64 },
+    Heartbeat(Box<Heartbeat>),
+    Called { from: Caller, call: u64, content: Call },
+    // ── Replies ──
+    Replied { call: u64, reply: Option<Reply> },
+    // ── Operators ──
+    Stop,
+    Transfer(Arc<str>),
+    LameDuckEnds,
+}
+
+/// Who speaks: a node, in one life.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub node: usize,
+    pub life: u32,
+    pub identity: Arc<Identity>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    pub from: Caller,
+    pub peer: Peer,
+    pub attempt: u64,
+    pub number: u64,
+    pub sent: Time,
+    pub claim: Option<Claim>,
+    pub list: Option<MemberList>,
+}
+
+/// Their version of the member list, and what they make of the claim; nothing when they refuse.
+#[derive(Debug, Clone)]
+pub struct Ack {
+    pub version: u64,
+    pub judged: Option<(Ballot, Verdict)>,
+    pub refused: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum Call {
+    Question { round: u64, is_candidate: bool },
+    Victory(Claim),
+    HandOver(HandOver),
+}
+
+#[derive(Debug, Clone)]
+pub enum Reply {
+    Answer(Answer),
+    Verdict(Verdict),
+    Accepted(bool),
+}
+
+/// A call that waits for its reply.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    pub peer: Peer,
+    pub to: usize,
+    pub kind: PendingKind,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum PendingKind {
+    Question(u64),
+    Victory(Ballot),
+    HandOver(Ballot),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    Idle,
+    Waiting,
+    Dialling,
+    Open {
+        kind: Wanted,
+        life: u32,
+        since: Time,
+        before: Orders,
+        is_draining: bool,
+    },
+    /// The link closes it; the driver does not know yet.
+    Closing {
+        since: Time,
+    },
+}
+
+#[derive(Debug)]
+pub struct Link {
+    pub to: Option<usize>,
+    pub orders: Orders,
+    pub state: LinkState,
+    /// Counts dials: what belongs to an older one is ignored.
+    pub attempt: u64,
+    pub pause: Duration,
+    pub dialled: Time,
+    pub was_brief: bool,
+    pub heartbeat: u64,
+    pub their_version: u64,
+}
+
+/// What one may see of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    pub leads: bool,
+    pub leader: Option<Peer>,
+    pub ballot: Ballot,
+    pub highest: Ballot,
+}
+
+/// When a follower last heard its leader, as the simulator saw it.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    pub leader: usize,
+    pub life: u32,
+    pub at: Time,
+    pub heartbeat: Duration,
+}
+
+pub struct Process {
+    pub identity: Arc<Identity>,
+    pub life: u32,
+    pub started: Time,
+    pub election: Election,
+    pub links: BTreeMap<Peer, Link>,
+    pub calls: BTreeMap<u64, Pending>,
+    pub next_call: u64,
+    pub list_version: u64,
+    pub ticks: u64,
+    /// What the published view says: heartbeats read it.
+    pub claim: Option<Claim>,
+    pub tick_at: Option<Time>,
+    pub paused_until: Option<Time>,
+    pub backlog: VecDeque<Input>,
+    pub stopping: bool,
+    pub refuses_lanes: bool,
+    pub snapshot: Snapshot,
+    pub heard: Option<Heard>,
+}
+
+impl Process {
+    pub fn new(identity: Identity, life: u32, started: Time, election: Election) -> Self {
+        Self {
+            list_version: identity.boot | 1,
+            identity: Arc::new(identity),
+            life,
+            started,
+            election,
+            links: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            ticks: 0,
+            claim: None,
+            tick_at: None,
+            paused_until: None,
+            backlog: VecDeque::new(),
+            stopping: false,
+            refuses_lanes: false,
+            snapshot: Snapshot::default(),
+            heard: None,
+        }
+    }
+
+    pub fn look(&self) -> Snapshot {
+        let ballot = self.election.leader().map(|(_, ballot, _)| ballot);
+        Snapshot {
+            leads: self.election.leads(),
+            leader: self.election.leading_peer(),
+            ballot: ballot.unwrap_or_default(),
+            highest: self.election.highest(),
+        }
+    }
+
+    /// The member list as the wire carries it: boots and moments stay at home.
+    pub fn list(&self, now: Time) -> MemberList {
+        let strip = |member: Member| Member {
+            boot: None,
+            advertised: Arc::clone(&member.grpc_addr),
+            since: Time::ZERO,
+            heard: member.heard.map(|heard| now.saturating_sub(heard)),
+            ..member
+        };
+        let members = self.election.members().members().into_iter().map(strip).collect();
+        MemberList { version: self.list_version, members }
+    }
+
+    /// Whether the lane to the peer is open, and to which life of it.
+    pub fn open_life(&self, peer: Peer) -> Option<u32> {
+        match self.links.get(&peer)?.state {
+            LinkState::Open { life, is_draining: false, .. } => Some(life),
+            _ => None,
+        }
+    }
+
+    pub fn is_paused(&self, now: Time) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
+    }
+}
+
+impl Pending {
+    pub fn of(peer: Peer, to: usize, call: &Call) -> Self {
+        let kind = match call {
+            Call::Question { round, .. } => PendingKind::Question(*round),
+            Call::Victory(claim) => PendingKind::Victory(claim.ballot),
+            Call::HandOver(offer) => PendingKind::HandOver(offer.ballot),
+        };
+        Self { peer, to, kind }
+    }
+}
