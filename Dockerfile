@@ -16,6 +16,7 @@ FROM debian:bookworm-slim
 COPY --from=build /build/target/release/primacy /usr/local/bin/
 # No name and no home: it needs neither.
 USER 10001:10001
+# Others can reach it, so it starts only with a PRIMACY_TOKEN, or with PRIMACY_INSECURE=1.
 ENV PORT=50051 PRIMACY_HTTP_ADDR=0.0.0.0:8080
 # Its own node alone, whatever PRIMACY_ENDPOINTS says.
 HEALTHCHECK --interval=3s --timeout=3s --start-period=5s --retries=3 \

@@ -65,6 +65,37 @@ four_alive() {
     done
 }
 
+# All nodes on these ports follow it.
+leads() {
+    local name=$1 port
+    shift
+    for port in "$@"; do
+        get "$port/cluster" | grep -F "\"leader\":{" | grep -E "\"leader\":\{[^}]*\"name\":\"$name\"" || return 1
+    done
+}
+
+# Asked from inside, where a cut network does not matter.
+answers_inside() {
+    local node
+    for node in "$@"; do
+        compose exec -T "$node" primacy check 17 | grep '^17 is prime: true' || return 1
+    done
+}
+
+follows_inside() {
+    local name=$1 node
+    shift
+    for node in "$@"; do
+        compose exec -T "$node" primacy status | grep -E "^$name +[0-9]+ .* leader " || return 1
+    done
+}
+
+network_of() { docker network ls -q --filter "label=com.docker.compose.project=$project"; }
+
+is_cut_off() { docker network disconnect "$(network_of)" "$(compose ps -q "$1")"; }
+
+is_connected() { docker network connect --alias "$1" "$(network_of)" "$(compose ps -q "$1")"; }
+
 # The status must be there: no answer is not a death.
 not_alive() { status_of "$1" | grep -E '^(stopped|dead)$'; }
 
@@ -153,6 +184,7 @@ scenario() {
     check "every HTTP port answers" ports_answer 8080 8081 8082 8083
     check "every gRPC port answers" grpc_ports_answer 50051 50052 50053 50054
     check "a node does not run as root" is_not_root
+    check "the leader warns of the trial token" leader_logged "the token is the trial value"
 
     check "worker2 stops by itself, with exit code 0" stops_by_itself worker2
     check "the leader logs: Worker worker2 is DEAD" within 10 leader_logged "Worker worker2 is DEAD"
@@ -163,10 +195,39 @@ scenario() {
     check "the client gets three answers by each worker" three_by_each_worker
 
     check "the leader is killed" leader_is_killed
+    check "worker3 leads" within 10 leads worker3 8081 8082 8083
     check "the client gets nine right answers by the workers" client_answers_by worker1 worker2 worker3
     check "the workers' HTTP ports answer" ports_answer 8081 8082 8083
     check "the leader is back" compose up -d
     check "/cluster shows four alive" within 30 four_alive
+    check "the leader leads again" within 30 leads leader 8080 8081 8082 8083
+    check "the client gets three answers by each worker" three_by_each_worker
+
+    check "the leader is paused" compose pause leader
+    check "worker3 leads" within 10 leads worker3 8081 8082 8083
+    check "the client gets nine right answers by the workers" client_answers_by worker1 worker2 worker3
+    check "the leader goes on" compose unpause leader
+    check "one leader, and all agree" within 10 leads worker3 8080 8081 8082 8083
+    check "the leader leads again" within 30 leads leader 8080 8081 8082 8083
+
+    check "the leader is cut off" is_cut_off leader
+    check "the others follow worker3" within 10 follows_inside worker3 worker1 worker2 worker3
+    check "both sides go on answering" answers_inside leader worker1 worker2 worker3
+    check "each side sees its own leader" follows_inside leader leader
+    check "the leader is connected" is_connected leader
+    check "one leader, and all agree" within 20 follows_inside worker3 leader worker1 worker2 worker3
+    check "the leader leads again" within 30 follows_inside leader leader worker1 worker2 worker3
+
+    check "a worker is cut off" is_cut_off worker1
+    check "both sides go on answering" answers_inside leader worker1
+    check "the worker is connected" is_connected worker1
+    check "one leader, and all agree" within 30 follows_inside leader leader worker1 worker2 worker3
+
+    check "the leader stops by itself, with exit code 0" stops_by_itself leader
+    check "worker3 leads" within 5 follows_inside worker3 worker1 worker2 worker3
+    check "the client gets nine right answers by the workers" client_answers_by worker1 worker2 worker3
+    check "the leader starts" compose start leader
+    check "the leader leads again" within 30 leads leader 8080 8081 8082 8083
     check "the client gets three answers by each worker" three_by_each_worker
 
     check "all stop by themselves, with exit code 0" stops_by_itself "${nodes[@]}"
