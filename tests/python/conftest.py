@@ -66,6 +66,8 @@ class Node:
 
     def start(self, peers):
         settings = {"id": self.id, "name": self.name, "grpc-addr": self.grpc, "http-addr": self.http, "peers": peers}
+        # A browser that starts may keep a node off two cores for longer than the default's three heartbeats.
+        settings["heartbeat"] = 300
         flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PRIMACY_")}
         # However this process ends, the end of the pipe ends the node.

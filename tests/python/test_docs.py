@@ -80,5 +80,5 @@ def test_a_number_typed_by_hand(cluster, docs):
     body = shown(opened)[1]
     expect(body).to_contain_text(str(BIG))
     answer = json.loads(body.inner_text())
-    assert answer.pop("processed_by") in {worker.name for worker in cluster.workers}
+    assert answer.pop("processed_by") in {node.name for node in cluster.nodes}
     assert answer == {"number": str(BIG), "is_prime": True, "certainty": "probable"}
