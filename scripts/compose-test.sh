@@ -218,6 +218,17 @@ scenario() {
     check "one leader, and all agree" within 20 follows_inside worker3 leader worker1 worker2 worker3
     check "the leader leads again" within 30 follows_inside leader leader worker1 worker2 worker3
 
+    check "a worker is paused" compose pause worker2
+    check "/cluster does not show it alive" within 10 not_alive worker2
+    check "the client gets nine right answers by the other two" client_answers_by worker1 worker3
+    check "the worker goes on" compose unpause worker2
+    check "/cluster shows four alive" within 30 four_alive
+    check "a worker is killed" compose kill worker2
+    check "/cluster does not show it alive" within 10 not_alive worker2
+    check "the client gets nine right answers by the other two" client_answers_by worker1 worker3
+    check "the worker is back" compose up -d
+    check "/cluster shows four alive" within 30 four_alive
+
     check "a worker is cut off" is_cut_off worker1
     check "both sides go on answering" answers_inside leader worker1
     check "the worker is connected" is_connected worker1

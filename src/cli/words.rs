@@ -1,5 +1,9 @@
 //! Times as people read them.
 
+use std::time::{Duration, UNIX_EPOCH};
+
+use humantime::format_rfc3339_seconds;
+
 const SECOND: u64 = 1000;
 const DAY_S: u64 = 86_400;
 
@@ -17,25 +21,17 @@ pub(super) fn duration(ms: u64) -> String {
 
 /// When, in UTC: `11:29:49Z`, on another day than now `2026-11-23 11:29:49Z`.
 pub(super) fn clock(epoch_ms: u64, now_ms: u64) -> String {
-    let (day, today) = (epoch_ms / SECOND / DAY_S, now_ms / SECOND / DAY_S);
-    let second = epoch_ms / SECOND % DAY_S;
-    let time = format!("{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60);
-    if day == today { time } else { format!("{} {time}", date(day)) }
+    let (at, now) = (date_and_time(epoch_ms), date_and_time(now_ms));
+    match (at.split_once('T'), now.split_once('T')) {
+        (Some((day, time)), Some((today, _))) if day == today => time.to_owned(),
+        _ => at.replace('T', " "),
+    }
 }
 
-/// The date of a day since the Unix epoch: 400 years have 146,097 days, and a year that begins in March ends with its
-/// leap day.
-fn date(day: u64) -> String {
-    const DAYS_TO_MARCH_OF_YEAR_0: u64 = 719_468;
-    let day = day + DAYS_TO_MARCH_OF_YEAR_0;
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * day + 2) / 153;
-    let day = day - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = 400 * era + year + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+fn date_and_time(epoch_ms: u64) -> String {
+    // Beyond the year 9999, which no clock says, it would not be printed.
+    let seconds = (epoch_ms / SECOND).min(253_402_300_799);
+    format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
 }
 
 #[cfg(test)]
@@ -71,6 +67,7 @@ mod tests {
             (1_798_675_200, "2026-12-31"),
             (4_107_542_399, "2100-02-28"),
             (4_107_542_400, "2100-03-01"),
+            (u64::MAX / 1000, "9999-12-31"),
         ];
         for (second, date) in days {
             assert!(clock(second * 1000, now).starts_with(&format!("{date} ")), "{date}");

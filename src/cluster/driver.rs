@@ -40,6 +40,13 @@ pub(super) struct Driver {
     pub(super) ticks: u64,
 }
 
+/// What came of a turn of the driver.
+enum Turn {
+    News,
+    NoNews,
+    Died,
+}
+
 /// Heartbeats between two refreshments of the figures in the member list.
 const FIGURES_HEARTBEATS: u64 = 10;
 
@@ -47,7 +54,12 @@ impl Driver {
     /// Runs until the node stops, or must not go on; or until a task of it dies, which none does by itself.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), IdTaken> {
         self.perform();
-        while !stop.is_cancelled() && !self.turn(&stop).await {
+        while !stop.is_cancelled() {
+            match self.turn(&stop).await {
+                Turn::News => {}
+                Turn::NoNews => continue,
+                Turn::Died => break,
+            }
             self.perform();
             self.publish();
             if let Some(by) = self.election.taken_by() {
@@ -60,12 +72,12 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes in one event, or the time; returns whether a task has died.
-    async fn turn(&mut self, stop: &CancellationToken) -> bool {
+    /// Takes in one event, or the time.
+    async fn turn(&mut self, stop: &CancellationToken) -> Turn {
         let due = self.clock.instant(self.election.next_deadline());
         tokio::select! {
             () = stop.cancelled() => {}
-            Some(event) = self.events.recv() => self.handle(event),
+            Some(event) = self.events.recv() => return self.handle(event),
             () = sleep_until(due) => self.tick(),
             Some(called) = self.calls.join_next() => match called {
                 Ok((peer, reply)) => self.take(peer, reply),
@@ -73,14 +85,17 @@ impl Driver {
             },
             Some(Err(died)) = self.links.join_next() => return has_died(&died),
         }
-        false
+        Turn::News
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) -> Turn {
+        // Mostly an acknowledgement brings figures alone, which are seen at the next tick.
+        let may_be_quiet = matches!(event, Event::Link(_, LinkEvent::Acked { .. }));
         match event {
             Event::Link(peer, event) => self.handle_link(peer, event),
             Event::Request(request) => self.handle_request(request),
         }
+        if may_be_quiet && !self.election.has_sends() { Turn::NoNews } else { Turn::News }
     }
 
     fn handle_link(&mut self, peer: Peer, event: LinkEvent) {
@@ -249,9 +264,9 @@ impl Driver {
     }
 }
 
-fn has_died(died: &tokio::task::JoinError) -> bool {
+fn has_died(died: &tokio::task::JoinError) -> Turn {
     tracing::error!(%died, "a task of the cluster has died");
-    true
+    Turn::Died
 }
 
 /// The seed's words stay to be found: "Worker worker2 is DEAD".

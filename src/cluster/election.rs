@@ -136,7 +136,9 @@ impl Election {
     pub fn lane_up(&mut self, now: Time, peer: Peer, kind: Wanted, identity: &Identity) {
         self.enter(now);
         match self.members.lane_up(now, peer, kind, identity) {
-            Ok(met) => drop(self.meet_node(now, met)),
+            Ok(met) => {
+                self.meet_node(now, met);
+            }
             Err(refusal) => tracing::debug!("{refusal}: {} at {}", identity.name, identity.grpc_addr),
         }
         match &mut self.role {
@@ -389,6 +391,11 @@ impl Election {
     /// The changes since the last call, the oldest first.
     pub fn drain_changes(&mut self) -> Vec<Change> {
         self.members.drain_changes()
+    }
+
+    /// Whether anything is to be sent.
+    pub fn has_sends(&self) -> bool {
+        !self.sends.is_empty()
     }
 
     /// What is to be sent.

@@ -1,85 +1,31 @@
 //! Real processes, real signals: nodes die, hang and stop under load at the others, and no request fails.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use primacy::{is_prime, node::Node, proto::MemberStatus};
-use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
 use serde_json::Value;
-use tokio::task::JoinSet;
 
-use crate::harness::{Process, Processes, TestNode, all_alive, config, eventually, status_of, view, within};
+use crate::{
+    harness::{Process, Processes, TestNode, all_alive, config, eventually, status_of, view, within},
+    load::Load,
+};
 
 /// The design's bound for a death to be seen, and what a busy machine may add.
 const DEATH_SEEN: Duration = Duration::from_millis(1200);
 
-/// Clients that ask some nodes without a pause, until they are told to stop. Every answer is checked.
-struct Load {
-    running: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    clients: JoinSet<Tally>,
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    by: BTreeMap<String, u64>,
-    failures: Vec<String>,
-    slowest: Duration,
-}
-
-impl Load {
-    fn on(urls: &[String]) -> Self {
-        let running = Arc::new(AtomicBool::new(true));
-        let answered = Arc::new(AtomicU64::new(0));
-        let mut clients = JoinSet::new();
-        for (place, url) in urls.iter().cycle().take(12).enumerate() {
-            clients.spawn(ask(url.clone(), place as u64, Arc::clone(&running), Arc::clone(&answered)));
-        }
-        Self { running, answered, clients }
-    }
-
-    /// Waits until so many more were answered: the load is really there.
-    async fn more(&self, count: u64) {
-        let aim = self.answered.load(Relaxed) + count;
-        eventually("the load is answered", || async { self.answered.load(Relaxed) >= aim }).await;
-    }
-
-    async fn stop(self) -> Tally {
-        self.running.store(false, Relaxed);
-        let mut total = Tally::default();
-        for tally in self.clients.join_all().await {
-            total.failures.extend(tally.failures);
-            total.slowest = total.slowest.max(tally.slowest);
-            for (name, count) in tally.by {
-                *total.by.entry(name).or_default() += count;
-            }
-        }
-        total
-    }
-}
-
-async fn ask(url: String, seed: u64, running: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> Tally {
+/// Twelve clients over HTTP.
+fn load_on(urls: &[String]) -> Load {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut tally = Tally::default();
-    while running.load(Relaxed) {
-        let number = random.next_u64() >> (random.next_u32() % 50);
-        let started = Instant::now();
-        match ask_one(&client, &url, number).await {
-            Ok(by) => *tally.by.entry(by).or_default() += 1,
-            Err(error) => tally.failures.push(format!("{url} {number}: {error}")),
-        }
-        tally.slowest = tally.slowest.max(started.elapsed());
-        answered.fetch_add(1, Relaxed);
+    let mut load = Load::new();
+    for url in urls.iter().cycle().take(12) {
+        let (client, url) = (client.clone(), url.clone());
+        load.add(move |number| {
+            let (client, url) = (client.clone(), url.clone());
+            async move { ask_one(&client, &url, number).await.map_err(|error| format!("{url}: {error}")) }
+        });
     }
-    tally
+    load
 }
 
 async fn ask_one(client: &reqwest::Client, url: &str, number: u64) -> Result<String, String> {
@@ -111,7 +57,7 @@ async fn status_over_http(cluster: &Processes, observer: usize, name: &str) -> S
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_is_killed_under_load_and_comes_back() {
     let mut cluster = Processes::start(3).await;
-    let load = Load::on(&urls(&cluster, &[0, 1, 3]));
+    let load = load_on(&urls(&cluster, &[0, 1, 3]));
     load.more(300).await;
     cluster.nodes[2].kill();
     for observer in [0, 1, 3] {
@@ -125,7 +71,7 @@ async fn a_worker_is_killed_under_load_and_comes_back() {
 
     cluster.nodes[2].restart();
     all_alive(cluster.nodes[0].grpc, 4).await;
-    let load = Load::on(&urls(&cluster, &[0, 1, 3]));
+    let load = load_on(&urls(&cluster, &[0, 1, 3]));
     load.more(300).await;
     let tally = load.stop().await;
     assert!(tally.by.contains_key("worker2"), "it is used again: {:?}", tally.by);
@@ -135,7 +81,7 @@ async fn a_worker_is_killed_under_load_and_comes_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leader_is_killed_under_load_and_comes_back() {
     let mut cluster = Processes::start(3).await;
-    let load = Load::on(&urls(&cluster, &[1, 2, 3]));
+    let load = load_on(&urls(&cluster, &[1, 2, 3]));
     load.more(300).await;
     cluster.nodes[0].kill();
     for observer in [1, 2, 3] {
@@ -154,7 +100,7 @@ async fn the_leader_is_killed_under_load_and_comes_back() {
         all_alive(node.grpc, 4).await;
         follows(node, "worker3").await;
     }
-    let load = Load::on(&urls(&cluster, &[0, 1, 2, 3]));
+    let load = load_on(&urls(&cluster, &[0, 1, 2, 3]));
     load.more(300).await;
     let tally = load.stop().await;
     assert_eq!(tally.failures, Vec::<String>::new());
@@ -162,13 +108,13 @@ async fn the_leader_is_killed_under_load_and_comes_back() {
     assert_eq!(workers, ["leader", "worker1", "worker2"], "a former leader that returns works");
 
     // After ten healthy seconds the highest id leads again, and nobody notices.
-    let load = Load::on(&urls(&cluster, &[0, 1, 2, 3]));
+    let load = load_on(&urls(&cluster, &[0, 1, 2, 3]));
     for node in &cluster.nodes {
         follows(node, "leader").await;
     }
     let tally = load.stop().await;
     assert_eq!(tally.failures, Vec::<String>::new());
-    let load = Load::on(&urls(&cluster, &[0, 1, 2, 3]));
+    let load = load_on(&urls(&cluster, &[0, 1, 2, 3]));
     load.more(300).await;
     let tally = load.stop().await;
     let workers: Vec<&str> = tally.by.keys().map(String::as_str).collect();
@@ -187,7 +133,7 @@ async fn nodes_that_hang_hold_nobody_up_for_long() {
     let cluster = Processes::start(3).await;
     for (hung, asked) in [(2, [0, 1, 3]), (0, [1, 2, 3])] {
         let name = cluster.nodes[hung].name.clone();
-        let load = Load::on(&urls(&cluster, &asked));
+        let load = load_on(&urls(&cluster, &asked));
         load.more(200).await;
         cluster.nodes[hung].signal(Signal::STOP);
         for observer in asked {
@@ -211,7 +157,7 @@ async fn nodes_that_hang_hold_nobody_up_for_long() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orderly_stops_fail_nothing_and_are_seen() {
     let mut cluster = Processes::start(3).await;
-    let load = Load::on(&urls(&cluster, &[1, 3]));
+    let load = load_on(&urls(&cluster, &[1, 3]));
     load.more(200).await;
     cluster.nodes[2].signal(Signal::TERM);
     assert!(cluster.nodes[2].ended().await.success());
@@ -235,7 +181,7 @@ async fn orderly_stops_fail_nothing_and_are_seen() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_node_works_alone() {
     let mut cluster = Processes::start(3).await;
-    let load = Load::on(&urls(&cluster, &[3]));
+    let load = load_on(&urls(&cluster, &[3]));
     for node in [0, 1, 2] {
         load.more(100).await;
         cluster.nodes[node].kill();

@@ -9,6 +9,7 @@ mod joining;
 mod lanes;
 mod layers;
 mod limits;
+mod load;
 mod long;
 mod membership;
 mod prime;

@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,6 @@ use primacy::{
     is_prime,
     proto::{PrimeRequest, WatchClusterRequest, scheduler_client::SchedulerClient},
 };
-use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -25,8 +24,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::harness::{
-    Process, Processes, SOON, all_alive, channel, eventually, long_number, run_command, view, within,
+use crate::{
+    harness::{
+        Process, Processes, SOON, all_alive, channel, eventually, long_number, run_command, view, within,
+    },
+    load::{Load, Tally},
 };
 
 /// Requests in flight at each node that is asked: thousands in all, so that many are underway at every moment. A bench
@@ -40,73 +42,28 @@ const FEW: usize = 10;
 /// Streams that share a connection.
 const PER_CONNECTION: usize = 100;
 
-/// Clients that ask some nodes without a pause, until they are told to stop. Every answer is checked.
-struct Flood {
-    running: Arc<AtomicBool>,
-    answered: Arc<AtomicU64>,
-    clients: JoinSet<Tally>,
-}
-
-#[derive(Debug, Default)]
-struct Tally {
-    answered: u64,
-    failures: Vec<String>,
-    slowest: Duration,
-}
-
-impl Flood {
-    async fn on(nodes: &[SocketAddr], in_flight: usize) -> Self {
-        let (running, answered) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
-        let mut clients = JoinSet::new();
-        for address in nodes {
-            let mut client = None;
-            for seed in 0..in_flight {
-                if seed.is_multiple_of(PER_CONNECTION) {
-                    client = Some(SchedulerClient::new(channel(*address).await.unwrap()));
-                }
-                let client = client.clone().unwrap();
-                clients.spawn(ask(client, seed as u64, Arc::clone(&running), Arc::clone(&answered)));
-            }
-        }
-        Self { running, answered, clients }
-    }
-
-    /// Waits until so many more were answered.
-    async fn more(&self, count: u64) {
-        let aim = self.answered.load(Relaxed) + count;
-        eventually("the load is answered", || async { self.answered.load(Relaxed) >= aim }).await;
-    }
-
-    async fn stop(self) -> Tally {
-        self.running.store(false, Relaxed);
-        let mut total = Tally::default();
-        for tally in self.clients.join_all().await {
-            total.answered += tally.answered;
-            total.failures.extend(tally.failures);
-            total.slowest = total.slowest.max(tally.slowest);
-        }
-        total
-    }
-}
-
 type Client = SchedulerClient<tonic::transport::Channel>;
 
-async fn ask(mut client: Client, seed: u64, running: Arc<AtomicBool>, answered: Arc<AtomicU64>) -> Tally {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut tally = Tally::default();
-    while running.load(Relaxed) {
-        let number = random.next_u64() >> (1 + random.next_u32() % 50);
-        let started = Instant::now();
-        let request = PrimeRequest { number: number.cast_signed(), decimal: String::new() };
-        match client.check_prime(request).await {
-            Ok(answer) if answer.get_ref().is_prime == is_prime(number) => tally.answered += 1,
-            Ok(answer) => tally.failures.push(format!("{number}: {answer:?}")),
-            Err(status) => tally.failures.push(format!("{number}: {status}")),
+/// So many requests in flight at each of these nodes.
+async fn flood_on(nodes: &[SocketAddr], in_flight: usize) -> Load {
+    let mut flood = Load::new();
+    for address in nodes {
+        let mut client = None;
+        for place in 0..in_flight {
+            if place.is_multiple_of(PER_CONNECTION) {
+                client = Some(SchedulerClient::new(channel(*address).await.unwrap()));
+            }
+            let client = client.clone().unwrap();
+            flood.add(move |number| ask(client.clone(), number));
         }
-        tally.slowest = tally.slowest.max(started.elapsed());
-        answered.fetch_add(1, Relaxed);
     }
-    tally
+    flood
+}
+
+async fn ask(mut client: Client, number: u64) -> Result<String, String> {
+    let request = PrimeRequest { number: number.cast_signed(), decimal: String::new() };
+    let answer = client.check_prime(request).await.map_err(|status| status.to_string())?.into_inner();
+    if answer.is_prime == is_prime(number) { Ok(answer.processed_by) } else { Err(format!("{answer:?}")) }
 }
 
 /// When a node said that it follows this leader.
@@ -180,6 +137,7 @@ struct Figures {
     agreed: Vec<Duration>,
     slowest: Vec<Duration>,
     answered: u64,
+    failed: usize,
 }
 
 async fn leader_of(cluster: &Processes) -> usize {
@@ -210,7 +168,7 @@ async fn round(cluster: &mut Processes, strike: Strike) -> (Option<Duration>, Ta
     for place in &survivors {
         watches.push(Watch::on(&cluster.nodes[*place], &observers).await);
     }
-    let flood = Flood::on(&addresses, many()).await;
+    let flood = flood_on(&addresses, many()).await;
     flood.more(3000).await;
     let struck_at = Instant::now();
     let agreed = match strike {
@@ -266,7 +224,7 @@ fn print(figures: &mut BTreeMap<Strike, Figures>) {
         "| signal | rounds | agreed after, ms: p50 | p90 | p99 | worst | slowest answer, ms | answers | failed |"
     );
     println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
-    for (strike, Figures { agreed, slowest, answered }) in figures {
+    for (strike, Figures { agreed, slowest, answered, failed }) in figures {
         agreed.sort();
         slowest.sort();
         let of_agreed = match agreed.is_empty() {
@@ -274,7 +232,7 @@ fn print(figures: &mut BTreeMap<Strike, Figures>) {
             false => [0.5, 0.9, 0.99, 1.0].map(|share| format!("{:.0}", quantile(agreed, share))).join(" | "),
         };
         let worst = quantile(slowest, 1.0);
-        println!("| {strike:?} | {} | {of_agreed} | {worst:.0} | {answered} | 0 |", slowest.len());
+        println!("| {strike:?} | {} | {of_agreed} | {worst:.0} | {answered} | {failed} |", slowest.len());
     }
 }
 
@@ -300,7 +258,8 @@ async fn rounds_of_strikes_at_the_leader() {
         let figures = figures.entry(strike).or_default();
         figures.agreed.extend(agreed);
         figures.slowest.push(tally.slowest);
-        figures.answered += tally.answered;
+        figures.answered += tally.answered();
+        figures.failed += tally.failures.len();
     }
     print(&mut figures);
 }
@@ -324,7 +283,7 @@ async fn a_busy_machine_elects_nobody() {
         })
         .collect();
     let addresses: Vec<SocketAddr> = cluster.nodes.iter().map(|node| node.grpc).collect();
-    let flood = Flood::on(&addresses, many()).await;
+    let flood = flood_on(&addresses, many()).await;
     let started = Instant::now();
     within(Duration::from_secs(seconds + 60), "the time is over", || async {
         started.elapsed() > Duration::from_secs(seconds)
@@ -334,7 +293,7 @@ async fn a_busy_machine_elects_nobody() {
     burning.store(false, Relaxed);
     burners.into_iter().for_each(|burner| burner.join().unwrap());
     assert_eq!(tally.failures, Vec::<String>::new());
-    eprintln!("{} answers in {seconds} s, the slowest after {:?}", tally.answered, tally.slowest);
+    eprintln!("{} answers in {seconds} s, the slowest after {:?}", tally.answered(), tally.slowest);
     for (node, before) in cluster.nodes.iter().zip(before) {
         let after = view(node.grpc).await.unwrap();
         assert_eq!(after.leader, Some(before), "{}: {:?}", node.name, after.recent);
@@ -367,7 +326,7 @@ async fn a_rolling_restart_fails_nothing() {
             .filter(|other| *other != place)
             .map(|other| cluster.nodes[other].grpc)
             .collect();
-        let flood = Flood::on(&others, FEW).await;
+        let flood = flood_on(&others, FEW).await;
         flood.more(2000).await;
         cluster.nodes[place].signal(Signal::TERM);
         assert!(cluster.nodes[place].ended().await.success());
@@ -378,7 +337,11 @@ async fn a_rolling_restart_fails_nothing() {
         flood.more(2000).await;
         let tally = flood.stop().await;
         let name = &cluster.nodes[place].name;
-        eprintln!("{name} was restarted: {} answers, the slowest after {:?}", tally.answered, tally.slowest);
+        eprintln!(
+            "{name} was restarted: {} answers, the slowest after {:?}",
+            tally.answered(),
+            tally.slowest
+        );
         assert_eq!(tally.failures, Vec::<String>::new(), "{name} was restarted");
         // The design's 100 ms, five times.
         assert!(tally.slowest < Duration::from_millis(500), "{name} was restarted: {:?}", tally.slowest);

@@ -92,7 +92,7 @@ impl Election {
         self.announce(now);
     }
 
-    pub(super) fn announce(&mut self, now: Time) {
+    fn announce(&mut self, now: Time) {
         let Some(claim) = self.claim(now) else { return };
         let victory = |to| Send { to, request: Request::Victory(claim.clone()) };
         self.sends.extend(self.members.peers().map(victory));
@@ -146,8 +146,8 @@ impl Election {
 
     pub(super) fn live_followers(&self, now: Time) -> u32 {
         let Role::Leading(leading) = &self.role else { return 0 };
-        let is_live = |agreed: &&Time| now.saturating_sub(**agreed) < silence_max(self.heartbeat);
-        u32::try_from(leading.followers.values().filter(is_live).count()).unwrap_or(u32::MAX)
+        let live = leading.followers.keys().filter(|peer| self.agrees(now, **peer));
+        u32::try_from(live.count()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn lead(&mut self, now: Time) {
@@ -172,7 +172,7 @@ impl Election {
 
     /// The highest id that is there, if it is above this one's and has followed for ten seconds. It is waited for,
     /// lest each in turn leads for a moment.
-    pub(super) fn healthy_higher(&self, now: Time) -> Option<Peer> {
+    fn healthy_higher(&self, now: Time) -> Option<Peer> {
         let is_higher = |peer: &Peer| self.members.is_up(*peer) && self.members.id(*peer) > self.id();
         let is_healthy = |peer: &Peer| {
             let since = self.members.member(*peer).map_or(now, |member| member.since);
@@ -182,7 +182,7 @@ impl Election {
         highest.filter(is_healthy)
     }
 
-    pub(super) fn agrees(&self, now: Time, peer: Peer) -> bool {
+    fn agrees(&self, now: Time, peer: Peer) -> bool {
         let Role::Leading(leading) = &self.role else { return false };
         leading
             .followers
@@ -245,7 +245,7 @@ impl Election {
         }
     }
 
-    pub(super) fn successor(&self, now: Time) -> Option<Peer> {
+    fn successor(&self, now: Time) -> Option<Peer> {
         let Role::Leading(Leading { handing_over: Some(handing_over), .. }) = &self.role else { return None };
         let untried = |peer: &Peer| !handing_over.tried.contains(peer);
         match handing_over.cause {

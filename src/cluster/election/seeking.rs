@@ -93,7 +93,7 @@ impl Election {
         if self.keeps(Rule::Rank) { self.heartbeat * rank / 5 } else { Duration::ZERO }
     }
 
-    pub(super) fn ask_all(&mut self, now: Time) {
+    fn ask_all(&mut self, now: Time) {
         let suspect = self.suspect();
         let everybody: Vec<Peer> = self.members.peers().collect();
         // The suspect is asked, and not waited for.
@@ -117,7 +117,7 @@ impl Election {
     }
 
     /// All answers are in, or were waited for long enough.
-    pub(super) fn decide(&mut self, now: Time) {
+    fn decide(&mut self, now: Time) {
         let Role::Seeking(Seeking { phase: Phase::Asking { ok, veto, .. }, .. }) = &self.role else { return };
         match (*veto, *ok) {
             (true, _) => self.delay(now, self.heartbeat),
@@ -148,7 +148,7 @@ impl Election {
         }
     }
 
-    pub(super) fn lost(&self) -> Option<&Lost> {
+    fn lost(&self) -> Option<&Lost> {
         match &self.role {
             Role::Seeking(seeking) => seeking.lost.as_ref(),
             Role::Following(_) | Role::Leading(_) => None,
