@@ -41,7 +41,7 @@ use crate::{
     worker::{Figures, Worker},
 };
 use driver::Driver;
-use election::{Answer, Ballot, Claim, Election, HandOver, TransferError, Verdict};
+use election::{Answer, Claim, Election, HandOver, Judged, TransferError, Verdict};
 use lane::Lane;
 use membership::{DialError, MemberList, Peer, Refusal, Time, Wanted};
 use token::Token;
@@ -109,6 +109,8 @@ pub struct ClusterView {
     adopted_version: u64,
     /// What this node's heartbeats claim, if it leads.
     claim: Option<Claim>,
+    /// When it was composed.
+    composed: Time,
 }
 
 /// A leadership, as this node knows it.
@@ -145,7 +147,7 @@ enum LinkEvent {
     DialFailed(DialError),
     Acked {
         figures: Figures,
-        judged: Option<(Ballot, Verdict)>,
+        judged: Option<Judged>,
     },
 }
 

@@ -6,10 +6,10 @@ use tokio::time::timeout;
 
 use super::{
     Identity,
-    election::{Answer, Ballot, Claim, HandOver, Request, Verdict},
+    election::{Answer, Ballot, Claim, HandOver, Judged, Request, Verdict},
     innermost,
     link::connect,
-    membership::Peer,
+    membership::{Peer, Time},
     token::{Road, Token},
 };
 use crate::proto::{
@@ -26,6 +26,7 @@ pub(super) struct Call {
     pub(super) road: Option<Road>,
     pub(super) address: Arc<str>,
     pub(super) heartbeat: Duration,
+    pub(super) asked: Time,
 }
 
 type Called<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -33,7 +34,7 @@ type Called<T> = Result<T, Box<dyn Error + Send + Sync>>;
 /// What came of it.
 pub(super) enum Reply {
     Answered { round: u64, answer: Option<Answer>, by: Option<Identity> },
-    Judged { ballot: Ballot, verdict: Option<Verdict> },
+    Judged(Option<Judged>),
     HandedOver { ballot: Ballot, accepted: Option<bool> },
 }
 
@@ -47,7 +48,8 @@ impl Call {
             }
             Request::Victory(claim) => {
                 let verdict = self.within(3, self.announce(claim)).await.flatten();
-                Reply::Judged { ballot: claim.ballot, verdict }
+                let (asked, ballot) = (self.asked, claim.ballot);
+                Reply::Judged(verdict.map(|verdict| Judged { asked, ballot, verdict }))
             }
             Request::HandOver(offer) => {
                 let accepted = self.within(3, self.offer(offer)).await;

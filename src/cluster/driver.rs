@@ -153,7 +153,7 @@ impl Driver {
                 }
                 election.answered(now, peer, round, answer);
             }
-            Reply::Judged { ballot, verdict } => election.judged(now, peer, ballot, verdict),
+            Reply::Judged(judged) => election.judged(now, peer, judged),
             Reply::HandedOver { ballot, accepted } => {
                 election.hand_over_answered(now, peer, ballot, accepted);
             }
@@ -206,6 +206,7 @@ impl Driver {
             me: Arc::clone(&self.me),
             token: self.token.clone(),
             heartbeat: self.heartbeat,
+            clock: self.clock,
             orders: receiver,
             view: self.view.subscribe(),
             events: self.to_links.clone(),
@@ -228,6 +229,7 @@ impl Driver {
             road: self.lanes.get(&peer).filter(|_| self.election.members().is_up(peer)).map(Lane::road),
             address: Arc::clone(&member.grpc_addr),
             heartbeat: self.heartbeat,
+            asked: self.clock.now(),
         };
         self.calls.spawn(call.run());
     }
@@ -238,7 +240,7 @@ impl Driver {
 
     /// The view of this moment. Lanes are in it only while their peers may be given work.
     fn compose(&self) -> ClusterView {
-        let members = self.election.members();
+        let (now, members) = (self.clock.now(), self.election.members());
         let lane_of = |peer: Peer| self.lanes.get(&peer).filter(|_| members.is_up(peer)).cloned();
         let does_work = |peer: &&Peer| members.orders(**peer).wanted == Wanted::Work;
         let workers = self.lanes.keys().filter(does_work).filter_map(|peer| lane_of(*peer));
@@ -259,7 +261,8 @@ impl Driver {
             version: members.changes() + self.election.highest().counter,
             list_version: self.list_version,
             adopted_version: members.adopted_version(),
-            claim: self.election.claim(self.clock.now()),
+            claim: self.election.claim(now),
+            composed: now,
         }
     }
 }

@@ -42,7 +42,7 @@ use leading::{Cause, Leading};
 use message::is_absurd;
 use seeking::{Phase, Seeking};
 
-pub use message::{Answer, Ballot, Claim, HandOver, Request, Send, TransferError, Verdict};
+pub use message::{Answer, Ballot, Claim, HandOver, Judged, Request, Send, TransferError, Verdict};
 
 /// The rules, by name: the simulator breaks them one at a time, and must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,11 +178,11 @@ impl Election {
     }
 
     /// The peer acknowledged a heartbeat that carried the ballot.
-    pub fn acked(&mut self, now: Time, peer: Peer, figures: Figures, judged: Option<(Ballot, Verdict)>) {
+    pub fn acked(&mut self, now: Time, peer: Peer, figures: Figures, judged: Option<Judged>) {
         self.enter(now);
         self.members.acked(now, peer, figures);
-        if let Some((ballot, verdict)) = judged {
-            self.take_verdict(now, peer, ballot, verdict);
+        if let Some(judged) = judged {
+            self.take_verdict(now, peer, judged);
         }
         self.settle(now);
     }
@@ -334,10 +334,10 @@ impl Election {
     }
 
     /// What a peer makes of a Victory; none when it could not be told.
-    pub fn judged(&mut self, now: Time, peer: Peer, ballot: Ballot, verdict: Option<Verdict>) {
+    pub fn judged(&mut self, now: Time, peer: Peer, judged: Option<Judged>) {
         self.enter(now);
-        if let Some(verdict) = verdict {
-            self.take_verdict(now, peer, ballot, verdict);
+        if let Some(judged) = judged {
+            self.take_verdict(now, peer, judged);
         }
         self.settle(now);
     }

@@ -10,11 +10,11 @@ use tokio::{
 use tonic::transport::Endpoint;
 
 use super::{
-    ClusterView, Event, Identity, LinkEvent,
-    election::{Ballot, Verdict},
+    Clock, ClusterView, Event, Identity, LinkEvent,
+    election::{Ballot, Judged, Verdict},
     innermost,
     lane::{Lane, LaneDriver, LaneEnd},
-    membership::{DialError, Orders, Peer, Wanted},
+    membership::{DialError, Orders, Peer, Time, Wanted},
     plain,
     token::{Road, Token},
 };
@@ -32,6 +32,7 @@ pub(super) struct Link {
     pub(super) me: Arc<Identity>,
     pub(super) token: Token,
     pub(super) heartbeat: Duration,
+    pub(super) clock: Clock,
     /// What the driver wants.
     pub(super) orders: watch::Receiver<Orders>,
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
@@ -174,7 +175,8 @@ impl Link {
         let mut their_version = 0;
         loop {
             ticker.tick().await;
-            let (request, ballot) = self.heartbeat_request(their_version);
+            let asked = self.clock.now();
+            let (request, ballot) = self.heartbeat_request(asked, their_version);
             let answer = timeout(self.heartbeat * DIAL_HEARTBEATS_MAX, client.heartbeat(request)).await;
             // A missed heartbeat is no event: the driver hears the silence.
             let Ok(Ok(response)) = answer else { continue };
@@ -182,15 +184,17 @@ impl Link {
             their_version = response.members_version;
             let figures = Figures { in_flight: response.in_flight, completed: response.completed };
             let judged = ballot.zip(Verdict::from_wire(response.verdict));
+            let judged = judged.map(|(ballot, verdict)| Judged { asked, ballot, verdict });
             if self.tell(LinkEvent::Acked { figures, judged }).await.is_none() {
                 return;
             }
         }
     }
 
-    fn heartbeat_request(&self, their_version: u64) -> (HeartbeatRequest, Option<Ballot>) {
+    fn heartbeat_request(&self, now: Time, their_version: u64) -> (HeartbeatRequest, Option<Ballot>) {
         let view = self.view.borrow();
-        let leads = view.claim.is_some();
+        let claim = view.claim.as_ref().map(|claim| claim.told_at(now, view.composed));
+        let (leads, ballot) = (claim.is_some(), claim.as_ref().map(|claim| claim.ballot));
         let changed = leads && their_version != view.list_version;
         let request = HeartbeatRequest {
             worker_id: self.me.name.to_string(),
@@ -198,9 +202,9 @@ impl Link {
             interval_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
             members_version: if leads { view.list_version } else { 0 },
             members: if changed { view.members_to_wire() } else { Vec::new() },
-            claim: view.claim.as_ref().map(Into::into),
+            claim: claim.as_ref().map(Into::into),
         };
-        (request, view.claim.as_ref().map(|claim| claim.ballot))
+        (request, ballot)
     }
 }
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Answer, Ballot, Claim, DialError, Election, HandOver, Identity, Member, MemberList, Orders, Peer, Time,
-    Verdict, Wanted,
+    Answer, Ballot, Claim, DialError, Election, HandOver, Identity, Judged, Member, MemberList, Orders, Peer,
+    Time, Verdict, Wanted,
 };
 
 /// What a process takes in, from others or from its own timers.
@@ -48,7 +48,9 @@ pub struct Heartbeat {
     pub peer: Peer,
     pub attempt: u64,
     pub number: u64,
+    /// By the clock of the world, and by that of the sender.
     pub sent: Time,
+    pub asked: Time,
     pub claim: Option<Claim>,
     pub list: Option<MemberList>,
 }
@@ -57,7 +59,7 @@ pub struct Heartbeat {
 #[derive(Debug, Clone)]
 pub struct Ack {
     pub version: u64,
-    pub judged: Option<(Ballot, Verdict)>,
+    pub judged: Option<Judged>,
     pub refused: bool,
 }
 
@@ -81,6 +83,7 @@ pub struct Pending {
     pub peer: Peer,
     pub to: usize,
     pub kind: PendingKind,
+    pub asked: Time,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +155,7 @@ pub struct Process {
     pub ticks: u64,
     /// What the published view says: heartbeats read it.
     pub claim: Option<Claim>,
+    pub claim_made: Time,
     pub tick_at: Option<Time>,
     pub paused_until: Option<Time>,
     pub backlog: VecDeque<Input>,
@@ -174,6 +178,7 @@ impl Process {
             next_call: 0,
             ticks: 0,
             claim: None,
+            claim_made: Time::ZERO,
             tick_at: None,
             paused_until: None,
             backlog: VecDeque::new(),
@@ -207,6 +212,10 @@ impl Process {
         MemberList { version: self.list_version, members }
     }
 
+    pub fn claim_at(&self, now: Time) -> Option<Claim> {
+        self.claim.as_ref().map(|claim| claim.told_at(now, self.claim_made))
+    }
+
     /// Whether the lane to the peer is open, and to which life of it.
     pub fn open_life(&self, peer: Peer) -> Option<u32> {
         match self.links.get(&peer)?.state {
@@ -221,12 +230,12 @@ impl Process {
 }
 
 impl Pending {
-    pub fn of(peer: Peer, to: usize, call: &Call) -> Self {
+    pub fn of(asked: Time, peer: Peer, to: usize, call: &Call) -> Self {
         let kind = match call {
             Call::Question { round, .. } => PendingKind::Question(*round),
             Call::Victory(claim) => PendingKind::Victory(claim.ballot),
             Call::HandOver(offer) => PendingKind::HandOver(offer.ballot),
         };
-        Self { peer, to, kind }
+        Self { peer, to, kind, asked }
     }
 }

@@ -4,7 +4,7 @@
 use std::{env, fs, path::Path, time::Duration};
 
 use super::{
-    Plan, Time,
+    Election, Figures, Identity, Judged, PeerAddress, Plan, Time, Verdict, Wanted,
     faults::{
         Fault,
         Who::{Leader, Node},
@@ -137,4 +137,49 @@ fn sigterm() {
 #[test]
 fn transfer() {
     tell("transfer", 4, ms(16_000), vec![(3_000, Fault::Transfer(Leader(3), 1))]);
+}
+
+/// A leader of one follower, which agreed a heartbeat ago.
+fn leader_of_one() -> (Election, super::Peer, Time) {
+    let node = |id, address: &str| Identity {
+        id: Some(id),
+        boot: u64::from(id),
+        grpc_addr: address.into(),
+        ..Identity::default()
+    };
+    let peer = PeerAddress { id: Some(1), grpc_addr: "b".into() };
+    let mut election = Election::new(&node(2, "a"), &[peer], ms(100));
+    let peer = election.members().peers().next().unwrap();
+    election.lane_up(ms(1), peer, Wanted::Work, &node(1, "b"));
+    let mut now = ms(1);
+    while !election.leads() {
+        now = election.next_deadline();
+        election.tick(now);
+    }
+    agrees(&mut election, peer, now, now);
+    (election, peer, now + ms(100))
+}
+
+fn agrees(election: &mut Election, peer: super::Peer, now: Time, asked: Time) {
+    let ballot = election.highest();
+    let judged = Judged { asked, ballot, verdict: Verdict::Follows };
+    election.acked(now, peer, Figures::default(), Some(judged));
+}
+
+fn followers(election: &Election, now: Time) -> u32 {
+    election.claim(now).unwrap().followers
+}
+
+/// Whatever it finds in its sockets: its followers of before are no followers of now.
+#[test]
+fn leader_that_wakes_up_has_no_followers() {
+    let (mut election, peer, asleep) = leader_of_one();
+    assert_eq!(followers(&election, asleep), 1);
+    let (told, awake) = (election.claim(asleep).unwrap(), asleep + ms(2_000));
+    assert_eq!(told.told_at(asleep + ms(200), asleep).followers, 1);
+    assert_eq!(told.told_at(awake, asleep).followers, 0, "the claim of before");
+    agrees(&mut election, peer, awake, asleep);
+    assert_eq!(followers(&election, awake), 0, "the agreement of before");
+    agrees(&mut election, peer, awake + ms(2), awake);
+    assert_eq!(followers(&election, awake + ms(2)), 1);
 }

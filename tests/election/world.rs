@@ -13,8 +13,8 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
-    ChangeKind, Claim, DialError, Election, Figures, Identity, Orders, Peer, PeerAddress, Request, Time,
-    Wanted,
+    ChangeKind, Claim, DialError, Election, Figures, Identity, Judged, Orders, Peer, PeerAddress, Request,
+    Time, Wanted,
     faults::{Fault, NodePlan, Plan, Who},
     invariants::{Cause, Observer, Violation},
     ms,
@@ -794,7 +794,7 @@ impl World {
         let sent = self.now;
         let process = self.process_mut(node);
         let identity = Arc::clone(&process.identity);
-        let (life, list_version, claim) = (process.life, process.list_version, process.claim.clone());
+        let (life, list_version, claim) = (process.life, process.list_version, process.claim_at(now));
         let Some(link) = process.links.get_mut(&peer).filter(|link| link.attempt == attempt) else { return };
         let LinkState::Open { life: their, .. } = link.state else { return };
         let Some(to) = link.to else { return };
@@ -804,7 +804,7 @@ impl World {
         // A version without members says that they are the same; to adopt it changes nothing.
         let list = is_changed.then(|| process.list(now));
         let from = Caller { node, life, identity };
-        let heartbeat = Heartbeat { from, peer, attempt, number, sent, claim, list };
+        let heartbeat = Heartbeat { from, peer, attempt, number, sent, asked: now, claim, list };
         match self.send(node, to) {
             Some(at) => {
                 if self.network.is_doubled(sent, &mut self.random)
@@ -832,10 +832,13 @@ impl World {
             None => process.election.heard(now, &sender).map(|()| None),
             Some(claim) => {
                 let verdict = process.election.claimed(now, &sender, claim, heartbeat.list.clone());
-                verdict.map(|verdict| Some((claim.ballot, verdict)))
+                let (asked, ballot) = (heartbeat.asked, claim.ballot);
+                verdict.map(|verdict| Some(Judged { asked, ballot, verdict }))
             }
         };
-        if let (Some(claim), Ok(Some((_, super::Verdict::Follows)))) = (&heartbeat.claim, &judged) {
+        if let (Some(claim), Ok(Some(Judged { verdict: super::Verdict::Follows, .. }))) =
+            (&heartbeat.claim, &judged)
+        {
             self.hear(node, &heartbeat.from, claim);
         }
         let version = self.process_mut(node).election.members().adopted_version();
@@ -892,10 +895,12 @@ impl World {
         };
         self.messages += 1;
         self.note(|world| world.describe_call(node, to, &content));
+        let at = self.now;
         let process = self.process_mut(node);
+        let asked = at.saturating_sub(process.started);
         let (life, call) = (process.life, process.next_call);
         process.next_call += 1;
-        process.calls.insert(call, Pending::of(peer, to, &content));
+        process.calls.insert(call, Pending::of(asked, peer, to, &content));
         let road = process.open_life(peer).filter(|_| process.election.members().is_up(peer));
         let from = Caller { node, life, identity: Arc::clone(&process.identity) };
         self.post(self.now + time, node, life, Input::Replied { call, reply: None });
@@ -960,16 +965,16 @@ impl World {
         let Some(pending) = self.process_mut(node).calls.remove(&call) else { return };
         self.note(|world| world.describe_reply(node, &pending, reply.as_ref()));
         let election = &mut self.process_mut(node).election;
-        let Pending { peer, kind, .. } = pending;
+        let Pending { peer, kind, asked, .. } = pending;
         match (kind, reply) {
             (PendingKind::Question(round), Some(Reply::Answer(answer))) => {
                 election.answered(now, peer, round, Some(answer));
             }
             (PendingKind::Question(round), _) => election.answered(now, peer, round, None),
             (PendingKind::Victory(ballot), Some(Reply::Verdict(verdict))) => {
-                election.judged(now, peer, ballot, Some(verdict));
+                election.judged(now, peer, Some(Judged { asked, ballot, verdict }));
             }
-            (PendingKind::Victory(ballot), _) => election.judged(now, peer, ballot, None),
+            (PendingKind::Victory(_), _) => election.judged(now, peer, None),
             (PendingKind::HandOver(ballot), reply) => {
                 let accepted = match reply {
                     Some(Reply::Accepted(accepted)) => Some(accepted),
@@ -1013,6 +1018,7 @@ impl World {
             process.list_version += 1;
         }
         process.claim = process.election.claim(now_here);
+        process.claim_made = now_here;
         self.schedule_tick(node);
         self.refuse_lanes_if_done(node);
         if let Some(by) = self.process(node).and_then(|process| process.election.taken_by()) {

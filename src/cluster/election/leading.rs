@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Ballot, Claim, Election, HEALTHY, HandOver, Request, Role, Rule, Send, TransferError, Verdict,
+    Ballot, Claim, Election, HEALTHY, HandOver, Judged, Request, Role, Rule, Send, TransferError, Verdict,
     message::{covers, is_absurd, newest_of_each},
     seeking::{Phase, Seeking},
 };
@@ -111,7 +111,8 @@ impl Election {
         matches!(&self.role, Role::Leading(leading) if covers(&leading.succeeds, ballot))
     }
 
-    pub(super) fn take_verdict(&mut self, now: Time, peer: Peer, ballot: Ballot, verdict: Verdict) {
+    pub(super) fn take_verdict(&mut self, now: Time, peer: Peer, judged: Judged) {
+        let Judged { asked, ballot, verdict } = judged;
         let Role::Leading(leading) = &mut self.role else { return };
         let told = match verdict {
             Verdict::Stale(told) | Verdict::Hears(told) => told,
@@ -122,7 +123,7 @@ impl Election {
         }
         match verdict {
             Verdict::Follows => {
-                leading.followers.insert(peer, now);
+                leading.followers.insert(peer, asked);
             }
             Verdict::Hears(other) => {
                 leading.followers.remove(&peer);

@@ -5,7 +5,10 @@ use std::{cmp::Reverse, collections::BTreeSet, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use crate::{
-    cluster::{Identity, membership::Peer},
+    cluster::{
+        Identity,
+        membership::{Peer, Time},
+    },
     limits::{COUNTER_STEP_MAX, SUCCEEDS_MAX},
 };
 
@@ -33,6 +36,14 @@ pub struct Claim {
     pub reason: Arc<str>,
     /// How long it knew of no leader before.
     pub took: Duration,
+}
+
+impl Claim {
+    /// The claim as it may be told now: a node that has slept since it was made knows of no follower.
+    pub fn told_at(&self, now: Time, made: Time) -> Self {
+        let is_old = now.saturating_sub(made) > 2 * self.heartbeat;
+        Self { followers: if is_old { 0 } else { self.followers }, ..self.clone() }
+    }
 }
 
 /// A leader asks its successor to lead after it.
@@ -99,6 +110,18 @@ pub enum Verdict {
     Hears(Ballot),
     /// It hears the claimant and cannot reach it.
     Unreached,
+}
+
+/// What came of one claim. It is as old as the claim, however late it is read: a node that was stopped finds the answers
+/// of before in its sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// When the claim was sent.
+    pub asked: Time,
+    /// What was claimed.
+    pub ballot: Ballot,
+    /// The peer's verdict.
+    pub verdict: Verdict,
 }
 
 /// Why a leader does not hand over as an operator asked.
