@@ -15,6 +15,7 @@ use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
     process::ExitCode,
+    thread,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -95,12 +96,19 @@ pub fn main() -> ExitCode {
     code
 }
 
-/// A node uses the cores; the other commands mostly wait.
+/// A thread for every two cores of a node: a wake-up of another thread costs more than it gains, and half of the time
+/// of a request is the kernel's, which runs where it likes. The other commands mostly wait.
 fn runtime(command: Option<&Command>) -> io::Result<tokio::runtime::Runtime> {
-    match command {
-        Some(Command::Node(_)) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
-        _ => tokio::runtime::Builder::new_current_thread().enable_all().build(),
-    }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut builder = match (command, cores / 2) {
+        (Some(Command::Node(_)), threads @ 2..) => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
 }
 
 fn start_logging() {

@@ -15,6 +15,7 @@ pub mod lane;
 mod link;
 pub mod membership;
 pub mod token;
+pub mod trace;
 mod wire;
 
 #[cfg(test)]

@@ -181,10 +181,10 @@ impl Node {
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             events: Events::default(),
         });
-        let (grpc_router, health) = grpc::router(Arc::clone(&gateway)).await?;
-        let http_router = http::router(Arc::clone(&gateway));
-        let grpc = Listener::new(grpc, Protocols::Grpc, grpc_router, Arc::clone(&metrics));
-        let http = Listener::new(http, Protocols::Http, http_router, metrics);
+        let (grpc_service, health) = grpc::service(Arc::clone(&gateway)).await?;
+        let http_service = http::service(Arc::clone(&gateway));
+        let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics));
+        let http = Listener::new(http, Protocols::Http, http_service, metrics);
 
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { ("cluster", driver.await.err().map(NodeError::from)) });

@@ -19,7 +19,8 @@ use tonic::{Code, Request, metadata::AsciiMetadataValue};
 use crate::{
     cluster::{
         Cluster, ClusterView, Member, Status,
-        lane::{Ask, AskError, Failure, Lane, Trace},
+        lane::{Ask, AskError, Failure, Lane},
+        trace::Trace,
     },
     limits::{ATTEMPTS_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
     metrics::Metrics,
@@ -278,8 +279,8 @@ impl Scheduler {
         if road == Road::ToLeader {
             put(FORWARDED_BY, self.worker.name());
         }
-        put("x-request-id", &check.trace.request_id);
-        put("traceparent", &check.trace.traceparent);
+        put("x-request-id", &check.trace.request_id());
+        put("traceparent", &check.trace.traceparent());
         request
     }
 }

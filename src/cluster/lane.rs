@@ -17,7 +17,10 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    task::yield_now,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, Streaming, TimeoutExpired};
@@ -27,13 +30,14 @@ use super::{
     membership::{DialError, Wanted},
     millis, plain,
     token::Road,
+    trace::Trace,
 };
 use crate::{
     limits::{
-        FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, LONG_CALLS_PER_PEER_MAX,
-        PEER_MESSAGE_BYTES_MAX,
+        FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_BATCH_MAX, LANE_GATHERING_LOAD, LANE_IN_FLIGHT_MAX,
+        LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX,
     },
-    proto::{LaneAnswers, LaneAsks, LaneFailure, LaneTrace, peer_client::PeerClient},
+    proto::{LaneAnswers, LaneAsks, LaneFailure, peer_client::PeerClient},
 };
 
 /// A short check to be asked of a lane.
@@ -45,17 +49,6 @@ pub struct Ask {
     pub deadline: Instant,
     /// By which the request is found again.
     pub trace: Arc<Trace>,
-}
-
-/// The ids by which a request is found again in the logs of all nodes that it met.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// The `X-Request-Id`.
-    pub request_id: String,
-    /// The W3C `traceparent`.
-    pub traceparent: String,
-    /// The client named at least one of them. Only then they travel on a lane: made ones would outweigh the asks.
-    pub is_named: bool,
 }
 
 /// An answer that came over a lane.
@@ -111,6 +104,8 @@ struct Shared {
     road: Road,
     long_calls: Semaphore,
     in_flight: AtomicUsize,
+    /// Those in flight that have not left yet.
+    gathering: AtomicUsize,
     long_cost_us: AtomicU64,
     /// When it was opened; the penalty is counted from here.
     opened: Instant,
@@ -210,6 +205,7 @@ impl Lane {
             road,
             long_calls: Semaphore::new(LONG_CALLS_PER_PEER_MAX),
             in_flight: AtomicUsize::new(0),
+            gathering: AtomicUsize::new(0),
             long_cost_us: AtomicU64::new(0),
             opened: Instant::now(),
             penalty_until_ms: AtomicU64::new(0),
@@ -225,10 +221,14 @@ impl Lane {
     pub async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
         let _counted = Counted::new(&self.0.in_flight);
         let (reply, answer) = oneshot::channel();
-        self.0.queue.try_send(Open { ask, reply }).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => AskError::Full,
-            mpsc::error::TrySendError::Closed(_) => AskError::GivenBack,
-        })?;
+        self.0.gathering.fetch_add(1, Relaxed);
+        if let Err(refused) = self.0.queue.try_send(Open { ask, reply }) {
+            self.0.gathering.fetch_sub(1, Relaxed);
+            return Err(match refused {
+                mpsc::error::TrySendError::Full(_) => AskError::Full,
+                mpsc::error::TrySendError::Closed(_) => AskError::GivenBack,
+            });
+        }
         match answer.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(AskError::Failed(failure)),
@@ -283,9 +283,14 @@ impl Lane {
         self.is_open() && self.0.long_calls.available_permits() > 0
     }
 
-    /// Short checks in flight, and the penalty of a failure of late.
+    /// Short checks in flight, and the penalty of a failure of late. A message that is about to leave is worth some: it
+    /// wakes a process, and every ask that joins it saves another one.
     pub fn load(&self) -> u64 {
-        self.0.in_flight.load(Relaxed) as u64 + self.penalty()
+        let load = self.0.in_flight.load(Relaxed) as u64 + self.penalty();
+        match self.0.gathering.load(Relaxed) {
+            0 => load,
+            _ => load.saturating_sub(LANE_GATHERING_LOAD),
+        }
     }
 
     /// Long checks in flight by their estimated time in microseconds, and the penalty of a failure of late.
@@ -342,7 +347,7 @@ impl LaneDriver {
                     true => self.send_waiting(),
                     false => return LaneEnd::Closed,
                 },
-                taken = self.queue.recv_many(&mut self.waiting, LANE_BATCH_MAX), if room => {
+                taken = recv_batch(&mut self.queue, &mut self.waiting, &shared.in_flight), if room => {
                     asks_ended = taken == 0;
                     self.send_waiting();
                 }
@@ -356,7 +361,9 @@ impl LaneDriver {
 
     /// Sends what waits, if the stream has room; mostly it has, and nothing waits for another turn of the loop.
     fn send_waiting(&mut self) {
+        let before = self.waiting.len();
         self.waiting.retain(|open| !open.reply.is_closed());
+        self.lane.0.gathering.fetch_sub(before - self.waiting.len(), Relaxed);
         if !self.waiting.is_empty() && self.outgoing.capacity() > 0 {
             let batch = self.batch();
             // There is room. If the stream has ended the answers have too, and all is given back.
@@ -369,13 +376,14 @@ impl LaneDriver {
         let mut batch = LaneAsks { first_ask, ..LaneAsks::default() };
         batch.values.reserve_exact(self.waiting.len());
         let now = Instant::now();
+        self.lane.0.gathering.fetch_sub(self.waiting.len(), Relaxed);
         for Open { ask, reply } in self.waiting.drain(..) {
             batch.values.push(ask.value);
             if self.sends_timeouts {
                 let left = millis(ask.deadline.saturating_duration_since(now));
                 batch.timeouts_ms.push(u32::try_from(left).unwrap_or(u32::MAX));
             }
-            if ask.trace.is_named {
+            if ask.trace.is_named() {
                 batch.traces.push(ask.trace.on_lane(self.next_ask));
             }
             self.open.insert(self.next_ask, reply);
@@ -415,6 +423,25 @@ impl LaneDriver {
     }
 }
 
+/// Waits for asks, and takes all that come with the first in the same turn of the runtime: it stands behind those that
+/// are ready to run, each of which may ask too. A lone ask leaves at once. Returns 0 when no more will come.
+async fn recv_batch(
+    queue: &mut mpsc::Receiver<Open>,
+    batch: &mut Vec<Open>,
+    in_flight: &AtomicUsize,
+) -> usize {
+    let taken = queue.recv_many(batch, LANE_BATCH_MAX).await;
+    if taken > 0 && in_flight.load(Relaxed) > taken {
+        yield_now().await;
+        while batch.len() < LANE_BATCH_MAX
+            && let Ok(open) = queue.try_recv()
+        {
+            batch.push(open);
+        }
+    }
+    taken
+}
+
 /// Waits for room; false if the stream has ended.
 async fn has_room(outgoing: &mpsc::Sender<LaneAsks>) -> bool {
     outgoing.reserve().await.is_ok()
@@ -435,19 +462,6 @@ impl Names {
     fn get(&self, index: u32) -> Result<Arc<str>, LaneEnd> {
         let name = self.0.get(index as usize).map(Arc::clone);
         name.ok_or_else(|| LaneEnd::Broken("it sent an answer by nobody".to_owned()))
-    }
-}
-
-impl Trace {
-    fn on_lane(&self, ask: u64) -> LaneTrace {
-        let Self { request_id, traceparent, .. } = self.clone();
-        LaneTrace { ask, request_id, traceparent }
-    }
-}
-
-impl From<LaneTrace> for Trace {
-    fn from(trace: LaneTrace) -> Self {
-        Self { request_id: trace.request_id, traceparent: trace.traceparent, is_named: true }
     }
 }
 

@@ -1,16 +1,15 @@
 //! What a request brings beside its number: its deadline, its id, its trace.
 
 use std::{
-    fmt::Write as _,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ApiError;
 use crate::{
-    cluster::lane::Trace,
+    cluster::trace::Trace,
     limits::{DEADLINE_MAX, REQUEST_ID_CHARS_MAX},
 };
 
@@ -23,15 +22,17 @@ pub const TRACEPARENT: &str = "traceparent";
 pub fn trace_of(headers: &HeaderMap) -> Arc<Trace> {
     let request_id = text(headers, REQUEST_ID, is_request_id);
     let traceparent = text(headers, TRACEPARENT, is_traceparent);
-    let is_named = request_id.is_some() || traceparent.is_some();
-    let made: u128 = if request_id.is_none() || traceparent.is_none() { rand::random() } else { 0 };
-    let or_made =
-        |taken: Option<&str>, make: fn(u128) -> String| taken.map_or_else(|| make(made), str::to_owned);
-    Arc::new(Trace {
-        request_id: or_made(request_id, make_request_id),
-        traceparent: or_made(traceparent, make_traceparent),
-        is_named,
-    })
+    Arc::new(Trace::new(request_id, traceparent, rand::random()))
+}
+
+/// Tells the client the ids of its request.
+pub fn echo(trace: &Trace, headers: &mut HeaderMap) {
+    let ids = [(REQUEST_ID, trace.request_id()), (TRACEPARENT, trace.traceparent())];
+    for (name, text) in ids {
+        if let Ok(value) = HeaderValue::try_from(text.as_ref()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    }
 }
 
 /// When nobody waits any more: by `Grpc-Timeout` or `Connect-Timeout-Ms`, at most 300 s from now.
@@ -115,20 +116,6 @@ fn is_traceparent(text: &str) -> bool {
         && text.len() == 55
 }
 
-fn make_request_id(random: u128) -> String {
-    let mut id = String::with_capacity(32);
-    // Writing to a String does not fail.
-    let _ = write!(id, "{random:032x}");
-    id
-}
-
-fn make_traceparent(random: u128) -> String {
-    let mut parent = String::with_capacity(55);
-    let span = (random as u64) | 1;
-    let _ = write!(parent, "00-{:032x}-{span:016x}-00", random | 1);
-    parent
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_made_traceparent_is_well_formed_and_bad_ones_are_not_taken() {
-        assert!(is_traceparent(&make_traceparent(0)));
+        assert!(is_traceparent(&Trace::default().traceparent()));
         assert!(is_traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
         for bad in [
             "",

@@ -4,26 +4,27 @@ mod peer;
 mod scheduler;
 mod worker;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::{ConnectInfo, Request, State},
+    extract::{ConnectInfo, Request},
     http::HeaderValue,
-    middleware::{self, Next},
     response::Response,
 };
 use tokio::time::timeout_at;
 use tonic::{Code, Status, service::Routes};
 use tonic_health::server::HealthReporter;
+use tower::{Service, service_fn};
 
 use super::{
     Gateway,
-    context::{REQUEST_ID, TRACEPARENT, deadline, trace_of},
+    context::{deadline, echo, trace_of},
     error::ApiError,
+    listener::Answers,
 };
 use crate::{
-    cluster::{lane::Trace, token::AUTHORIZATION},
+    cluster::{token::AUTHORIZATION, trace::Trace},
     limits::{MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
     prime::Number,
     proto::{
@@ -44,9 +45,9 @@ const SERVICES: [&str; 2] = ["scheduler.Scheduler", "scheduler.Worker"];
 ///
 /// # Errors
 /// When the descriptors that were compiled in cannot be read, which a test excludes.
-pub async fn router(
+pub async fn service(
     gateway: Arc<Gateway>,
-) -> Result<(Router, HealthReporter), tonic_reflection::server::Error> {
+) -> Result<(impl Answers, HealthReporter), tonic_reflection::server::Error> {
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in SERVICES.into_iter().chain([""]) {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
@@ -71,8 +72,10 @@ pub async fn router(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .into_axum_router()
-        .layer(middleware::from_fn_with_state(gateway, around));
-    Ok((router, health))
+        // Settles the state once, instead of at each request.
+        .with_state(());
+    let service = service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, router.clone())));
+    Ok((service, health))
 }
 
 /// Says to those who watch `grpc.health.v1` that this node stops.
@@ -121,11 +124,11 @@ const STREAMS: [&str; 6] = [
 /// Around every call: its ids, which are echoed with errors too, and its deadline, which holds from the head on: a
 /// message that does not arrive is waited for no longer.
 async fn around(
-    State(gateway): State<Arc<Gateway>>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    gateway: Arc<Gateway>,
     mut request: Request,
-    next: Next,
-) -> Response {
+    mut router: Router,
+) -> Result<Response, Infallible> {
+    let ConnectInfo(from) = *request.extensions().get().expect("the listener says who calls");
     let trace = trace_of(request.headers());
     let token = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let is_peer = gateway.token.admits(token);
@@ -138,19 +141,20 @@ async fn around(
         Ok(deadline) => {
             let is_stream = STREAMS.contains(&request.uri().path());
             request.extensions_mut().insert(Call { trace: Arc::clone(&trace), deadline, from, is_peer });
-            let answered = next.run(request);
+            let answered = router.call(request);
             let by = if is_stream { None } else { Some(deadline) };
-            within(by, answered)
-                .await
-                .unwrap_or_else(|| Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http())
+            match within(by, answered).await {
+                Some(Ok(response)) => response,
+                None => Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http(),
+            }
         }
     };
-    for (name, text) in [(REQUEST_ID, &trace.request_id), (TRACEPARENT, &trace.traceparent)] {
-        if let Ok(value) = text.parse() {
-            response.headers_mut().insert(name, value);
-        }
+    // Nobody looks up an answer by an id that was made here; who writes to us about an error names it.
+    let is_error = response.headers().contains_key(Status::GRPC_STATUS);
+    if is_error || trace.is_named() {
+        echo(&trace, response.headers_mut());
     }
-    response
+    Ok(response)
 }
 
 /// What the layer around the services left.

@@ -6,17 +6,17 @@ mod health;
 pub mod prime;
 mod results;
 
-use std::{any::Any, sync::Arc, time::Instant};
+use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderName, HeaderValue, Method, StatusCode, Version, header},
-    middleware::{self, Next},
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
+use tower::{Layer, Service, service_fn};
 use tower_http::{
-    catch_panic::CatchPanicLayer,
     compression::{
         CompressionLayer,
         predicate::{NotForContentType, Predicate, SizeAbove},
@@ -27,8 +27,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway,
-    context::{REQUEST_ID, TRACEPARENT, trace_of},
+    context::{REQUEST_ID, TRACEPARENT, echo, trace_of},
     error::ApiError,
+    listener::Answers,
     openapi, page,
 };
 
@@ -37,9 +38,18 @@ const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 /// The operations, and with them the contract.
 pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    numbers().merge(others())
+}
+
+/// The hot path: its answers gain nothing from the layers that the others have.
+fn numbers() -> OpenApiRouter<Arc<Gateway>> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(prime::check_prime))
         .routes(routes!(prime::get_prime))
+}
+
+fn others() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new()
         .routes(routes!(results::get_results))
         .routes(routes!(cluster::get_cluster))
         .routes(routes!(events::get_events))
@@ -50,18 +60,25 @@ pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
 }
 
 /// The whole of what the HTTP listener serves.
-pub fn router(gateway: Arc<Gateway>) -> Router {
-    let (operations, _) = operations().split_for_parts();
+///
+/// What is around every request stands around the router, and not on its routes, each of which would have to be copied
+/// with all its layers at each request.
+pub fn service(gateway: Arc<Gateway>) -> impl Answers {
+    let router = router(Arc::clone(&gateway));
+    let around = service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, router.clone())));
+    cors().layer(around)
+}
+
+fn router(gateway: Arc<Gateway>) -> Router {
+    let (others, numbers) = (others().split_for_parts().0, numbers().split_for_parts().0);
     let compression = CompressionLayer::new()
         .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE));
-    operations
+    others
         .merge(openapi::swagger_ui())
         .merge(page::routes())
         .fallback(no_such_path)
-        .layer(CatchPanicLayer::custom(panicked))
         .layer(compression)
-        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), around))
-        .layer(cors())
+        .merge(numbers)
         .with_state(gateway)
 }
 
@@ -81,26 +98,32 @@ fn cors() -> CorsLayer {
 }
 
 /// Around every request: its ids, its place among those in flight, one shape for all errors, and the counting.
-async fn around(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
+async fn around(
+    gateway: Arc<Gateway>,
+    mut request: Request,
+    mut router: Router,
+) -> Result<Response, Infallible> {
     let started = Instant::now();
     let trace = trace_of(request.headers());
     let is_http1 = request.version() < Version::HTTP_2;
     request.extensions_mut().insert(Arc::clone(&trace));
     let mut response = match admit(&gateway, &request) {
-        Ok(_pass) => next.run(request).await,
+        Ok(_pass) => match AssertUnwindSafe(router.call(request)).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Err(panic) => panicked(panic),
+        },
         Err(error) => error.into_response(),
     };
     if response.status().is_client_error() || response.status().is_server_error() {
-        response = as_problem(response, &trace.request_id);
+        response = as_problem(response, &trace.request_id());
     }
     let headers = response.headers_mut();
-    set(headers, REQUEST_ID, &trace.request_id);
-    set(headers, TRACEPARENT, &trace.traceparent);
+    echo(&trace, headers);
     if is_http1 && gateway.cluster.is_stopping() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     count(&gateway, response.status(), started);
-    response
+    Ok(response)
 }
 
 /// Probes and metrics are answered even by a node that is full.
@@ -118,7 +141,7 @@ fn as_problem(mut response: Response, request_id: &str) -> Response {
         ApiError::http(status, detail_of(status))
     });
     let mut problem = error.into_problem(request_id);
-    for kept in [header::ACCEPT_ENCODING, header::VARY] {
+    for kept in [header::ALLOW, header::ACCEPT_ENCODING, header::VARY] {
         if let Some(value) = response.headers_mut().remove(&kept) {
             problem.headers_mut().insert(kept, value);
         }
@@ -129,18 +152,11 @@ fn as_problem(mut response: Response, request_id: &str) -> Response {
 /// For errors that a library made.
 fn detail_of(status: StatusCode) -> &'static str {
     match status {
-        // axum adds the header outside of these layers.
         StatusCode::METHOD_NOT_ALLOWED => {
             "this path does not take that method; the header Allow names those that it takes"
         }
         StatusCode::NOT_ACCEPTABLE => "no encoding is acceptable to you; accept gzip or identity",
         _ => status.canonical_reason().unwrap_or("the request failed"),
-    }
-}
-
-fn set(headers: &mut axum::http::HeaderMap, name: &'static str, text: &str) {
-    if let Ok(value) = HeaderValue::from_str(text) {
-        headers.insert(HeaderName::from_static(name), value);
     }
 }
 
@@ -163,6 +179,7 @@ async fn no_such_path(request: Request) -> ApiError {
     )
 }
 
+/// A request that meets a defect must not take its connection down, and with it the others that share it.
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let message = panic
         .downcast_ref::<&str>()

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
@@ -12,10 +13,14 @@ use std::{
     },
 };
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{
+    body::Body,
+    extract::{ConnectInfo, Request},
+    response::Response,
+};
 use hyper::{
     body::Incoming,
-    service::{Service, service_fn},
+    service::{Service as _, service_fn},
 };
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -24,11 +29,12 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 use crate::{
     limits::{
@@ -48,23 +54,33 @@ pub enum Protocols {
     Grpc,
 }
 
-/// Serves a router on a socket.
-pub struct Listener {
+/// What answers the requests of all connections.
+pub trait Answers:
+    Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+{
+}
+
+/// Serves requests on a socket.
+pub struct Listener<S> {
     socket: TcpListener,
-    router: Router,
+    service: S,
     builder: Builder<TokioExecutor>,
     metrics: Arc<Metrics>,
     places: Arc<Semaphore>,
     unproven: Unproven,
 }
 
-impl Listener {
+impl<S: Answers> Listener<S> {
     /// A listener that is ready to run.
-    pub fn new(socket: TcpListener, protocols: Protocols, router: Router, metrics: Arc<Metrics>) -> Self {
+    pub fn new(socket: TcpListener, protocols: Protocols, service: S, metrics: Arc<Metrics>) -> Self {
         Self {
             socket,
-            // Settles the state once, instead of at each request.
-            router: router.with_state(()),
+            service,
             builder: builder(protocols),
             metrics,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
@@ -107,7 +123,7 @@ impl Listener {
             stream,
             from,
             slots: self.unproven.slots(from.ip()),
-            router: self.router.clone(),
+            service: self.service.clone(),
             builder: self.builder.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: stop.clone(),
@@ -117,18 +133,18 @@ impl Listener {
     }
 }
 
-struct Connection {
+struct Connection<S> {
     stream: TcpStream,
     from: SocketAddr,
     slots: Arc<Semaphore>,
-    router: Router,
+    service: S,
     builder: Builder<TokioExecutor>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl<S: Answers> Connection<S> {
     async fn serve(self) {
         let first = timeout(FIRST_BYTE_TIMEOUT, first_byte(&self.stream, Arc::clone(&self.slots))).await;
         let Ok(Some(slot)) = first else {
@@ -138,23 +154,32 @@ impl Connection {
         // A reply is written at once; without this, Nagle's algorithm may hold it for 40 ms.
         let _ = self.stream.set_nodelay(true);
         let slot = Arc::new(Slot::new(slot));
-        let (router, asked) = (TowerToHyperService::new(self.router), Arc::clone(&slot));
+        let (answers, asked) = (TowerToHyperService::new(self.service), Arc::clone(&slot));
         let from = ConnectInfo(self.from);
-        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
             asked.release();
+            let mut request = request.map(Body::new);
             request.extensions_mut().insert(from);
-            router.call(request)
+            answers.call(request)
         });
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(self.stream), service));
-        tokio::select! {
-            // How a connection ends is the client's affair.
-            _ = connection.as_mut() => return,
-            () = overdue(&slot) => {
-                self.metrics.connections_silent.inc();
-                return;
+        let mut overdue = pin!(sleep(HEAD_TIMEOUT));
+        let mut has_asked = false;
+        loop {
+            tokio::select! {
+                // How a connection ends is the client's affair.
+                _ = connection.as_mut() => return,
+                // From then on this branch and the next cost nothing.
+                () = slot.released.notified(), if !has_asked => has_asked = true,
+                // hyper waits without end for a preface of HTTP/2 (its #3756).
+                () = &mut overdue, if !has_asked => {
+                    self.metrics.connections_silent.inc();
+                    return;
+                }
+                () = self.stop.cancelled() => break,
             }
-            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
+        connection.as_mut().graceful_shutdown();
         // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
         let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
         if !ended && slot.is_released() {
@@ -170,32 +195,27 @@ async fn first_byte(stream: &TcpStream, slots: Arc<Semaphore>) -> Option<OwnedSe
     (read > 0).then_some(slot)
 }
 
-/// Returns when the first head has taken too long: hyper waits without end for a preface of HTTP/2 (its #3756).
-async fn overdue(slot: &Slot) {
-    sleep(HEAD_TIMEOUT).await;
-    if slot.is_released() {
-        std::future::pending().await
-    }
-}
-
 /// An address's slot, held until the connection's first head is complete.
 struct Slot {
-    released: AtomicBool,
+    is_released: AtomicBool,
+    released: Notify,
     permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Slot {
     fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self { released: AtomicBool::new(false), permit: Mutex::new(Some(permit)) }
+        let (is_released, released) = (AtomicBool::new(false), Notify::new());
+        Self { is_released, released, permit: Mutex::new(Some(permit)) }
     }
 
     fn is_released(&self) -> bool {
-        self.released.load(Relaxed)
+        self.is_released.load(Relaxed)
     }
 
     fn release(&self) {
-        if !self.released.swap(true, Relaxed) {
+        if !self.is_released.swap(true, Relaxed) {
             self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.released.notify_one();
         }
     }
 }

@@ -218,7 +218,7 @@ async fn a_first_head_takes_no_longer_than_its_time_whatever_it_begins_with() {
         let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let listener = Listener::new(socket, protocols, Router::new(), Arc::default());
+        let listener = Listener::new(socket, protocols, Router::new().with_state(()), Arc::default());
         let running = tokio::spawn(listener.run(stop.clone()));
         let mut connection = TcpStream::connect(address).await.unwrap();
         connection.write_all(begun).await.unwrap();

@@ -18,13 +18,15 @@ use crate::{
     cluster::{
         CallError, STOPPING,
         election::HandOver,
-        lane::{AskError, Failure, Trace},
+        lane::{AskError, Failure},
+        trace::Trace,
     },
     gateway::{Gateway, error::ApiError},
     limits::{LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, SHORT_CHECKS_BEFORE_YIELD},
     proto::{
-        HandOverRequest, HandOverResponse, LaneAnswers, LaneAsks, LaneFailure, RecentResultsRequest,
-        RecentResultsResponse, TransferRequest, TransferResponse, peer_client::PeerClient, peer_server::Peer,
+        HandOverRequest, HandOverResponse, LaneAnswers, LaneAsks, LaneFailure, LaneTrace,
+        RecentResultsRequest, RecentResultsResponse, TransferRequest, TransferResponse,
+        peer_client::PeerClient, peer_server::Peer,
     },
     scheduler::{Check, CheckError, FORWARDED_BY, Outcome},
 };
@@ -182,7 +184,7 @@ async fn work(gateway: &Gateway, batch: &LaneAsks) -> LaneAnswers {
         answers.are_prime.extend(chunk.iter().map(|value| gateway.worker.check_short(*value)));
     }
     for trace in &batch.traces {
-        let (request_id, traceparent) = (&trace.request_id, &trace.traceparent);
+        let LaneTrace { request_id, traceparent, .. } = trace;
         tracing::debug!(request_id, traceparent, "processed a check");
     }
     answers

@@ -10,7 +10,6 @@ use crate::{
     cluster::{
         Identity,
         election::{Claim, Verdict},
-        lane::Trace,
         membership::MemberList,
     },
     gateway::{Gateway, error::ApiError},
@@ -29,8 +28,7 @@ impl Worker for WorkerService {
     async fn process_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
         let Call { trace, deadline, .. } = call_of(&request);
         let answered = self.work(request.get_ref(), deadline).await?;
-        let Trace { request_id, traceparent, .. } = &*trace;
-        tracing::debug!(request_id, traceparent, "processed a check");
+        tracing::debug!(request_id = %trace.request_id(), traceparent = %trace.traceparent(), "processed a check");
         Ok(Response::new(answered))
     }
 

@@ -21,7 +21,7 @@ use tokio::time::timeout_at;
 use utoipa::ToSchema;
 
 use crate::{
-    cluster::lane::Trace,
+    cluster::trace::Trace,
     gateway::{
         Gateway,
         context::deadline,
@@ -294,7 +294,12 @@ fn parse_number(json: &str) -> Result<Number, ApiError> {
 fn json_response(answer: &PrimeAnswer<'_>) -> Response {
     // A struct of strings and a bool always serialises.
     let body = serde_json::to_vec(answer).unwrap_or_default();
-    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    // Room for those that are added on its way out.
+    headers.reserve(12);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 /// A weak tag: two answers may differ in who gave them.
