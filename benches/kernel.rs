@@ -1,4 +1,5 @@
-//! The kernels alone: `cargo bench --bench kernel`. Words are timed in lots of 1,000, inputs from a fixed seed.
+//! The kernels alone: `cargo bench --bench kernel`. Words are timed in lots of 1,000, inputs from a fixed seed, beside the
+//! crates `machine-prime` and `num-prime`.
 
 use std::{hint::black_box, sync::atomic::AtomicBool, time::Duration};
 
@@ -24,22 +25,38 @@ fn primes_of_bits(bits: u32) -> impl Iterator<Item = u64> {
     random_words().map(move |word| word >> (64 - bits) | 1 << (bits - 1)).filter(|word| is_prime(*word))
 }
 
-fn words(criterion: &mut Criterion) {
-    let random: Vec<u64> = random_words().take(64 * LOT).collect();
-    let primes: Vec<u64> = primes_of_bits(63).take(LOT).collect();
-    let halves: Vec<u64> = primes_of_bits(32).take(2 * LOT).collect();
-    let semiprimes: Vec<u64> = halves.chunks(2).map(|pair| pair[0] * pair[1]).collect();
+type Kernel = fn(u64) -> bool;
 
-    let mut group = criterion.benchmark_group("word");
+/// What is timed, by name: this crate's kernel, and those beside it.
+const KERNELS: [(&str, Kernel); 3] = [
+    ("primacy", is_prime),
+    // Not its `is_prime_wc`, which passes some composites.
+    ("machine-prime", |word| machine_prime::is_prime(word)),
+    ("num-prime", num_prime::nt_funcs::is_prime64),
+];
+
+/// Words of one kind: a long list, for 1,000 repeated numbers would teach the branch predictor the answers.
+fn words(criterion: &mut Criterion) {
+    let many = 64 * LOT;
+    let halves: Vec<u64> = primes_of_bits(32).take(2 * many).collect();
+    words_of(criterion, "random 64-bit", random_words().take(many).collect());
+    words_of(criterion, "random 63-bit", random_words().map(|word| word >> 1).take(many).collect());
+    words_of(criterion, "63-bit prime", primes_of_bits(63).take(many).collect());
+    words_of(criterion, "64-bit semiprime", halves.chunks(2).map(|pair| pair[0] * pair[1]).collect());
+    words_of(criterion, "below 2^20", random_words().map(|word| word >> 44).take(many).collect());
+}
+
+/// Lot after lot of the list, the same for each kernel.
+fn words_of(criterion: &mut Criterion, kind: &str, words: Vec<u64>) {
+    let mut group = criterion.benchmark_group(kind);
     group.throughput(Throughput::Elements(LOT as u64));
-    let count = |lot: &[u64]| lot.iter().filter(|word| is_prime(black_box(**word))).count();
-    // Lot after lot of a long list: 1,000 repeated numbers would teach the branch predictor the answers.
-    let mut lots = random.chunks(LOT).cycle();
-    group.bench_function("random 64-bit", |bencher| {
-        bencher.iter_batched(|| lots.next().unwrap_or_default(), count, BatchSize::SmallInput);
-    });
-    group.bench_function("63-bit prime", |bencher| bencher.iter(|| count(&primes)));
-    group.bench_function("64-bit semiprime", |bencher| bencher.iter(|| count(&semiprimes)));
+    for (name, kernel) in KERNELS {
+        let count = |lot: &[u64]| lot.iter().filter(|word| kernel(black_box(**word))).count();
+        let mut lots = words.chunks(LOT).cycle();
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(|| lots.next().unwrap_or_default(), count, BatchSize::SmallInput);
+        });
+    }
     group.finish();
 }
 

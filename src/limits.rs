@@ -84,8 +84,14 @@ pub const RESULTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Short checks in a row before a task yields: some 30 µs.
 pub const SHORT_CHECKS_BEFORE_YIELD: usize = 64;
-/// Long checks that wait for a thread of the pool; more are shed.
+/// Long checks that wait for a thread of the pool, and as many quick ones; more are shed.
 pub const POOL_QUEUE_MAX: usize = 64;
+/// How long a long check computes before it lets others have its core: a small part of a short check's time over the
+/// network, and long enough that the system calls cost 2 %.
+pub const POOL_TURN: Duration = Duration::from_micros(200);
+/// The estimated cost of a long check that counts as quick, for which a thread is kept free: numbers of up to 1,024 bits
+/// are, and a full queue of them is done within 0.2 s.
+pub const QUICK_COST_MAX_US: u64 = 3000;
 
 // ── Cluster ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,7 +11,7 @@ mod number;
 mod selfridge;
 mod word;
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub use number::{Number, NumberError};
 pub use word::is_prime;
@@ -54,10 +54,16 @@ pub struct Verdict {
 /// # Ok::<(), primacy::prime::NumberError>(())
 /// ```
 pub fn check(number: &Number, stop: &AtomicBool) -> Option<Verdict> {
+    check_while(number, &|| !stop.load(Relaxed))
+}
+
+/// As [`check`], for callers with something to do between the steps: goes on as long as `go_on`, called at every step,
+/// says so.
+pub fn check_while(number: &Number, go_on: &dyn Fn() -> bool) -> Option<Verdict> {
     if let Some(word) = number.short() {
         return Some(Verdict { is_prime: is_prime(word), certainty: Certainty::Proven });
     }
-    let is_prime = long::is_probable_prime(&long::from_decimal(&number.as_str()), stop)?;
+    let is_prime = long::is_probable_prime(&long::from_decimal(&number.as_str()), go_on)?;
     let certainty = if is_prime { Certainty::Probable } else { Certainty::Proven };
     Some(Verdict { is_prime, certainty })
 }

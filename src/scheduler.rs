@@ -6,7 +6,7 @@ pub mod results;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant, SystemTime},
@@ -19,7 +19,7 @@ use tonic::{Code, Request, metadata::AsciiMetadataValue};
 use crate::{
     cluster::{
         Cluster, ClusterView, Member, Status,
-        lane::{Ask, AskError, Failure, Lane},
+        lane::{Ask, AskError, Charge, Failure, Lane},
         trace::Trace,
     },
     limits::{ATTEMPTS_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
@@ -87,7 +87,8 @@ pub struct Scheduler {
     metrics: Arc<Metrics>,
     results: Results,
     rotation: AtomicUsize,
-    long_rotation: AtomicUsize,
+    /// Long checks are placed one after the other: two that saw the same loads would meet at one worker.
+    long_rotation: Mutex<usize>,
     fallback: bool,
 }
 
@@ -103,7 +104,7 @@ enum Road {
 impl Scheduler {
     /// A scheduler over the cluster; `fallback` says whether this node works when nobody else can.
     pub fn new(cluster: Arc<Cluster>, worker: Arc<Worker>, metrics: Arc<Metrics>, fallback: bool) -> Self {
-        let (rotation, long_rotation) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let (rotation, long_rotation) = (AtomicUsize::new(0), Mutex::new(0));
         Self { cluster, worker, metrics, results: Results::default(), rotation, long_rotation, fallback }
     }
 
@@ -157,7 +158,7 @@ impl Scheduler {
         let mut last_error = None;
         let mut views = None;
         loop {
-            let Some((lane, road)) = self.next(check, &tried) else {
+            let Some((lane, road, _charge)) = self.next(check, &tried) else {
                 match last_error {
                     Some(CheckError::Unavailable(_)) | None if self.fallback => {
                         return self.work(check).await;
@@ -217,23 +218,25 @@ impl Scheduler {
         failure.code == Code::Unavailable && !still_leads
     }
 
-    /// The lane to ask next, of those that this check was not tried on yet.
-    fn next(&self, check: &Check, tried: &[Lane]) -> Option<(Lane, Road)> {
+    /// The lane to ask next, of those that this check was not tried on yet; a long one counts as its load from now on.
+    fn next(&self, check: &Check, tried: &[Lane]) -> Option<(Lane, Road, Option<Charge>)> {
         let view = self.cluster.view();
         let fresh = |lane: &Lane| !tried.iter().any(|before| before.is(lane));
         if let Some(leader) = view.leader_lane.as_ref().filter(|lane| !check.forwarded && fresh(lane)) {
-            return Some((leader.clone(), Road::ToLeader));
+            return Some((leader.clone(), Road::ToLeader, None));
         }
-        let place = if check.number.short().is_some() {
-            let load = |lane: &Lane| (lane.is_open() && fresh(lane)).then(|| lane.load());
-            pick(view.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed))
-        } else {
-            let load = |lane: &Lane| (lane.has_room_for_long() && fresh(lane)).then(|| lane.long_load_us());
-            pick(view.workers.iter().map(load), self.long_rotation.fetch_add(1, Relaxed))
-        };
         // A full lane answers at once that it is full: all full is overload, and not nobody.
         let full = || view.workers.iter().position(|lane| fresh(lane) && lane.is_full());
-        place.or_else(full).map(|place| (view.workers[place].clone(), Road::ToWorker))
+        if check.number.short().is_some() {
+            let load = |lane: &Lane| (lane.is_open() && fresh(lane)).then(|| lane.load());
+            let place = pick(view.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed));
+            return place.or_else(full).map(|place| (view.workers[place].clone(), Road::ToWorker, None));
+        }
+        let mut rotation = self.long_rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        *rotation = rotation.wrapping_add(1);
+        let load = |lane: &Lane| (lane.has_room_for_long() && fresh(lane)).then(|| lane.long_load_us());
+        let lane = &view.workers[pick(view.workers.iter().map(load), *rotation).or_else(full)?];
+        Some((lane.clone(), Road::ToWorker, Some(lane.charge(check.number.estimated_cost_us()))))
     }
 
     async fn work(&self, check: &Check) -> Result<Outcome, CheckError> {
@@ -253,15 +256,14 @@ impl Scheduler {
     /// A long check travels in a call of its own, so that deadline and cancellation travel with it.
     async fn call(&self, lane: &Lane, check: &Check, road: Road) -> Result<Outcome, AskError> {
         let request = self.long_request(check, road);
-        let cost_us = check.number.estimated_cost_us();
         let response = match road {
             Road::ToLeader => {
                 let mut client = SchedulerClient::new(lane.road());
-                lane.call(cost_us, async { client.check_prime(request).await }).await?
+                lane.call(async { client.check_prime(request).await }).await?
             }
             Road::ToWorker => {
                 let mut client = WorkerClient::new(lane.road());
-                lane.call(cost_us, async { client.process_prime(request).await }).await?
+                lane.call(async { client.process_prime(request).await }).await?
             }
         };
         Ok(response.into_inner().into())

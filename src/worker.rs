@@ -33,10 +33,10 @@ pub struct Figures {
 }
 
 impl Worker {
-    /// A worker with a thread for long checks a core.
+    /// A worker with a thread for long checks a core, and one for the quick ones among them.
     pub fn new(name: Arc<str>) -> std::io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { name, pool: Pool::start(threads, prime::check)?, completed: AtomicU64::new(0) })
+        Ok(Self { name, pool: Pool::start(threads, prime::check_while)?, completed: AtomicU64::new(0) })
     }
 
     /// The name that its answers carry as `processed_by`.

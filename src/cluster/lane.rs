@@ -240,13 +240,8 @@ impl Lane {
     ///
     /// # Errors
     /// See [`AskError`].
-    pub async fn call<T>(
-        &self,
-        cost_us: u64,
-        call: impl Future<Output = Result<T, Status>>,
-    ) -> Result<T, AskError> {
+    pub async fn call<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, AskError> {
         let Ok(_permit) = self.0.long_calls.try_acquire() else { return Err(AskError::Full) };
-        let _cost = Cost::new(&self.0.long_cost_us, cost_us);
         tokio::select! {
             biased;
             answered = call => answered.map_err(|status| call_error(&status)),
@@ -293,7 +288,14 @@ impl Lane {
         }
     }
 
-    /// Long checks in flight by their estimated time in microseconds, and the penalty of a failure of late.
+    /// Counts a long check of so many microseconds as load of this lane, for as long as the charge lives.
+    pub fn charge(&self, cost_us: u64) -> Charge {
+        self.0.long_cost_us.fetch_add(cost_us, Relaxed);
+        Charge { lane: self.clone(), cost_us }
+    }
+
+    /// Long checks in flight by their estimated time in microseconds, and the penalty of a failure of late. Each counts
+    /// in full until its end: how much of it is done is not known, for it may still wait for a thread over there.
     pub fn long_load_us(&self) -> u64 {
         self.0.long_cost_us.load(Relaxed).saturating_add(self.penalty().saturating_mul(1_000_000))
     }
@@ -481,19 +483,16 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Counts a cost for as long as it lives.
-struct Cost<'a>(&'a AtomicU64, u64);
-
-impl<'a> Cost<'a> {
-    fn new(total: &'a AtomicU64, cost: u64) -> Self {
-        total.fetch_add(cost, Relaxed);
-        Self(total, cost)
-    }
+/// A long check as load of a lane; dropping it takes the load away.
+#[derive(Debug)]
+pub struct Charge {
+    lane: Lane,
+    cost_us: u64,
 }
 
-impl Drop for Cost<'_> {
+impl Drop for Charge {
     fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Relaxed);
+        self.lane.0.long_cost_us.fetch_sub(self.cost_us, Relaxed);
     }
 }
 

@@ -1,6 +1,8 @@
-//! A fixed number of threads of lowered priority, and a bounded queue before them.
+//! A fixed number of threads of lowered priority, and bounded queues before them: one thread more than are asked for takes
+//! quick checks only, so that a number of 40 digits does not wait for one of 10,000.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io,
     panic::{self, AssertUnwindSafe},
@@ -9,6 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread,
+    time::Instant,
 };
 
 use thiserror::Error;
@@ -17,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    limits::POOL_QUEUE_MAX,
+    limits::{POOL_QUEUE_MAX, POOL_TURN, QUICK_COST_MAX_US},
     prime::{Number, Verdict},
 };
 
@@ -39,8 +42,8 @@ pub(super) struct Pool {
     died: CancellationToken,
 }
 
-/// What the threads do: [`prime::check`](crate::prime::check), or what a test puts in its place.
-type Check = fn(&Number, &AtomicBool) -> Option<Verdict>;
+/// What the threads do: [`prime::check_while`](crate::prime::check_while), or what a test puts in its place.
+type Check = fn(&Number, &dyn Fn() -> bool) -> Option<Verdict>;
 
 #[derive(Debug)]
 struct Job {
@@ -53,17 +56,23 @@ impl Pool {
     pub(super) fn start(threads: usize, check: Check) -> io::Result<Self> {
         let pool = Self { queue: Arc::default(), in_flight: Arc::default(), died: CancellationToken::new() };
         for index in 0..threads {
-            let queue = Arc::clone(&pool.queue);
-            let died = pool.died.clone().drop_guard();
-            thread::Builder::new().name(format!("long-{index}")).spawn(move || {
-                let _died = died;
-                if let Err(error) = lower_priority() {
-                    tracing::debug!(?error, "the pool keeps its priority");
-                }
-                work(&queue, check);
-            })?;
+            pool.spawn(format!("long-{index}"), Takes::Any, check)?;
         }
+        pool.spawn("long-quick".to_owned(), Takes::Quick, check)?;
         Ok(pool)
+    }
+
+    fn spawn(&self, name: String, takes: Takes, check: Check) -> io::Result<()> {
+        let queue = Arc::clone(&self.queue);
+        let died = self.died.clone().drop_guard();
+        thread::Builder::new().name(name).spawn(move || {
+            let _died = died;
+            if let Err(error) = lower_priority() {
+                tracing::debug!(?error, "the pool keeps its priority");
+            }
+            work(&queue, takes, check);
+        })?;
+        Ok(())
     }
 
     pub(super) async fn check(&self, number: Number) -> Result<Verdict, PoolError> {
@@ -78,7 +87,7 @@ impl Pool {
     }
 
     pub(super) fn queued(&self) -> usize {
-        self.queue.lock().jobs.len()
+        self.queue.lock().len()
     }
 
     pub(super) async fn died(&self) {
@@ -112,16 +121,39 @@ impl Drop for Held {
     }
 }
 
+/// Which checks a thread takes.
+#[derive(Debug, Clone, Copy)]
+enum Takes {
+    /// The slow ones first: for the quick ones there is a thread of their own.
+    Any,
+    Quick,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
+    quick_changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct QueueState {
-    jobs: VecDeque<Job>,
+    slow: VecDeque<Job>,
+    quick: VecDeque<Job>,
     closed: bool,
+}
+
+impl QueueState {
+    fn len(&self) -> usize {
+        self.slow.len() + self.quick.len()
+    }
+
+    fn next(&mut self, takes: Takes) -> Option<Job> {
+        match takes {
+            Takes::Any => self.slow.pop_front().or_else(|| self.quick.pop_front()),
+            Takes::Quick => self.quick.pop_front(),
+        }
+    }
 }
 
 impl Queue {
@@ -130,46 +162,60 @@ impl Queue {
     }
 
     fn push(&self, job: Job) -> Result<(), PoolError> {
+        let is_quick = job.number.estimated_cost_us() <= QUICK_COST_MAX_US;
         let mut state = self.lock();
-        if state.jobs.len() >= POOL_QUEUE_MAX {
+        let jobs = if is_quick { &mut state.quick } else { &mut state.slow };
+        if jobs.len() >= POOL_QUEUE_MAX {
             // Those whose client has gone must not keep the others out.
-            state.jobs.retain(|job| !job.stop.load(Relaxed));
+            jobs.retain(|job| !job.stop.load(Relaxed));
         }
-        if state.jobs.len() >= POOL_QUEUE_MAX {
+        if jobs.len() >= POOL_QUEUE_MAX {
             return Err(PoolError::Full);
         }
-        state.jobs.push_back(job);
+        jobs.push_back(job);
         self.changed.notify_one();
+        if is_quick {
+            self.quick_changed.notify_one();
+        }
         Ok(())
     }
 
-    fn pop(&self) -> Option<Job> {
+    fn pop(&self, takes: Takes) -> Option<Job> {
+        let changed = match takes {
+            Takes::Any => &self.changed,
+            Takes::Quick => &self.quick_changed,
+        };
         let mut state = self.lock();
-        loop {
-            if state.closed {
-                return None;
-            }
-            if let Some(job) = state.jobs.pop_front() {
+        while !state.closed {
+            if let Some(job) = state.next(takes) {
                 return Some(job);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
+        None
     }
 
     fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        for job in state.jobs.drain(..) {
+        let QueueState { slow, quick, .. } = &mut *state;
+        for job in slow.drain(..).chain(quick.drain(..)) {
             job.stop.store(true, Relaxed);
         }
         self.changed.notify_all();
+        self.quick_changed.notify_all();
     }
 }
 
-fn work(queue: &Queue, check: Check) {
-    while let Some(job) = queue.pop() {
+fn work(queue: &Queue, takes: Takes, check: Check) {
+    while let Some(job) = queue.pop(takes) {
+        let turn = Cell::new(Instant::now());
+        let go_on = || {
+            give_way(&turn);
+            !job.stop.load(Relaxed)
+        };
         // One number that meets a defect must not take its node down, and then the next node that is asked.
-        match panic::catch_unwind(AssertUnwindSafe(|| check(&job.number, &job.stop))) {
+        match panic::catch_unwind(AssertUnwindSafe(|| check(&job.number, &go_on))) {
             Ok(None) => {}
             Ok(Some(verdict)) => {
                 // Nobody to take it: the client has gone since.
@@ -177,6 +223,15 @@ fn work(queue: &Queue, check: Check) {
             }
             Err(_) => tracing::error!("a check of {} bytes met a defect", job.number.text_len()),
         }
+    }
+}
+
+/// Makes a system call when a turn is over. A kernel that does not preempt (most servers' are built or set so) takes
+/// the core even from an idle thread only at a system call or the next tick, which is up to 4 ms away.
+fn give_way(turn: &Cell<Instant>) {
+    if turn.get().elapsed() >= POOL_TURN {
+        thread::yield_now();
+        turn.set(Instant::now());
     }
 }
 
@@ -201,7 +256,7 @@ mod tests {
     use super::*;
     use crate::prime::Certainty;
 
-    fn check_but_for_13(number: &Number, _: &AtomicBool) -> Option<Verdict> {
+    fn check_but_for_13(number: &Number, _: &dyn Fn() -> bool) -> Option<Verdict> {
         assert_ne!(number.short(), Some(13), "a defect");
         Some(Verdict { is_prime: true, certainty: Certainty::Proven })
     }

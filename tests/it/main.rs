@@ -12,6 +12,7 @@ mod limits;
 mod load;
 mod long;
 mod membership;
+mod mixed;
 mod prime;
 mod python;
 mod readme;

@@ -100,7 +100,7 @@ impl Peer for PeerService {
             let mut request = Request::new(request);
             request.metadata_mut().insert(FORWARDED_BY, AsciiMetadataValue::from_static("a-follower"));
             let mut client = PeerClient::new(leader.road());
-            let called = leader.call(0, async { client.transfer(request).await }).await;
+            let called = leader.call(async { client.transfer(request).await }).await;
             return called.map_err(|error| match error {
                 AskError::Failed(Failure { code, message }) => Status::new(code, message),
                 AskError::Full => ApiError::from(CallError::Busy).into(),
