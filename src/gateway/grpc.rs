@@ -8,6 +8,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 
 use axum::{
     Router,
+    body::Body,
     extract::{ConnectInfo, Request},
     http::HeaderValue,
     response::Response,
@@ -64,8 +65,7 @@ pub async fn service(
         .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
     let peer =
         PeerServer::new(PeerService(Arc::clone(&gateway))).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
-    let router = Routes::new(scheduler)
-        .add_service(worker)
+    let others = Routes::new(worker)
         .add_service(peer)
         .add_service(health_service)
         // grpcurl, evans and Postman each want one of the two.
@@ -74,8 +74,28 @@ pub async fn service(
         .into_axum_router()
         // Settles the state once, instead of at each request.
         .with_state(());
-    let service = service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, router.clone())));
+    let services = Services { scheduler, others };
+    let service =
+        service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, services.clone())));
     Ok((service, health))
+}
+
+/// The hot path goes past the routes.
+#[derive(Clone)]
+struct Services {
+    scheduler: SchedulerServer<SchedulerService>,
+    others: Router,
+}
+
+impl Services {
+    async fn call(mut self, request: Request) -> Response {
+        if request.uri().path().starts_with("/scheduler.Scheduler/") {
+            let Ok(response) = self.scheduler.call(request).await;
+            return response.map(Body::new);
+        }
+        let Ok(response) = self.others.call(request).await;
+        response
+    }
 }
 
 /// Says to those who watch `grpc.health.v1` that this node stops.
@@ -126,7 +146,7 @@ const STREAMS: [&str; 6] = [
 async fn around(
     gateway: Arc<Gateway>,
     mut request: Request,
-    mut router: Router,
+    services: Services,
 ) -> Result<Response, Infallible> {
     let ConnectInfo(from) = *request.extensions().get().expect("the listener says who calls");
     let trace = trace_of(request.headers());
@@ -141,12 +161,10 @@ async fn around(
         Ok(deadline) => {
             let is_stream = STREAMS.contains(&request.uri().path());
             request.extensions_mut().insert(Call { trace: Arc::clone(&trace), deadline, from, is_peer });
-            let answered = router.call(request);
             let by = if is_stream { None } else { Some(deadline) };
-            match within(by, answered).await {
-                Some(Ok(response)) => response,
-                None => Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http(),
-            }
+            within(by, services.call(request))
+                .await
+                .unwrap_or_else(|| Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http())
         }
     };
     // Nobody looks up an answer by an id that was made here; who writes to us about an error names it.
