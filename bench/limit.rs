@@ -10,14 +10,14 @@ use axum::{
     serve::{ListenerExt, serve},
 };
 use primacy::proto::{
-    Certainty, ClusterView, ElectionRequest, ElectionResponse, HeartbeatRequest, HeartbeatResponse,
-    PrimeRequest, PrimeResponse, VictoryRequest, VictoryResponse, WatchClusterRequest,
+    Certainty, CheckedPrime, ClusterView, ElectionRequest, ElectionResponse, HeartbeatRequest,
+    HeartbeatResponse, PrimeRequest, PrimeResponse, VictoryRequest, VictoryResponse, WatchClusterRequest,
     scheduler_server::{Scheduler, SchedulerServer},
     worker_server::{Worker, WorkerServer},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, runtime};
-use tonic::{Request, Response, Status, transport::Server};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 /// As `primacy` has it: what is compared is what is beside it.
 #[global_allocator]
@@ -66,6 +66,14 @@ impl Scheduler for Limit {
     }
 
     type WatchClusterStream = tokio_stream::Empty<Result<ClusterView, Status>>;
+    type CheckPrimesStream = tokio_stream::Empty<Result<CheckedPrime, Status>>;
+
+    async fn check_primes(
+        &self,
+        _: Request<Streaming<PrimeRequest>>,
+    ) -> Result<Response<Self::CheckPrimesStream>, Status> {
+        Err(Status::unimplemented("one number at a time"))
+    }
 
     async fn watch_cluster(
         &self,

@@ -1,5 +1,6 @@
 //! The entrances: HTTP and gRPC over one kind of listener. The only place that makes HTTP types and gRPC statuses.
 
+pub mod bulk;
 pub mod context;
 pub mod error;
 pub mod grpc;
@@ -51,6 +52,12 @@ pub struct Gateway {
     pub in_flight: Gate,
     /// Places for clients that watch.
     pub watchers: Arc<Semaphore>,
+    /// Places for bulk streams.
+    pub bulks: Arc<Semaphore>,
+    /// Places for the long numbers of all bulks.
+    pub bulk_longs: Semaphore,
+    /// Places for JSON bodies of many numbers, a KiB each.
+    pub json_bulks: Semaphore,
     /// What those over HTTP are shown.
     pub events: Events,
 }

@@ -50,6 +50,41 @@ pub const REQUEST_ID_CHARS_MAX: usize = 128;
 /// Clients that watch the cluster at once, on a node.
 pub const WATCHERS_MAX: usize = 256;
 
+// ── Bulk ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Bulk streams at once on a node: each may hold a window of groups and two chunks of answers, some 0.5 MiB together.
+pub const BULKS_MAX: usize = 64;
+/// Numbers in a batch: large enough to pay a call once (0.05 µs a number), small enough that a few thousand numbers
+/// spread over all workers, and that a batch of primes takes 0.6 ms.
+pub const BATCH_MAX: usize = 1024;
+/// Groups of a bulk stream that are worked on or wait for the one before them: batches, and long numbers by themselves.
+pub const BULK_WINDOW: usize = 32;
+/// Long numbers of all bulks of a node that are checked at once: enough to keep some workers busy, too few to fill the
+/// pools' queues, whose places are for those who ask for one number.
+pub const BULK_LONGS_MAX: usize = 16;
+/// Bytes of answers that leave together, if they are ready together.
+pub const BULK_CHUNK_BYTES: usize = 64 * 1024;
+/// Chunks of answers between a bulk and its connection.
+pub const BULK_CHUNKS_MAX: usize = 2;
+/// Bytes of a line of a bulk, its number of at most 10,000 digits included.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+/// How long a bulk waits for its client to send when nothing is left to answer, or to read what was answered: it holds a
+/// place meanwhile.
+pub const BULK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause before a part of a bulk asks again when every worker is full: a bulk would rather wait than fail.
+pub const BULK_PAUSE: Duration = Duration::from_millis(10);
+/// How long a bulk of a node that stops may still wait for what it has in flight; below the drain time.
+pub const BULK_STOP_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a bulk that ended early still reads what its client sends, and drops it: a connection that is closed with
+/// bytes unread takes the last answers with it.
+pub const BULK_LINGER: Duration = Duration::from_secs(1);
+/// Bytes of a JSON body of many numbers.
+pub const JSON_BULK_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of such bodies at once on a node: each, and its answer, is held as a whole.
+pub const JSON_BULKS_BYTES_MAX: usize = 8 * JSON_BULK_BYTES_MAX;
+/// Numbers in a JSON body: their answers take some 10 MiB. More of them go as NDJSON, which has no such bound.
+pub const JSON_BULK_NUMBERS_MAX: usize = 100_000;
+
 // ── Scheduling ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Workers that one check is tried on when they answer with an error.
@@ -63,6 +98,8 @@ pub const LANE_BATCH_MAX: usize = 256;
 pub const LANE_GATHERING_LOAD: u64 = 32;
 /// Long calls at once to a node: they share its connection with the heartbeats, which must always find a stream.
 pub const LONG_CALLS_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 2;
+/// Batches at once to a node, beside the long calls and the heartbeats on its connection.
+pub const BATCHES_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 4;
 /// For how long a failure counts as load: a fast failure must not attract work.
 pub const FAILURE_PENALTY: Duration = Duration::from_secs(1);
 /// As how many requests in flight a failure counts.

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub retries: Counter,
     /// Checks that this node did itself because nobody else could.
     pub fallbacks: Counter,
+    /// Numbers answered in batches, of those that this node scheduled.
+    pub batch_numbers: Counter,
     /// Connections accepted.
     pub connections: Counter,
     /// Connections closed at once because there were too many.
@@ -71,7 +73,7 @@ impl Metrics {
     }
 
     fn register(self: &Arc<Self>, registry: &mut Registry) {
-        let counters: [(&str, &str, &Counter); 11] = [
+        let counters: [(&str, &str, &Counter); 12] = [
             ("requests_ok", "Requests answered well", &self.requests_ok),
             ("requests_refused", "Requests refused for what the client sent", &self.requests_refused),
             ("requests_failed", "Requests that failed for reasons of the cluster", &self.requests_failed),
@@ -79,6 +81,7 @@ impl Metrics {
             ("given_back", "Checks given back by a closed lane and sent elsewhere", &self.given_back),
             ("retries", "Checks tried on another worker after an error", &self.retries),
             ("fallbacks", "Checks done by this node because nobody else could", &self.fallbacks),
+            ("batch_numbers", "Numbers answered in batches", &self.batch_numbers),
             ("connections", "Connections accepted", &self.connections),
             (
                 "connections_refused",

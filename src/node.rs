@@ -21,7 +21,7 @@ use crate::{
         listener::{Listener, Protocols},
         strangers::Strangers,
     },
-    limits::{DRAIN, LAME_DUCK, WATCHERS_MAX},
+    limits::{BULK_LONGS_MAX, BULKS_MAX, DRAIN, JSON_BULKS_BYTES_MAX, LAME_DUCK, WATCHERS_MAX},
     metrics::Metrics,
     scheduler::Scheduler,
     worker::Worker,
@@ -179,6 +179,9 @@ impl Node {
             settings: config.gateway,
             in_flight: Gate::new(config.gateway.in_flight_max),
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            bulks: Arc::new(Semaphore::new(BULKS_MAX)),
+            bulk_longs: Semaphore::new(BULK_LONGS_MAX),
+            json_bulks: Semaphore::new(JSON_BULKS_BYTES_MAX / 1024),
             events: Events::default(),
         });
         let (grpc_service, health) = grpc::service(Arc::clone(&gateway)).await?;

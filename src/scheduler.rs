@@ -1,6 +1,7 @@
 //! Whom to ask, and asking: a check goes to the leader while there is a lane to it, else over the workers that this
 //! node reaches, else it is done here. No request waits for anybody to lead.
 
+mod job;
 pub mod pick;
 pub mod results;
 
@@ -31,6 +32,8 @@ use crate::{
     },
     worker::{PoolError, Worker},
 };
+use job::Job;
+pub use job::{Batch, BatchOutcome};
 use pick::pick;
 use results::{Recorded, Results};
 
@@ -71,6 +74,9 @@ pub enum CheckError {
     /// There is no worker, and this node was told not to work itself.
     #[error("no workers available")]
     NoWorkers,
+    /// A peer forwarded it to this node, which does not lead any more and reaches no workers.
+    #[error("this node does not lead; ask the one that does")]
+    NotLeading,
     /// Those that were asked could not.
     #[error("{0}")]
     Unavailable(String),
@@ -116,14 +122,36 @@ impl Scheduler {
         let started = Instant::now();
         let answered = timeout_at(check.deadline.into(), self.dispatch(check)).await;
         let outcome = answered.unwrap_or(Err(CheckError::DeadlineExceeded))?;
+        self.record(&check.number, &outcome, started);
+        Ok(outcome)
+    }
+
+    /// The same for many short numbers. The results remember the last of them only: a ring of 1,000 would hold nothing
+    /// else, and a bulk pay more for it than for the check.
+    ///
+    /// # Errors
+    /// See [`CheckError`]; each is final for this node, and for the whole batch.
+    pub async fn check_batch(&self, batch: &Batch) -> Result<BatchOutcome, CheckError> {
+        let started = Instant::now();
+        let answered = timeout_at(batch.deadline.into(), self.dispatch(batch)).await;
+        let outcome = answered.unwrap_or(Err(CheckError::DeadlineExceeded))?;
+        self.metrics.batch_numbers.inc_by(batch.count());
+        if let (Some(value), Some(is_prime)) = (batch.values.last(), outcome.are_prime.last()) {
+            let verdict = Verdict { is_prime: *is_prime, certainty: Certainty::Proven };
+            let last = Outcome { verdict, processed_by: Arc::clone(&outcome.processed_by) };
+            self.record(&Number::from(*value), &last, started);
+        }
+        Ok(outcome)
+    }
+
+    fn record(&self, number: &Number, outcome: &Outcome, started: Instant) {
         self.results.record(Recorded {
-            number: check.number.clone(),
+            number: number.clone(),
             verdict: outcome.verdict,
             processed_by: Arc::clone(&outcome.processed_by),
             at_ms: epoch_ms(),
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
         });
-        Ok(outcome)
     }
 
     /// The newest answers of the cluster as the leader has them; this node's own when it reaches no leader. At most
@@ -152,35 +180,39 @@ impl Scheduler {
 
     /// Asks one after the other, as the view of each moment has them: the leader, else the least loaded worker, else
     /// this node itself.
-    async fn dispatch(&self, check: &Check) -> Result<Outcome, CheckError> {
+    async fn dispatch<J: Job>(&self, job: &J) -> Result<J::Outcome, CheckError> {
         let mut tried = Vec::new();
         let mut attempts = 0;
         let mut last_error = None;
         let mut views = None;
         loop {
-            let Some((lane, road, _charge)) = self.next(check, &tried) else {
+            let Some((lane, road, _charge)) = self.next(job, &tried) else {
                 match last_error {
                     Some(CheckError::Unavailable(_)) | None if self.fallback => {
-                        return self.work(check).await;
+                        self.metrics.fallbacks.inc_by(job.count());
+                        return job.work(self).await;
                     }
                     Some(error) => return Err(error),
-                    None if tried.is_empty() && !self.may_wait(check) => return Err(CheckError::NoWorkers),
+                    None if job.is_forwarded() && !self.cluster.view().leads() => {
+                        return Err(CheckError::NotLeading);
+                    }
+                    None if tried.is_empty() && !self.may_wait() => return Err(CheckError::NoWorkers),
                     // All gave it back, and this node was told not to work: somebody will be there.
                     None => wait_for_change(&mut views, &self.cluster).await?,
                 }
                 continue;
             };
-            match self.ask(&lane, check, road).await {
+            match job.ask(self, &lane, road).await {
                 Ok(outcome) => return Ok(outcome),
                 // It costs no attempt: that a lane closed says nothing about the check.
                 Err(AskError::GivenBack) => {
-                    self.metrics.given_back.inc();
+                    self.metrics.given_back.inc_by(job.count());
                 }
                 Err(AskError::Full) => last_error = Some(overloaded()),
                 Err(AskError::Failed(failure))
                     if road == Road::ToLeader && self.has_left(&lane, &failure) =>
                 {
-                    self.metrics.given_back.inc();
+                    self.metrics.given_back.inc_by(job.count());
                 }
                 Err(error @ AskError::Failed(_)) => {
                     let error = CheckError::from(error);
@@ -205,44 +237,37 @@ impl Scheduler {
     }
 
     /// Whether somebody will be there in a moment: members are alive, and only their lanes are not open, as after a
-    /// change of leader. Whoever forwarded it can ask elsewhere, unless this node leads.
-    fn may_wait(&self, check: &Check) -> bool {
+    /// change of leader.
+    fn may_wait(&self) -> bool {
         let view = self.cluster.view();
         let others = |member: &&Member| member.boot != Some(view.me.boot) && member.status == Status::Alive;
-        (!check.forwarded || view.leads()) && view.members.iter().any(|member| others(&member))
+        view.members.iter().any(|member| others(&member))
     }
 
-    /// Whether a leader that could not do it is not the leader any more.
+    /// Whether a leader that could not do it is not the leader any more. It may know that before this node does.
     fn has_left(&self, leader: &Lane, failure: &Failure) -> bool {
         let still_leads = self.cluster.view().leader_lane.as_ref().is_some_and(|lane| lane.is(leader));
-        failure.code == Code::Unavailable && !still_leads
+        failure.code == Code::Aborted || (failure.code == Code::Unavailable && !still_leads)
     }
 
-    /// The lane to ask next, of those that this check was not tried on yet; a long one counts as its load from now on.
-    fn next(&self, check: &Check, tried: &[Lane]) -> Option<(Lane, Road, Option<Charge>)> {
+    /// The lane to ask next, of those that this job was not tried on yet; a long one counts as its load from now on.
+    fn next(&self, job: &impl Job, tried: &[Lane]) -> Option<(Lane, Road, Option<Charge>)> {
         let view = self.cluster.view();
         let fresh = |lane: &Lane| !tried.iter().any(|before| before.is(lane));
-        if let Some(leader) = view.leader_lane.as_ref().filter(|lane| !check.forwarded && fresh(lane)) {
+        if let Some(leader) = view.leader_lane.as_ref().filter(|lane| !job.is_forwarded() && fresh(lane)) {
             return Some((leader.clone(), Road::ToLeader, None));
         }
+        let load = |lane: &Lane| if fresh(lane) { job.load(lane) } else { None };
         // A full lane answers at once that it is full: all full is overload, and not nobody.
         let full = || view.workers.iter().position(|lane| fresh(lane) && lane.is_full());
-        if check.number.short().is_some() {
-            let load = |lane: &Lane| (lane.is_open() && fresh(lane)).then(|| lane.load());
+        let Some(cost_us) = job.long_cost_us() else {
             let place = pick(view.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed));
             return place.or_else(full).map(|place| (view.workers[place].clone(), Road::ToWorker, None));
-        }
+        };
         let mut rotation = self.long_rotation.lock().unwrap_or_else(PoisonError::into_inner);
         *rotation = rotation.wrapping_add(1);
-        let load = |lane: &Lane| (lane.has_room_for_long() && fresh(lane)).then(|| lane.long_load_us());
         let lane = &view.workers[pick(view.workers.iter().map(load), *rotation).or_else(full)?];
-        Some((lane.clone(), Road::ToWorker, Some(lane.charge(check.number.estimated_cost_us()))))
-    }
-
-    async fn work(&self, check: &Check) -> Result<Outcome, CheckError> {
-        self.metrics.fallbacks.inc();
-        let verdict = self.worker.check(&check.number).await?;
-        Ok(Outcome { verdict, processed_by: Arc::clone(self.worker.name()) })
+        Some((lane.clone(), Road::ToWorker, Some(lane.charge(cost_us))))
     }
 
     async fn ask(&self, lane: &Lane, check: &Check, road: Road) -> Result<Outcome, AskError> {
@@ -271,7 +296,13 @@ impl Scheduler {
 
     fn long_request(&self, check: &Check, road: Road) -> Request<PrimeRequest> {
         let mut request = Request::new(PrimeRequest { number: 0, decimal: check.number.to_string() });
-        request.set_timeout(check.deadline.saturating_duration_since(Instant::now()));
+        self.equip(&mut request, check.deadline, Some(&check.trace), road);
+        request
+    }
+
+    /// Gives a call of its own what travels with it: the time that is left, and the ids.
+    fn equip<T>(&self, request: &mut Request<T>, deadline: Instant, trace: Option<&Trace>, road: Road) {
+        request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let metadata = request.metadata_mut();
         let mut put = |key: &'static str, text: &str| {
             if let Ok(value) = AsciiMetadataValue::try_from(text) {
@@ -281,9 +312,10 @@ impl Scheduler {
         if road == Road::ToLeader {
             put(FORWARDED_BY, self.worker.name());
         }
-        put("x-request-id", &check.trace.request_id());
-        put("traceparent", &check.trace.traceparent());
-        request
+        if let Some(trace) = trace {
+            put("x-request-id", &trace.request_id());
+            put("traceparent", &trace.traceparent());
+        }
     }
 }
 

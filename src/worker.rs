@@ -10,7 +10,12 @@ use std::{
     thread,
 };
 
-use crate::prime::{self, Certainty, Number, Verdict};
+use tokio::task::yield_now;
+
+use crate::{
+    limits::SHORT_CHECKS_BEFORE_YIELD,
+    prime::{self, Certainty, Number, Verdict},
+};
 
 use pool::Pool;
 pub use pool::PoolError;
@@ -49,6 +54,19 @@ impl Worker {
         let is_prime = prime::is_prime(value);
         self.completed.fetch_add(1, Relaxed);
         is_prime
+    }
+
+    /// Decides a batch of such numbers, yielding every so many.
+    pub async fn check_batch(&self, values: &[u64]) -> Vec<bool> {
+        let mut are_prime = Vec::with_capacity(values.len());
+        for chunk in values.chunks(SHORT_CHECKS_BEFORE_YIELD) {
+            if !are_prime.is_empty() {
+                yield_now().await;
+            }
+            are_prime.extend(chunk.iter().map(|value| prime::is_prime(*value)));
+            self.completed.fetch_add(chunk.len() as u64, Relaxed);
+        }
+        are_prime
     }
 
     /// Decides any number; a long one on the pool, where it stops soon after this future is dropped.

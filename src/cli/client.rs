@@ -37,8 +37,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Rounds over all endpoints, and the pause between two: a cluster may be between two lives.
-const ROUNDS: usize = 3;
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const ROUNDS: usize = 3;
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections to all endpoints; the one that answered last is asked first.
 pub(super) struct Client {
@@ -86,9 +86,23 @@ impl Client {
                 }
             }
         }
+        Err(Status::unavailable(self.nobody(last.message())))
+    }
+
+    /// That no endpoint answers, and what the last of them said.
+    pub(super) fn nobody(&self, last: &str) -> String {
         let asked: Vec<String> = self.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
-        let message = format!("no node answers at {} (the last said: {})", asked.join(", "), last.message());
-        Err(Status::unavailable(message))
+        format!("no node answers at {} (the last said: {last})", asked.join(", "))
+    }
+
+    /// How many endpoints there are.
+    pub(super) fn count(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// The connection to the endpoint that answered last.
+    pub(super) fn channel(&self) -> Channel {
+        self.endpoint(self.current.load(Relaxed)).1.clone()
     }
 
     /// The endpoint that answered last.

@@ -34,8 +34,8 @@ use super::{
 };
 use crate::{
     limits::{
-        FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_BATCH_MAX, LANE_GATHERING_LOAD, LANE_IN_FLIGHT_MAX,
-        LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX,
+        BATCHES_PER_PEER_MAX, FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_BATCH_MAX, LANE_GATHERING_LOAD,
+        LANE_IN_FLIGHT_MAX, LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX,
     },
     proto::{LaneAnswers, LaneAsks, LaneFailure, peer_client::PeerClient},
 };
@@ -103,6 +103,7 @@ struct Shared {
     queue: mpsc::Sender<Open>,
     road: Road,
     long_calls: Semaphore,
+    batches: Semaphore,
     in_flight: AtomicUsize,
     /// Those in flight that have not left yet.
     gathering: AtomicUsize,
@@ -204,6 +205,7 @@ impl Lane {
             queue,
             road,
             long_calls: Semaphore::new(LONG_CALLS_PER_PEER_MAX),
+            batches: Semaphore::new(BATCHES_PER_PEER_MAX),
             in_flight: AtomicUsize::new(0),
             gathering: AtomicUsize::new(0),
             long_cost_us: AtomicU64::new(0),
@@ -219,7 +221,7 @@ impl Lane {
     /// # Errors
     /// See [`AskError`].
     pub async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
-        let _counted = Counted::new(&self.0.in_flight);
+        let _counted = Counted::new(&self.0.in_flight, 1);
         let (reply, answer) = oneshot::channel();
         self.0.gathering.fetch_add(1, Relaxed);
         if let Err(refused) = self.0.queue.try_send(Open { ask, reply }) {
@@ -242,6 +244,25 @@ impl Lane {
     /// See [`AskError`].
     pub async fn call<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, AskError> {
         let Ok(_permit) = self.0.long_calls.try_acquire() else { return Err(AskError::Full) };
+        self.while_open(call).await
+    }
+
+    /// Makes a call for a batch of so many short checks beside the lane. It ends with the lane, given back; until then
+    /// it counts as so many checks in flight.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn call_batch<T>(
+        &self,
+        count: usize,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, AskError> {
+        let Ok(_permit) = self.0.batches.try_acquire() else { return Err(AskError::Full) };
+        let _counted = Counted::new(&self.0.in_flight, count);
+        self.while_open(call).await
+    }
+
+    async fn while_open<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, AskError> {
         tokio::select! {
             biased;
             answered = call => answered.map_err(|status| call_error(&status)),
@@ -268,14 +289,21 @@ impl Lane {
         !self.0.retired.is_cancelled() && !self.0.queue.is_closed()
     }
 
-    /// Whether it would take asks if it were not full.
+    /// Whether it would take asks, or long calls, or batches, if it were not full of them.
     pub fn is_full(&self) -> bool {
-        self.is_living() && (self.0.queue.capacity() == 0 || self.0.long_calls.available_permits() == 0)
+        let Shared { queue, long_calls, batches, .. } = &*self.0;
+        let calls_full = [long_calls, batches].iter().any(|calls| calls.available_permits() == 0);
+        self.is_living() && (queue.capacity() == 0 || calls_full)
     }
 
     /// Whether it takes one more long call.
     pub fn has_room_for_long(&self) -> bool {
         self.is_open() && self.0.long_calls.available_permits() > 0
+    }
+
+    /// Whether it takes one more batch.
+    pub fn has_room_for_batch(&self) -> bool {
+        self.is_living() && self.0.batches.available_permits() > 0
     }
 
     /// Short checks in flight, and the penalty of a failure of late. A message that is about to leave is worth some: it
@@ -317,6 +345,15 @@ impl Lane {
     }
 }
 
+impl Shared {
+    /// Returns when no call beside the lane is left.
+    async fn calls_answered(&self) {
+        // Neither semaphore is ever closed.
+        let _ = self.long_calls.acquire_many(LONG_CALLS_PER_PEER_MAX as u32).await;
+        let _ = self.batches.acquire_many(BATCHES_PER_PEER_MAX as u32).await;
+    }
+}
+
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lane").field("in_flight", &self.0.in_flight).finish_non_exhaustive()
@@ -354,9 +391,7 @@ impl LaneDriver {
                     self.send_waiting();
                 }
                 () = &mut retired, if !self.queue.is_closed() => self.queue.close(),
-                _ = shared.long_calls.acquire_many(LONG_CALLS_PER_PEER_MAX as u32), if answered => {
-                    return LaneEnd::Closed;
-                }
+                () = shared.calls_answered(), if answered => return LaneEnd::Closed,
             }
         }
     }
@@ -467,19 +502,19 @@ impl Names {
     }
 }
 
-/// Counts one in flight for as long as it lives.
-struct Counted<'a>(&'a AtomicUsize);
+/// Counts so many in flight for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize, usize);
 
 impl<'a> Counted<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Relaxed);
-        Self(count)
+    fn new(total: &'a AtomicUsize, count: usize) -> Self {
+        total.fetch_add(count, Relaxed);
+        Self(total, count)
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(self.1, Relaxed);
     }
 }
 

@@ -35,11 +35,19 @@ pub fn echo(trace: &Trace, headers: &mut HeaderMap) {
     }
 }
 
-/// When nobody waits any more: by `Grpc-Timeout` or `Connect-Timeout-Ms`, at most 300 s from now.
+/// When nobody waits any more: so long from now as the client is ready to wait.
+///
+/// # Errors
+/// See [`patience`].
+pub fn deadline(headers: &HeaderMap, default: Duration) -> Result<Instant, ApiError> {
+    Ok(Instant::now() + patience(headers, default)?)
+}
+
+/// How long the client is ready to wait: by `Grpc-Timeout` or `Connect-Timeout-Ms`, at most 300 s.
 ///
 /// # Errors
 /// `invalid_argument` when either is malformed.
-pub fn deadline(headers: &HeaderMap, default: Duration) -> Result<Instant, ApiError> {
+pub fn patience(headers: &HeaderMap, default: Duration) -> Result<Duration, ApiError> {
     let grpc = headers.get("grpc-timeout").map(|value| (value, parse_grpc_timeout as Parse, "grpc-timeout"));
     let connect = headers
         .get("connect-timeout-ms")
@@ -51,7 +59,7 @@ pub fn deadline(headers: &HeaderMap, default: Duration) -> Result<Instant, ApiEr
             parse(text).ok_or_else(|| malformed(name, text))?
         }
     };
-    Ok(Instant::now() + time.min(DEADLINE_MAX))
+    Ok(time.min(DEADLINE_MAX))
 }
 
 type Parse = fn(&str) -> Option<Duration>;

@@ -59,7 +59,32 @@ pub struct Problem {
     request_id: String,
 }
 
+/// An error as a part of an answer: of one number of many.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"code": "deadline_exceeded", "grpc_code": 4, "detail": "the deadline passed before there was an answer; ask with a longer one, up to 300 s"}))]
+pub struct ErrorPart<'a> {
+    /// The gRPC status in words, as the Connect protocol spells it.
+    #[schema(example = "invalid_argument")]
+    code: &'static str,
+    /// The gRPC status.
+    #[schema(example = 3, minimum = 1, maximum = 16)]
+    grpc_code: i32,
+    /// What was wrong, what is allowed, and what to do.
+    detail: &'a str,
+}
+
 impl ApiError {
+    /// The error as a part of an answer.
+    pub fn part(&self) -> ErrorPart<'_> {
+        ErrorPart { code: code_name(self.code), grpc_code: self.code.into(), detail: &self.detail }
+    }
+
+    /// The same error with a beginning that says of which number it is.
+    #[must_use]
+    pub fn of(self, which: impl std::fmt::Display) -> Self {
+        Self { detail: format!("{which}: {}", self.detail), ..self }
+    }
+
     /// An error by its gRPC code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, status: http_status(code), detail: detail.into() }
@@ -151,6 +176,7 @@ impl From<CheckError> for ApiError {
         let code = match &error {
             CheckError::Overloaded(_) => Code::ResourceExhausted,
             CheckError::DeadlineExceeded => Code::DeadlineExceeded,
+            CheckError::NotLeading => Code::Aborted,
             CheckError::NoWorkers | CheckError::Unavailable(_) => Code::Unavailable,
             CheckError::Internal(_) => Code::Internal,
         };

@@ -1,6 +1,7 @@
 //! The gRPC server: its services, health and reflection.
 
 mod peer;
+mod primes;
 mod scheduler;
 mod worker;
 
@@ -132,7 +133,8 @@ fn is_for_peers(path: &str) -> bool {
 }
 
 /// The methods whose answer is a stream, which lasts as long as its client wants.
-const STREAMS: [&str; 6] = [
+const STREAMS: [&str; 7] = [
+    "/scheduler.Scheduler/CheckPrimes",
     "/scheduler.Scheduler/WatchCluster",
     "/scheduler.Peer/Work",
     "/scheduler.Peer/Schedule",

@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod events;
 mod health;
 pub mod prime;
+pub mod primes;
 mod results;
 
 use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Instant};
@@ -46,6 +47,7 @@ fn numbers() -> OpenApiRouter<Arc<Gateway>> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(prime::check_prime))
         .routes(routes!(prime::get_prime))
+        .routes(routes!(primes::check_primes))
 }
 
 fn others() -> OpenApiRouter<Arc<Gateway>> {

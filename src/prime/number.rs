@@ -74,6 +74,14 @@ impl Number {
         }
     }
 
+    /// The number itself, if it is one from 0 to 2⁶⁴ − 1.
+    pub fn word(&self) -> Option<u64> {
+        match &self.0 {
+            Repr::Short(word) => Some(*word),
+            Repr::Text(_) => None,
+        }
+    }
+
     /// The canonical decimal text.
     pub fn as_str(&self) -> Cow<'_, str> {
         match &self.0 {

@@ -15,10 +15,10 @@ use primacy::{
     is_prime,
     node::Node,
     proto::{
-        ElectionRequest, ElectionResponse, HandOverRequest, HandOverResponse, HeartbeatRequest,
-        HeartbeatResponse, Identity, LaneAnswers, LaneAsks, MemberStatus, PrimeRequest, PrimeResponse,
-        RecentResultsRequest, RecentResultsResponse, TransferRequest, TransferResponse, VictoryRequest,
-        VictoryResponse,
+        BatchRequest, BatchResponse, ElectionRequest, ElectionResponse, HandOverRequest, HandOverResponse,
+        HeartbeatRequest, HeartbeatResponse, Identity, LaneAnswers, LaneAsks, MemberStatus, PrimeRequest,
+        PrimeResponse, RecentResultsRequest, RecentResultsResponse, TransferRequest, TransferResponse,
+        VictoryRequest, VictoryResponse,
         peer_server::{Peer, PeerServer},
         scheduler_client::SchedulerClient,
         worker_server::{Worker, WorkerServer},
@@ -95,6 +95,22 @@ impl Peer for OddWorker {
             }
         });
         Ok(Response::new(ReceiverStream::new(answers).boxed()))
+    }
+
+    async fn work_batch(&self, request: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
+        let mut values = request.into_inner().values;
+        match self.manner {
+            Manner::Mangles => values.truncate(values.len() / 2),
+            Manner::Busy => return Err(Status::resource_exhausted("it has no place")),
+            Manner::Breaks => return Err(Status::unavailable("it does no batches")),
+            Manner::Shuffles | Manner::Repeats | Manner::Invents => {}
+        }
+        let are_prime = values.into_iter().map(|value| is_prime(value).into()).collect();
+        Ok(Response::new(BatchResponse { are_prime, processed_by: "odd".to_owned() }))
+    }
+
+    async fn schedule_batch(&self, _: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
+        Err(Status::unimplemented("it only works"))
     }
 
     async fn schedule(&self, _: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
@@ -245,6 +261,23 @@ async fn a_full_queue_is_no_failure_and_the_one_that_has_room_is_found() {
     let leader = leader_over(&addresses, &[]).await;
     let shed = check_long(&leader).await.unwrap_err();
     assert_eq!((shed.code(), shed.message()), (Code::ResourceExhausted, "its queue is full"));
+}
+
+/// A batch that is answered amiss, or not at all, is answered elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_a_worker_mangles_or_refuses_is_done_elsewhere() {
+    for manner in [Manner::Shuffles, Manner::Mangles, Manner::Breaks, Manner::Busy] {
+        let free = TestNode::alone(&["--name", "free"]).await;
+        let odd = OddWorker::new(1, manner).start().await;
+        let leader = leader_over(&[odd, free.grpc], &["--no-fallback"]).await;
+        let numbers = numbers(5, 20_000);
+        let by = crate::bulk::ask_lines(leader.http, &numbers).await;
+        let expected = match manner {
+            Manner::Shuffles => vec!["free", "odd"],
+            _ => vec!["free"],
+        };
+        assert_eq!(by.into_iter().collect::<Vec<_>>(), expected, "{manner:?}");
+    }
 }
 
 /// Random numbers of all lengths, near half of them primes: a wrong delivery would show at every second one.

@@ -1,5 +1,6 @@
 //! The tests, by topic, over real servers and real sockets.
 
+mod bulk;
 mod command_line;
 mod events;
 mod faults;

@@ -11,9 +11,9 @@ use futures_util::{StreamExt, stream};
 use primacy::{
     cluster::token::Token,
     proto::{
-        self, Ballot, Claim, ElectionRequest, HandOverRequest, HeartbeatRequest, Identity, LaneAnswers,
-        LaneAsks, MemberStatus, PrimeRequest, RecentResultsRequest, TransferRequest, VerdictKind,
-        VictoryRequest, peer_client::PeerClient, scheduler_client::SchedulerClient,
+        self, Ballot, BatchRequest, Claim, ElectionRequest, HandOverRequest, HeartbeatRequest, Identity,
+        LaneAnswers, LaneAsks, MemberStatus, PrimeRequest, RecentResultsRequest, TransferRequest,
+        VerdictKind, VictoryRequest, peer_client::PeerClient, scheduler_client::SchedulerClient,
         worker_client::WorkerClient,
     },
     scheduler::FORWARDED_BY,
@@ -86,6 +86,8 @@ async fn standings(cluster: &TestCluster) -> Vec<Standing> {
 enum Call {
     Work,
     Schedule,
+    WorkBatch,
+    ScheduleBatch,
     RecentResults,
     HandOver,
     Transfer,
@@ -97,12 +99,15 @@ enum Call {
     ListOfMembers,
     ForwardedHeartbeat,
     ForwardedCheck,
+    ForwardedChecks,
     ForwardedWork,
 }
 
-const CALLS: [Call; 14] = [
+const CALLS: [Call; 17] = [
     Call::Work,
     Call::Schedule,
+    Call::WorkBatch,
+    Call::ScheduleBatch,
     Call::RecentResults,
     Call::HandOver,
     Call::Transfer,
@@ -114,6 +119,7 @@ const CALLS: [Call; 14] = [
     Call::ListOfMembers,
     Call::ForwardedHeartbeat,
     Call::ForwardedCheck,
+    Call::ForwardedChecks,
     Call::ForwardedWork,
 ];
 
@@ -132,6 +138,10 @@ fn forwarded<T>(mut request: Request<T>) -> Request<T> {
 
 fn seventeen() -> PrimeRequest {
     PrimeRequest { number: 17, decimal: String::new() }
+}
+
+fn batch() -> BatchRequest {
+    BatchRequest { values: vec![17] }
 }
 
 fn named(id: Option<i32>, name: &str) -> Identity {
@@ -235,6 +245,8 @@ impl Caller {
         match call {
             Call::Work => self.work(me).await.map(drop),
             Call::Schedule => self.schedule(me).await.map(drop),
+            Call::WorkBatch => self.peer().work_batch(self.with(batch())).await.map(drop),
+            Call::ScheduleBatch => self.peer().schedule_batch(self.with(batch())).await.map(drop),
             Call::RecentResults => {
                 let request = self.with(RecentResultsRequest { limit: 10, bytes_max: 1000 });
                 self.peer().recent_results(request).await.map(drop)
@@ -254,6 +266,10 @@ impl Caller {
                 self.worker().heartbeat(forwarded(self.with(heartbeat(None, None)))).await.map(drop)
             }
             Call::ForwardedCheck => checks().check_prime(forwarded(self.with(seventeen()))).await.map(drop),
+            Call::ForwardedChecks => {
+                let numbers = stream::iter([seventeen()]);
+                checks().check_primes(forwarded(self.with(numbers))).await.map(drop)
+            }
             Call::ForwardedWork => {
                 self.worker().process_prime(forwarded(self.with(seventeen()))).await.map(drop)
             }

@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -132,6 +133,37 @@ def test_check_prime(address):
         answer = scheduler(address).CheckPrime(number(value), timeout=WAIT)
         assert answer.is_prime is (value in PRIMES), value
         assert answer.processed_by in WORKERS, value
+
+
+@each_node
+def test_check_primes_answers_in_order_while_the_call_goes_on(address):
+    method = reflection(address).find("scheduler.Scheduler.CheckPrimes", "Method")
+    asked, checked = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
+    path = "/scheduler.Scheduler/CheckPrimes"
+    call = channel(address).stream_stream(path, asked.SerializeToString, checked.FromString)
+    draw = random.Random(17)
+    numbers = [draw.getrandbits(draw.randint(1, 63)) for _ in range(20_000)]
+    answered = threading.Semaphore(0)
+
+    def requests():
+        yield asked(number=17)
+        assert answered.acquire(timeout=WAIT), "one that comes alone is answered at once"
+        yield asked(number=1, decimal="1")
+        yield asked(decimal="x")
+        yield from (asked(number=value) for value in numbers)
+
+    answers = call(requests(), timeout=2 * WAIT)
+    first = next(answers)
+    answered.release()
+    assert first.answer.is_prime and first.answer.processed_by in WORKERS
+    for _ in range(2):
+        failure = next(answers).failure
+        assert failure.code == StatusCode.INVALID_ARGUMENT.value[0] and failure.message, failure
+    by = set()
+    for value, checked in zip(numbers, answers, strict=True):
+        assert checked.answer.is_prime is is_prime(value), value
+        by.add(checked.answer.processed_by)
+    assert by == WORKERS
 
 
 def test_the_workers_take_turns():

@@ -10,10 +10,10 @@ use futures_util::{
     future::ready,
     stream::{self, BoxStream},
 };
-use tokio::{task::yield_now, time::sleep};
+use tokio::time::{sleep, timeout_at};
 use tonic::{Request, Response, Status, Streaming, metadata::AsciiMetadataValue};
 
-use super::worker::sender as sender_of;
+use super::{Call, call_of, worker::sender as sender_of};
 use crate::{
     cluster::{
         CallError, STOPPING,
@@ -22,13 +22,13 @@ use crate::{
         trace::Trace,
     },
     gateway::{Gateway, error::ApiError},
-    limits::{LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, SHORT_CHECKS_BEFORE_YIELD},
+    limits::{BATCH_MAX, LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX},
     proto::{
-        HandOverRequest, HandOverResponse, LaneAnswers, LaneAsks, LaneFailure, LaneTrace,
-        RecentResultsRequest, RecentResultsResponse, TransferRequest, TransferResponse,
+        BatchRequest, BatchResponse, HandOverRequest, HandOverResponse, LaneAnswers, LaneAsks, LaneFailure,
+        LaneTrace, RecentResultsRequest, RecentResultsResponse, TransferRequest, TransferResponse,
         peer_client::PeerClient, peer_server::Peer,
     },
-    scheduler::{Check, CheckError, FORWARDED_BY, Outcome},
+    scheduler::{Batch, BatchOutcome, Check, CheckError, FORWARDED_BY, Outcome},
 };
 
 /// Serves `scheduler.Peer`.
@@ -67,6 +67,25 @@ impl Peer for PeerService {
             .ready_chunks(LANE_BATCH_MAX)
             .map(collect);
         Ok(Response::new(self.answering(answers)))
+    }
+
+    async fn work_batch(&self, request: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
+        let Batch { values, deadline, trace, .. } = batch_of(request)?;
+        let worker = &self.0.worker;
+        let are_prime = timeout_at(deadline.into(), worker.check_batch(&values)).await;
+        let are_prime = are_prime.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))?;
+        tracing::debug!(request_id = %trace.request_id(), traceparent = %trace.traceparent(), "processed a batch of {}", values.len());
+        let outcome = BatchOutcome { are_prime, processed_by: Arc::clone(worker.name()) };
+        Ok(Response::new(outcome.into()))
+    }
+
+    async fn schedule_batch(
+        &self,
+        request: Request<BatchRequest>,
+    ) -> Result<Response<BatchResponse>, Status> {
+        let batch = batch_of(request)?;
+        let outcome = self.0.scheduler.check_batch(&batch).await.map_err(ApiError::from)?;
+        Ok(Response::new(outcome.into()))
     }
 
     async fn recent_results(
@@ -167,23 +186,27 @@ fn bounded(asks: LaneAsks) -> Result<LaneAsks, Status> {
     Ok(asks)
 }
 
-/// Does a batch here, yielding every so many.
-async fn work(gateway: &Gateway, batch: &LaneAsks) -> LaneAnswers {
-    let count = batch.values.len();
-    let mut answers = LaneAnswers {
-        asks: (batch.first_ask..).take(count).collect(),
-        are_prime: Vec::with_capacity(count),
+/// A batch that a peer sends, with what its call brings.
+fn batch_of(request: Request<BatchRequest>) -> Result<Batch, Status> {
+    let Call { deadline, trace, .. } = call_of(&request);
+    let values = request.into_inner().values;
+    if values.len() > BATCH_MAX {
+        return Err(Status::invalid_argument(format!("a batch has at most {BATCH_MAX} numbers")));
+    }
+    Ok(Batch { values, deadline, trace, forwarded: true })
+}
+
+/// Does here what a message asks.
+async fn work(gateway: &Gateway, asks: &LaneAsks) -> LaneAnswers {
+    let count = asks.values.len();
+    let answers = LaneAnswers {
+        asks: (asks.first_ask..).take(count).collect(),
+        are_prime: gateway.worker.check_batch(&asks.values).await,
         processed_by: vec![0; count],
         names: vec![gateway.worker.name().to_string()],
         ..LaneAnswers::default()
     };
-    for chunk in batch.values.chunks(SHORT_CHECKS_BEFORE_YIELD) {
-        if !answers.are_prime.is_empty() {
-            yield_now().await;
-        }
-        answers.are_prime.extend(chunk.iter().map(|value| gateway.worker.check_short(*value)));
-    }
-    for trace in &batch.traces {
+    for trace in &asks.traces {
         let LaneTrace { request_id, traceparent, .. } = trace;
         tracing::debug!(request_id, traceparent, "processed a check");
     }

@@ -4,12 +4,16 @@ use std::{sync::Arc, time::Instant};
 
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use tokio_stream::wrappers::WatchStream;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{Call, call_of, count, number_of};
+use super::{Call, call_of, count, number_of, primes};
 use crate::{
     cluster::ClusterView,
-    gateway::{Gateway, error::ApiError},
+    gateway::{
+        Gateway,
+        bulk::{self, window::Terms},
+        error::ApiError,
+    },
     proto::{self, PrimeRequest, PrimeResponse, WatchClusterRequest, scheduler_server::Scheduler},
     scheduler::{Check, FORWARDED_BY},
 };
@@ -19,6 +23,7 @@ pub struct SchedulerService(pub(super) Arc<Gateway>);
 
 #[tonic::async_trait]
 impl Scheduler for SchedulerService {
+    type CheckPrimesStream = primes::Checked;
     type WatchClusterStream = BoxStream<'static, Result<proto::ClusterView, Status>>;
 
     async fn check_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
@@ -28,6 +33,15 @@ impl Scheduler for SchedulerService {
         count(&self.0, code);
         self.0.metrics.latency.observe(started.elapsed());
         answered
+    }
+
+    async fn check_primes(
+        &self,
+        request: Request<Streaming<PrimeRequest>>,
+    ) -> Result<Response<Self::CheckPrimesStream>, Status> {
+        let opened = self.open(request).map_err(Status::from);
+        count(&self.0, opened.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        opened
     }
 
     async fn watch_cluster(
@@ -49,6 +63,14 @@ impl Scheduler for SchedulerService {
 }
 
 impl SchedulerService {
+    /// Opens a bulk; its deadline is that of each number.
+    fn open(&self, request: Request<Streaming<PrimeRequest>>) -> Result<Response<primes::Checked>, ApiError> {
+        let place = bulk::enter(&self.0)?;
+        let Call { trace, deadline, .. } = call_of(&request);
+        let terms = Terms { patience: deadline.saturating_duration_since(Instant::now()), trace };
+        Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner())))
+    }
+
     async fn check(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, ApiError> {
         let _pass = self.0.enter()?;
         let Call { trace, deadline, .. } = call_of(&request);

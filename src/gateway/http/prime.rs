@@ -74,7 +74,7 @@ pub enum CertaintyWord {
     Probable,
 }
 
-fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+pub(super) fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
     use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaType, Type};
     let integer = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
     let string = ObjectBuilder::new()
@@ -126,8 +126,9 @@ pub async fn check_prime(
 ) -> Result<Response, ApiError> {
     let (Parts { headers, .. }, body) = request.into_parts();
     let deadline = deadline(&headers, gateway.settings.deadline)?;
-    expect_json(&headers)?;
-    let body = read_body(&headers, body, gateway.settings.body_bytes_max, deadline).await?;
+    expect_plain(&headers)?;
+    expect_json(&headers, "application/json")?;
+    let body = read_body(&headers, body, gateway.settings.body_bytes_max, "one number", deadline).await?;
     let number = parse_question(&body)?;
     let check = Check { number, deadline, trace, forwarded: false };
     let outcome = gateway.scheduler.check(&check).await?;
@@ -207,14 +208,18 @@ impl From<Certainty> for CertaintyWord {
     }
 }
 
-/// A person's habit is `curl -d '{"number": 17}'`, which says that it is a form.
-fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let unsupported = |detail: String| Err(ApiError::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
-    if let Some(encoding) = headers.get(header::CONTENT_ENCODING)
-        && encoding != "identity"
-    {
-        return unsupported(format!("a body encoded as {encoding:?} is not read; send it as it is"));
+/// A body is read as it is sent.
+pub(super) fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            Err(unsupported(format!("a body encoded as {encoding:?} is not read; send it as it is")))
+        }
+        _ => Ok(()),
     }
+}
+
+/// A person's habit is `curl -d '{"number": 17}'`, which says that it is a form.
+pub(super) fn expect_json(headers: &HeaderMap, takes: &str) -> Result<(), ApiError> {
     let Some(given) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let accepted = ["application/json", "application/x-www-form-urlencoded", ""];
     if let Ok(text) = given.to_str()
@@ -223,24 +228,24 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     {
         return Ok(());
     }
-    unsupported(format!("the content type {given:?} is not read; send application/json"))
+    Err(unsupported(format!("the content type {given:?} is not read; send {takes}")))
 }
 
-async fn read_body(
+fn unsupported(detail: String) -> ApiError {
+    ApiError::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+}
+
+/// `max` bytes are the most for what it holds.
+pub(super) async fn read_body(
     headers: &HeaderMap,
     body: Body,
     max: usize,
+    holds: &str,
     deadline: Instant,
 ) -> Result<Vec<u8>, ApiError> {
-    let too_large = || {
-        ApiError::http(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is larger than {max} bytes, which is the most for one number"),
-        )
-    };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > max) {
-        return Err(too_large());
+    let announced = announced(headers);
+    if announced.is_some_and(|length| length > max) {
+        return Err(too_large(max, holds));
     }
     let mut chunks = body.into_data_stream();
     let mut read = Vec::with_capacity(announced.unwrap_or_default());
@@ -250,19 +255,30 @@ async fn read_body(
                 &chunk.map_err(|_| ApiError::invalid("the body ended before it was whole"))?,
             );
             if read.len() > max {
-                return Err(too_large());
+                return Err(too_large(max, holds));
             }
         }
         Ok(())
     };
-    let late = || {
-        ApiError::http(
-            StatusCode::REQUEST_TIMEOUT,
-            format!("the body did not arrive within the deadline, or within {} s", BODY_TIMEOUT.as_secs()),
-        )
-    };
     timeout_at(deadline.min(Instant::now() + BODY_TIMEOUT).into(), whole).await.map_err(|_| late())??;
     Ok(read)
+}
+
+/// How long the body is to be, if that is said.
+pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
+}
+
+pub(super) fn too_large(max: usize, holds: &str) -> ApiError {
+    let detail = format!("the body is larger than {max} bytes, which is the most for {holds}");
+    ApiError::http(StatusCode::PAYLOAD_TOO_LARGE, detail)
+}
+
+pub(super) fn late() -> ApiError {
+    ApiError::http(
+        StatusCode::REQUEST_TIMEOUT,
+        format!("the body did not arrive within the deadline, or within {} s", BODY_TIMEOUT.as_secs()),
+    )
 }
 
 fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
@@ -281,11 +297,11 @@ fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
 }
 
 /// A number as it stands in JSON: an integer, or a string.
-fn parse_number(json: &str) -> Result<Number, ApiError> {
+pub(super) fn parse_number(json: &str) -> Result<Number, ApiError> {
     if json.starts_with('"') {
-        let text: Cow<'_, str> = serde_json::from_str::<String>(json).map(Cow::Owned).map_err(|error| {
-            ApiError::invalid(format!("the string in `number` is not well formed: {error}"))
-        })?;
+        let text: Cow<'_, str> = serde_json::from_str::<String>(json)
+            .map(Cow::Owned)
+            .map_err(|error| ApiError::invalid(format!("the string is not well formed: {error}")))?;
         return Ok(text.parse()?);
     }
     Ok(json.parse()?)

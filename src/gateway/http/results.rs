@@ -41,7 +41,7 @@ pub struct ResultsQuery {
     "at": 1_790_000_000_000_u64, "duration_us": 140
 }]}))]
 pub struct ResultsAnswer {
-    /// The newest first. Fewer than were asked for when their numbers come to more than 512 KiB.
+    /// The newest first; of a batch of a bulk the last number only. Fewer than were asked for when their numbers come to more than 512 KiB.
     results: Vec<ResultAnswer>,
 }
 

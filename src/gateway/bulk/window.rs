@@ -1,0 +1,218 @@
+//! The groups of a bulk that are in flight, in order.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt;
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
+
+use crate::{
+    cluster::trace::Trace,
+    gateway::{Gateway, error::ApiError},
+    limits::{BATCH_MAX, BULK_PAUSE, BULK_WINDOW},
+    prime::Number,
+    scheduler::{Batch, BatchOutcome, Check, CheckError, Outcome},
+};
+
+/// What holds for every number of a bulk.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// How long each group may take, from when it leaves for a worker.
+    pub patience: Duration,
+    /// By which the request is found again.
+    pub trace: Arc<Trace>,
+}
+
+/// A group that is done, and the lines that it came from; they count from 1, as people and editors do.
+#[derive(Debug)]
+pub enum Answered {
+    /// A run of short numbers.
+    Batch(Lines, Batch, Result<BatchOutcome, CheckError>),
+    /// A number by itself.
+    One(u64, Number, Result<Outcome, CheckError>),
+    /// A line that is no number.
+    Bad(u64, ApiError),
+}
+
+/// The lines of a batch: one after the other, but for blank ones in between.
+#[derive(Debug, Default)]
+pub struct Lines {
+    first: u64,
+    /// Before which places of the batch there was a blank line, in order.
+    blanks: Vec<usize>,
+}
+
+/// What is read and not answered yet.
+#[derive(Debug)]
+pub struct Window {
+    gateway: Arc<Gateway>,
+    terms: Terms,
+    /// The lines so far.
+    line: u64,
+    /// The batch that has not left.
+    open: Vec<u64>,
+    open_lines: Lines,
+    groups: VecDeque<Group>,
+}
+
+#[derive(Debug)]
+enum Group {
+    Working(AbortOnDropHandle<Answered>),
+    Done(Answered),
+    /// Its task panicked.
+    Lost,
+}
+
+impl Lines {
+    /// The line of a place in the batch.
+    pub fn at(&self, place: usize) -> u64 {
+        let blanks = self.blanks.partition_point(|before| *before <= place);
+        self.first + (place + blanks) as u64
+    }
+}
+
+impl Window {
+    /// A window with nothing in it.
+    pub fn new(gateway: Arc<Gateway>, terms: Terms) -> Self {
+        let (open, open_lines, groups) = (Vec::new(), Lines::default(), VecDeque::new());
+        Self { gateway, terms, line: 0, open, open_lines, groups }
+    }
+
+    /// Whether it takes one more line.
+    pub fn has_room(&self) -> bool {
+        self.groups.len() < BULK_WINDOW
+    }
+
+    /// Whether all is answered.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.open.is_empty()
+    }
+
+    /// Takes a number that fits a word; it joins those before it.
+    pub fn push_word(&mut self, word: u64) {
+        self.line += 1;
+        if self.open.is_empty() {
+            self.open.reserve_exact(BATCH_MAX);
+            self.open_lines.first = self.line;
+        }
+        self.open.push(word);
+        if self.open.len() == BATCH_MAX {
+            self.flush();
+        }
+    }
+
+    /// Takes any number.
+    pub fn push(&mut self, number: Number) {
+        if let Some(word) = number.word() {
+            return self.push_word(word);
+        }
+        self.flush();
+        self.line += 1;
+        let (line, gateway, Terms { patience, trace }) =
+            (self.line, Arc::clone(&self.gateway), self.terms.clone());
+        self.start(async move {
+            // It is never closed.
+            let _place = gateway.bulk_longs.acquire().await;
+            let check = Check { number, deadline: Instant::now() + patience, trace, forwarded: false };
+            let outcome = patiently(check.deadline, || gateway.scheduler.check(&check)).await;
+            Answered::One(line, check.number, outcome)
+        });
+    }
+
+    /// Takes a line that is no number.
+    pub fn push_bad(&mut self, error: ApiError) {
+        self.flush();
+        self.line += 1;
+        self.groups.push_back(Group::Done(Answered::Bad(self.line, error)));
+    }
+
+    /// Counts a blank line.
+    pub fn pass_blank(&mut self) {
+        self.line += 1;
+        if self.open.is_empty() {
+            return;
+        }
+        self.open_lines.blanks.push(self.open.len());
+        if self.open_lines.blanks.len() == BATCH_MAX {
+            self.flush();
+        }
+    }
+
+    /// Sends what waits for company.
+    pub fn flush(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let (values, lines) = (mem::take(&mut self.open), mem::take(&mut self.open_lines));
+        let gateway = Arc::clone(&self.gateway);
+        let Terms { patience, trace } = self.terms.clone();
+        let batch = Batch { values, deadline: Instant::now() + patience, trace, forwarded: false };
+        self.start(async move {
+            let outcome = patiently(batch.deadline, || gateway.scheduler.check_batch(&batch)).await;
+            Answered::Batch(lines, batch, outcome)
+        });
+    }
+
+    fn start(&mut self, group: impl Future<Output = Answered> + Send + 'static) {
+        self.groups.push_back(Group::Working(AbortOnDropHandle::new(tokio::spawn(group))));
+    }
+
+    /// The first group, if it is done.
+    ///
+    /// # Errors
+    /// A defect; nothing is left then, because what follows would be taken for the answer to what is lost.
+    pub fn next_ready(&mut self) -> Result<Option<Answered>, ApiError> {
+        let Some(()) = self.front_done().now_or_never() else { return Ok(None) };
+        match self.groups.pop_front() {
+            None => Ok(None),
+            Some(Group::Done(answered)) => Ok(Some(answered)),
+            Some(Group::Working(_) | Group::Lost) => {
+                self.groups.clear();
+                self.open.clear();
+                Err(ApiError::new(Code::Internal, "this bulk met a defect of the node; its log says more"))
+            }
+        }
+    }
+
+    /// Returns when the first group is done, or there is none. Dropping the future loses nothing.
+    pub async fn front_done(&mut self) {
+        if let Some(front) = self.groups.front_mut()
+            && let Group::Working(working) = front
+        {
+            *front = working.await.map_or(Group::Lost, Group::Done);
+        }
+    }
+}
+
+/// Asks again while every worker is full.
+async fn patiently<T, F>(deadline: Instant, ask: impl Fn() -> F) -> Result<T, CheckError>
+where
+    F: Future<Output = Result<T, CheckError>>,
+{
+    loop {
+        match ask().await {
+            Err(CheckError::Overloaded(_)) if Instant::now() + BULK_PAUSE < deadline => {
+                sleep(BULK_PAUSE).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_count_blank_ones_too() {
+        let lines = Lines { first: 3, blanks: vec![1, 1, 4] };
+        let at: Vec<u64> = (0..5).map(|place| lines.at(place)).collect();
+        assert_eq!(at, [3, 6, 7, 8, 10]);
+    }
+}

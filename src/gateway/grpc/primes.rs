@@ -1,0 +1,126 @@
+//! `CheckPrimes`: a bulk as messages.
+
+use std::{mem, sync::Arc, vec};
+
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::{Status, Streaming};
+
+use super::number_of;
+use crate::{
+    gateway::{
+        Gateway,
+        bulk::{
+            self, Form,
+            window::{Answered, Terms, Window},
+        },
+        error::ApiError,
+    },
+    limits::{BATCH_MAX, LANE_BATCH_MAX},
+    prime::{Certainty, Verdict},
+    proto::{CheckedPrime, PrimeFailure, PrimeRequest, checked_prime},
+    scheduler::Outcome,
+};
+
+pub(super) type Checked = BoxStream<'static, Result<CheckedPrime, Status>>;
+
+/// Answers the numbers of a call.
+pub(super) fn answer(
+    gateway: &Arc<Gateway>,
+    place: OwnedSemaphorePermit,
+    terms: Terms,
+    requests: Streaming<PrimeRequest>,
+) -> Checked {
+    let pieces = requests.ready_chunks(LANE_BATCH_MAX).map(|piece| {
+        let piece: Result<Vec<PrimeRequest>, Status> = piece.into_iter().collect();
+        piece.map_err(|status| ApiError::new(status.code(), status.message()))
+    });
+    bulk::answer(gateway, place, terms, Messages::default(), pieces).flat_map(stream::iter).boxed()
+}
+
+/// Messages in and messages out.
+#[derive(Debug, Default)]
+struct Messages {
+    piece: vec::IntoIter<PrimeRequest>,
+    answers: Vec<Result<CheckedPrime, Status>>,
+}
+
+impl Form for Messages {
+    type Piece = Vec<PrimeRequest>;
+    type Chunk = Vec<Result<CheckedPrime, Status>>;
+
+    fn feed(&mut self, piece: Vec<PrimeRequest>) {
+        self.piece = piece.into_iter();
+    }
+
+    fn end_input(&mut self) {}
+
+    fn take(&mut self, window: &mut Window) {
+        while window.has_room()
+            && let Some(request) = self.piece.next()
+        {
+            match number_of(&request) {
+                Ok(number) => window.push(number),
+                Err(error) => window.push_bad(error),
+            }
+        }
+    }
+
+    fn has_more(&self) -> bool {
+        self.piece.len() > 0
+    }
+
+    fn forget(&mut self) {
+        self.feed(Vec::new());
+    }
+
+    fn write(&mut self, answered: Answered) {
+        match answered {
+            Answered::Batch(_, _, Ok(outcome)) => {
+                let by = outcome.processed_by;
+                self.answers.extend(outcome.are_prime.into_iter().map(|is_prime| {
+                    let verdict = Verdict { is_prime, certainty: Certainty::Proven };
+                    Ok(checked(Ok(Outcome { verdict, processed_by: Arc::clone(&by) })))
+                }));
+            }
+            Answered::Batch(_, batch, Err(error)) => {
+                let failed = |_| Ok(checked(Err(error.clone().into())));
+                self.answers.extend(batch.values.iter().map(failed));
+            }
+            Answered::One(_, _, outcome) => {
+                self.answers.push(Ok(checked(outcome.map_err(ApiError::from))));
+            }
+            Answered::Bad(_, error) => self.answers.push(Ok(checked(Err(error)))),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.answers.len() >= BATCH_MAX
+    }
+
+    fn chunk(&mut self) -> Option<Self::Chunk> {
+        (!self.answers.is_empty()).then(|| mem::take(&mut self.answers))
+    }
+
+    fn close(&mut self, ended: Result<(), ApiError>) -> Option<Self::Chunk> {
+        if let Err(error) = ended {
+            self.answers.push(Err(error.into()));
+        }
+        self.chunk()
+    }
+}
+
+fn checked(outcome: Result<Outcome, ApiError>) -> CheckedPrime {
+    let outcome = match outcome {
+        Ok(outcome) => checked_prime::Outcome::Answer(outcome.into()),
+        Err(error) => {
+            let status = Status::from(error);
+            let (code, message) = (status.code().into(), status.message().to_owned());
+            checked_prime::Outcome::Failure(PrimeFailure { code, message })
+        }
+    };
+    CheckedPrime { outcome: Some(outcome) }
+}

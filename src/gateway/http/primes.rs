@@ -1,0 +1,331 @@
+//! `POST /primes`: many numbers, as JSON or as NDJSON.
+
+mod ndjson;
+
+use std::{fmt, future::ready, pin::Pin, sync::Arc, time::Instant};
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
+use futures_util::StreamExt;
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+use tokio::{
+    sync::SemaphorePermit,
+    time::{timeout, timeout_at},
+};
+use tonic::Code;
+use utoipa::ToSchema;
+
+use super::prime::{
+    PrimeAnswer, announced, expect_json, expect_plain, late, parse_number, read_body, too_large,
+};
+use crate::{
+    cluster::trace::Trace,
+    gateway::{
+        Gateway,
+        bulk::{
+            self,
+            window::{Answered, Terms, Window},
+        },
+        context::patience,
+        error::{ApiError, Problem},
+    },
+    limits::{BODY_TIMEOUT, BULK_LINGER, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
+    prime::Number,
+    scheduler::CheckError,
+};
+use ndjson::{AnswerLine, Answers, Ndjson, NumberLines};
+
+/// The content type of lines of JSON.
+pub const NDJSON: &str = "application/x-ndjson";
+/// The names by which clients know it.
+const NDJSON_NAMES: [&str; 3] = [NDJSON, "application/ndjson", "application/jsonl"];
+
+/// A body above this is taken apart off the runtime's threads: it takes more than a moment.
+const PARSED_INLINE_BYTES_MAX: usize = 16 * 1024;
+/// What a body is called that is too large.
+const JSON_BODY: &str = "a JSON body; send more as application/x-ndjson";
+/// Bytes that an answer has beside its digits, with a name of usual length.
+const ANSWER_BYTES: usize = 90;
+
+/// Numbers to be checked.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"numbers": [17, "170141183460469231731687303715884105727"]}))]
+pub struct PrimesQuestion<'a> {
+    /// Up to 100,000 numbers, each as an integer or a string, as in `POST /prime`. For more send NDJSON.
+    #[serde(borrow)]
+    #[schema(schema_with = numbers_schema)]
+    numbers: Items<'a>,
+}
+
+/// The answers.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"results": [
+    {"number": "17", "is_prime": true, "processed_by": "worker1", "certainty": "proven"},
+    {"number": "18", "is_prime": false, "processed_by": "worker1", "certainty": "proven"}
+]}))]
+pub struct PrimesAnswer<'a> {
+    /// An answer for each number, in order.
+    results: Vec<PrimeAnswer<'a>>,
+}
+
+/// What stands in the array, up to the bound.
+#[derive(Debug)]
+struct Items<'a>(Vec<&'a RawValue>);
+
+struct ItemsVisitor;
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor).map(Items)
+    }
+}
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array of numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = array.next_element()? {
+            if items.len() == JSON_BULK_NUMBERS_MAX {
+                let more = format!("more than {JSON_BULK_NUMBERS_MAX} numbers; send so many as {NDJSON}");
+                return Err(A::Error::custom(more));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+}
+
+fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+    use utoipa::openapi::schema::ArrayBuilder;
+    ArrayBuilder::new()
+        .items(super::prime::number_schema())
+        .max_items(Some(JSON_BULK_NUMBERS_MAX))
+        .description(Some("Up to 100,000 numbers."))
+        .into()
+}
+
+/// Are these numbers prime?
+///
+/// As JSON, all of them are answered, or none: a mistake, or a number without an answer, is named by its place.
+///
+/// As NDJSON (`application/x-ndjson`) the numbers come one a line, an integer or a string each, without an end if need be,
+/// and the answers leave one a line, in order, while the request still goes on; blank lines have no answer. A line that is no
+/// number, or whose number has no answer in time, becomes `{"line": 3, "error": {…}}`, and the others are answered all the
+/// same. The last line, `{"done": true, "count": 2}`, counts the lines before it: where it is missing the answer is
+/// truncated, and where it says `"done": false` the rest is to be sent again, to another node. Whoever does not read is not read
+/// from, so read while you send.
+#[utoipa::path(
+    post, path = "/primes", tag = "numbers", operation_id = "checkPrimes",
+    params(
+        ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: for all of a JSON body, and for each number of NDJSON: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
+        ("Connect-Timeout-Ms" = Option<u64>, Header, description = "The same in milliseconds, 1 to 10 digits", example = 30000, maximum = 9_999_999_999_u64),
+        ("X-Request-Id" = Option<String>, Header, description = "An id of yours, up to 128 visible ASCII characters; it is echoed", example = "my-request-1"),
+        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, version 00; it is echoed", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ),
+    request_body(description = "The numbers", content(
+        (inline(PrimesQuestion) = "application/json", example = json!({"numbers": [17, 18, "170141183460469231731687303715884105727"]})),
+        (inline(NumberLines) = "application/x-ndjson", example = "17\n18\n\"170141183460469231731687303715884105727\"\n"),
+    )),
+    responses(
+        (status = 200, description = "The answers, in order", content(
+            (PrimesAnswer = "application/json"),
+            (AnswerLine = "application/x-ndjson", example = "{\"number\":\"17\",\"is_prime\":true,\"processed_by\":\"worker1\",\"certainty\":\"proven\"}\n{\"line\":2,\"error\":{\"code\":\"invalid_argument\",\"grpc_code\":3,\"detail\":\"…\"}}\n{\"done\":true,\"count\":2}\n"),
+        )),
+        (status = 400, description = "The body, one of its numbers or a header is malformed", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive within the deadline, or within 5 s (JSON)", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 8 MiB (JSON)", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The content type is neither JSON nor NDJSON, or the body is encoded", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too much is in flight; try again after `Retry-After` seconds", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
+        (status = 500, description = "A defect", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Nobody could do the work", body = Problem, content_type = "application/problem+json"),
+        (status = 504, description = "The deadline passed", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn check_primes(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(trace): Extension<Arc<Trace>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (Parts { headers, .. }, body) = request.into_parts();
+    let terms = Terms { patience: patience(&headers, gateway.settings.deadline)?, trace };
+    expect_plain(&headers)?;
+    if is_ndjson(&headers) {
+        return answer_lines(&gateway, terms, &headers, body).await;
+    }
+    expect_json(&headers, "application/json or application/x-ndjson")?;
+    answer_json(&gateway, terms, &headers, body).await
+}
+
+fn is_ndjson(headers: &HeaderMap) -> bool {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    NDJSON_NAMES.iter().any(|name| essence.eq_ignore_ascii_case(name))
+}
+
+async fn answer_lines(
+    gateway: &Arc<Gateway>,
+    terms: Terms,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let place = bulk::enter(gateway)?;
+    let mut pieces = body.into_data_stream().peekable();
+    if headers.contains_key(header::EXPECT) {
+        // hyper says "100 Continue" when the body is first read, and no more once the answer has begun.
+        timeout(BODY_TIMEOUT, Pin::new(&mut pieces).peek()).await.map_err(|_| late())?;
+    }
+    let pieces =
+        pieces.map(|piece| piece.map_err(|_| ApiError::invalid("the body ended before it was whole")));
+    let chunks = bulk::answer(gateway, place, terms, Ndjson::default(), pieces);
+    let body = Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+async fn answer_json(
+    gateway: &Arc<Gateway>,
+    terms: Terms,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let deadline = Instant::now() + terms.patience;
+    let _body_place = match hold_body(gateway, headers) {
+        Ok(place) => place,
+        Err(refused) => {
+            pass_over(body).await;
+            return Err(refused);
+        }
+    };
+    let body = read_body(headers, body, JSON_BULK_BYTES_MAX, JSON_BODY, deadline).await?;
+    let body_bytes = body.len();
+    let numbers = match body_bytes > PARSED_INLINE_BYTES_MAX {
+        false => parse_question(&body)?,
+        true => off_the_runtime(move || parse_question(&body)).await?,
+    };
+    let _answer_place = hold(gateway, numbers.len() * ANSWER_BYTES + body_bytes)?;
+    let answered = answer_numbers(Window::new(Arc::clone(gateway), terms), numbers);
+    let answered = timeout_at(deadline.into(), answered).await;
+    let body = answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))??;
+    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+}
+
+/// Room for the body that is announced.
+fn hold_body<'a>(gateway: &'a Gateway, headers: &HeaderMap) -> Result<SemaphorePermit<'a>, ApiError> {
+    let bytes = announced(headers).unwrap_or(JSON_BULK_BYTES_MAX);
+    if bytes > JSON_BULK_BYTES_MAX {
+        return Err(too_large(JSON_BULK_BYTES_MAX, JSON_BODY));
+    }
+    hold(gateway, bytes)
+}
+
+/// A connection that is closed with much unread may take the answer with it.
+async fn pass_over(body: Body) {
+    let pieces = body.into_data_stream().take_while(|piece| ready(piece.is_ok()));
+    let _ = timeout(BULK_LINGER, pieces.count()).await;
+}
+
+/// Room for so many bytes among those of all JSON bodies and their answers.
+fn hold(gateway: &Gateway, bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
+    let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+    gateway.json_bulks.try_acquire_many(kib).map_err(|_| {
+        let detail = format!(
+            "this node holds as many JSON bodies of many numbers as it can; try again in a second, or send {NDJSON}"
+        );
+        ApiError::new(Code::ResourceExhausted, detail)
+    })
+}
+
+async fn off_the_runtime<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| {
+        Err(ApiError::http(StatusCode::INTERNAL_SERVER_ERROR, "this body met a defect of the node"))
+    })
+}
+
+fn parse_question(body: &[u8]) -> Result<Vec<Number>, ApiError> {
+    let unexpected = |why: String| {
+        ApiError::invalid(format!(
+            "the body is not the JSON that is expected: {why}; send {{\"numbers\": [17, 18]}}"
+        ))
+    };
+    // serde would take the items of an array for the fields of a struct.
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(unexpected("it is an array".to_owned()));
+    }
+    let question: PrimesQuestion<'_> =
+        serde_json::from_slice(body).map_err(|error| unexpected(error.to_string()))?;
+    let items = question.numbers.0.into_iter().enumerate();
+    items.map(|(place, item)| parse_number(item.get()).map_err(|error| error.of(Place(place)))).collect()
+}
+
+/// A number as it stands in a line: an integer, or a string.
+fn parse_item(item: &[u8]) -> Result<Number, ApiError> {
+    let text = str::from_utf8(item)
+        .map_err(|_| ApiError::invalid("the line is not UTF-8; write a decimal integer such as 17 or -5"))?;
+    parse_number(text)
+}
+
+/// A place in the array, counted from 0 as JSON's tools do.
+struct Place(usize);
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "numbers[{}]", self.0)
+    }
+}
+
+async fn answer_numbers(mut window: Window, numbers: Vec<Number>) -> Result<Vec<u8>, ApiError> {
+    let mut answers = Answers::begun(b"{\"results\":[", b',');
+    let mut numbers = numbers.into_iter();
+    loop {
+        while window.has_room()
+            && let Some(number) = numbers.next()
+        {
+            window.push(number);
+        }
+        if numbers.len() == 0 {
+            window.flush();
+        }
+        if window.is_empty() {
+            return Ok(answers.ended(b"]}"));
+        }
+        window.front_done().await;
+        while let Some(answered) = window.next_ready()? {
+            put(&mut answers, answered)?;
+        }
+    }
+}
+
+fn put(answers: &mut Answers, answered: Answered) -> Result<(), ApiError> {
+    let of = |line: u64, error| ApiError::from(error).of(Place(line as usize - 1));
+    match answered {
+        Answered::Batch(lines, batch, outcome) => {
+            answers.put_batch(&batch.values, &outcome.map_err(|error| of(lines.at(0), error))?);
+        }
+        Answered::One(line, number, outcome) => {
+            answers.put(&number, &outcome.map_err(|error| of(line, error))?)
+        }
+        Answered::Bad(_, error) => return Err(error),
+    }
+    Ok(())
+}

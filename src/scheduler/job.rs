@@ -1,0 +1,153 @@
+//! What is asked of the cluster: one check, or a batch of short ones. Both are dispatched by the same rules.
+
+use std::{sync::Arc, time::Instant};
+
+use tonic::{Code, Request};
+
+use super::{Check, CheckError, Outcome, Road, Scheduler};
+use crate::{
+    cluster::{
+        lane::{AskError, Failure, Lane},
+        trace::Trace,
+    },
+    proto::{BatchRequest, BatchResponse, peer_client::PeerClient},
+};
+
+/// Short checks of one client that travel together.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The words to decide, at most [`BATCH_MAX`](crate::limits::BATCH_MAX).
+    pub values: Vec<u64>,
+    /// When nobody waits for them any more.
+    pub deadline: Instant,
+    /// By which their request is found again.
+    pub trace: Arc<Trace>,
+    /// A peer forwarded it: it is not forwarded again.
+    pub forwarded: bool,
+}
+
+/// The answer to a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchOutcome {
+    /// Whether each is prime, in the order of the batch; proven, because they are short.
+    pub are_prime: Vec<bool>,
+    /// The name of the node that did the work.
+    pub processed_by: Arc<str>,
+}
+
+/// What can be asked of another node, or done here.
+pub(super) trait Job: Sync {
+    /// The answer to it.
+    type Outcome: Send;
+
+    /// How many numbers it has.
+    fn count(&self) -> u64;
+    /// Whether a peer forwarded it.
+    fn is_forwarded(&self) -> bool;
+    /// Its estimated time in microseconds, if it is work for the pool.
+    fn long_cost_us(&self) -> Option<u64>;
+    /// How loaded a lane is with work of its kind; nothing if it takes none.
+    fn load(&self, lane: &Lane) -> Option<u64>;
+    /// Asks another node.
+    fn ask(
+        &self,
+        scheduler: &Scheduler,
+        lane: &Lane,
+        road: Road,
+    ) -> impl Future<Output = Result<Self::Outcome, AskError>> + Send;
+    /// Does it here.
+    fn work(&self, scheduler: &Scheduler) -> impl Future<Output = Result<Self::Outcome, CheckError>> + Send;
+}
+
+impl Job for Check {
+    type Outcome = Outcome;
+
+    fn count(&self) -> u64 {
+        1
+    }
+
+    fn is_forwarded(&self) -> bool {
+        self.forwarded
+    }
+
+    fn long_cost_us(&self) -> Option<u64> {
+        self.number.short().is_none().then(|| self.number.estimated_cost_us())
+    }
+
+    fn load(&self, lane: &Lane) -> Option<u64> {
+        match self.number.short() {
+            Some(_) => lane.is_open().then(|| lane.load()),
+            None => lane.has_room_for_long().then(|| lane.long_load_us()),
+        }
+    }
+
+    async fn ask(&self, scheduler: &Scheduler, lane: &Lane, road: Road) -> Result<Outcome, AskError> {
+        scheduler.ask(lane, self, road).await
+    }
+
+    async fn work(&self, scheduler: &Scheduler) -> Result<Outcome, CheckError> {
+        let verdict = scheduler.worker.check(&self.number).await?;
+        Ok(Outcome { verdict, processed_by: Arc::clone(scheduler.worker.name()) })
+    }
+}
+
+impl Job for Batch {
+    type Outcome = BatchOutcome;
+
+    fn count(&self) -> u64 {
+        self.values.len() as u64
+    }
+
+    fn is_forwarded(&self) -> bool {
+        self.forwarded
+    }
+
+    fn long_cost_us(&self) -> Option<u64> {
+        None
+    }
+
+    fn load(&self, lane: &Lane) -> Option<u64> {
+        lane.has_room_for_batch().then(|| lane.load())
+    }
+
+    /// In a call of its own, so that deadline and cancellation travel with it.
+    async fn ask(&self, scheduler: &Scheduler, lane: &Lane, road: Road) -> Result<BatchOutcome, AskError> {
+        let mut request = Request::new(BatchRequest { values: self.values.clone() });
+        // A made id would outweigh many of the numbers.
+        let trace = self.trace.is_named().then_some(&*self.trace);
+        scheduler.equip(&mut request, self.deadline, trace, road);
+        let mut client = PeerClient::new(lane.road());
+        let call = async {
+            match road {
+                Road::ToLeader => client.schedule_batch(request).await,
+                Road::ToWorker => client.work_batch(request).await,
+            }
+        };
+        let response = lane.call_batch(self.values.len(), call).await?.into_inner();
+        BatchOutcome::from_wire(response, self.values.len())
+    }
+
+    async fn work(&self, scheduler: &Scheduler) -> Result<BatchOutcome, CheckError> {
+        let are_prime = scheduler.worker.check_batch(&self.values).await;
+        Ok(BatchOutcome { are_prime, processed_by: Arc::clone(scheduler.worker.name()) })
+    }
+}
+
+impl BatchOutcome {
+    fn from_wire(response: BatchResponse, count: usize) -> Result<Self, AskError> {
+        let BatchResponse { are_prime, processed_by } = response;
+        if are_prime.len() != count {
+            let message = format!("{processed_by} answered {} numbers of {count}", are_prime.len());
+            return Err(AskError::Failed(Failure { code: Code::Unavailable, message }));
+        }
+        let are_prime = are_prime.into_iter().map(|is_prime| is_prime != 0).collect();
+        Ok(Self { are_prime, processed_by: processed_by.into() })
+    }
+}
+
+impl From<BatchOutcome> for BatchResponse {
+    fn from(outcome: BatchOutcome) -> Self {
+        let are_prime = outcome.are_prime.into_iter().map(u8::from).collect();
+        Self { are_prime, processed_by: outcome.processed_by.to_string() }
+    }
+}
