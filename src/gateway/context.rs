@@ -14,14 +14,16 @@ use crate::{
 };
 
 /// The header of a request's id.
-pub const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header of W3C Trace Context.
-pub const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const CONNECT_TIMEOUT_MS: HeaderName = HeaderName::from_static("connect-timeout-ms");
 
 /// The ids of a request: what the client named, if it is well formed; the rest is made.
 pub fn trace_of(headers: &HeaderMap) -> Arc<Trace> {
-    let request_id = text(headers, REQUEST_ID, is_request_id);
-    let traceparent = text(headers, TRACEPARENT, is_traceparent);
+    let request_id = text(headers, &REQUEST_ID, is_request_id);
+    let traceparent = text(headers, &TRACEPARENT, is_traceparent);
     Arc::new(Trace::new(request_id, traceparent, rand::random()))
 }
 
@@ -30,7 +32,7 @@ pub fn echo(trace: &Trace, headers: &mut HeaderMap) {
     let ids = [(REQUEST_ID, trace.request_id()), (TRACEPARENT, trace.traceparent())];
     for (name, text) in ids {
         if let Ok(value) = HeaderValue::try_from(text.as_ref()) {
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name, value);
         }
     }
 }
@@ -48,9 +50,9 @@ pub fn deadline(headers: &HeaderMap, default: Duration) -> Result<Instant, ApiEr
 /// # Errors
 /// `invalid_argument` when either is malformed.
 pub fn patience(headers: &HeaderMap, default: Duration) -> Result<Duration, ApiError> {
-    let grpc = headers.get("grpc-timeout").map(|value| (value, parse_grpc_timeout as Parse, "grpc-timeout"));
+    let grpc = headers.get(&GRPC_TIMEOUT).map(|value| (value, parse_grpc_timeout as Parse, "grpc-timeout"));
     let connect = headers
-        .get("connect-timeout-ms")
+        .get(&CONNECT_TIMEOUT_MS)
         .map(|value| (value, parse_connect_timeout as Parse, "connect-timeout-ms"));
     let time = match grpc.or(connect) {
         None => default,
@@ -99,7 +101,7 @@ fn malformed(name: &str, text: &str) -> ApiError {
     ApiError::invalid(format!("the header {name} is malformed: `{shown}`; it takes {allowed}"))
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str, is_good: fn(&str) -> bool) -> Option<&'a str> {
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName, is_good: fn(&str) -> bool) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok()).filter(|text| is_good(text))
 }
 

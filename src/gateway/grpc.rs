@@ -11,7 +11,7 @@ use axum::{
     Router,
     body::Body,
     extract::{ConnectInfo, Request},
-    http::HeaderValue,
+    http::{HeaderName, HeaderValue, header::AUTHORIZATION},
     response::Response,
 };
 use tokio::time::timeout_at;
@@ -21,12 +21,12 @@ use tower::{Service, service_fn};
 
 use super::{
     Gateway,
-    context::{deadline, echo, trace_of},
+    context::{echo, patience, trace_of},
     error::ApiError,
     listener::Answers,
 };
 use crate::{
-    cluster::{token::AUTHORIZATION, trace::Trace},
+    cluster::trace::Trace,
     limits::{MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
     prime::Number,
     proto::{
@@ -42,6 +42,9 @@ pub use worker::WorkerService;
 
 /// The names that `grpc.health.v1` knows beside the empty one.
 const SERVICES: [&str; 2] = ["scheduler.Scheduler", "scheduler.Worker"];
+
+// A name that is only a text would be parsed at every look.
+const FORWARDED: HeaderName = HeaderName::from_static(FORWARDED_BY);
 
 /// The whole of what the gRPC listener serves, and the handle by which it says that it stops.
 ///
@@ -75,26 +78,24 @@ pub async fn service(
         .into_axum_router()
         // Settles the state once, instead of at each request.
         .with_state(());
-    let services = Services { scheduler, others };
-    let service =
-        service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, services.clone())));
-    Ok((service, health))
+    let services = Arc::new(Services { gateway, scheduler, others });
+    Ok((service_fn(move |request| Box::pin(around(Arc::clone(&services), request))), health))
 }
 
-/// The hot path goes past the routes.
-#[derive(Clone)]
 struct Services {
+    gateway: Arc<Gateway>,
+    /// The hot path goes past the routes.
     scheduler: SchedulerServer<SchedulerService>,
     others: Router,
 }
 
 impl Services {
-    async fn call(mut self, request: Request) -> Response {
+    async fn call(&self, request: Request) -> Response {
         if request.uri().path().starts_with("/scheduler.Scheduler/") {
-            let Ok(response) = self.scheduler.call(request).await;
+            let Ok(response) = self.scheduler.clone().call(request).await;
             return response.map(Body::new);
         }
-        let Ok(response) = self.others.call(request).await;
+        let Ok(response) = self.others.clone().call(request).await;
         response
     }
 }
@@ -119,11 +120,14 @@ fn number_of(request: &PrimeRequest) -> Result<Number, ApiError> {
 #[derive(Debug, Clone)]
 struct Call {
     trace: Arc<Trace>,
-    /// When nobody waits any more. Streams have none of their own.
+    arrived: Instant,
+    /// When nobody waits any more.
     deadline: Instant,
     from: SocketAddr,
     /// Whoever calls knows the cluster's token.
     is_peer: bool,
+    /// A peer had it first.
+    is_forwarded: bool,
 }
 
 /// What only peers may call: all of `scheduler.Peer`, and the election.
@@ -132,41 +136,20 @@ fn is_for_peers(path: &str) -> bool {
         || ["/scheduler.Worker/Election", "/scheduler.Worker/Victory"].contains(&path)
 }
 
-/// The methods whose answer is a stream, which lasts as long as its client wants.
-const STREAMS: [&str; 7] = [
-    "/scheduler.Scheduler/CheckPrimes",
-    "/scheduler.Scheduler/WatchCluster",
-    "/scheduler.Peer/Work",
-    "/scheduler.Peer/Schedule",
-    "/grpc.health.v1.Health/Watch",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
-
 /// Around every call: its ids, which are echoed with errors too, and its deadline, which holds from the head on: a
-/// message that does not arrive is waited for no longer.
-async fn around(
-    gateway: Arc<Gateway>,
-    mut request: Request,
-    services: Services,
-) -> Result<Response, Infallible> {
-    let ConnectInfo(from) = *request.extensions().get().expect("the listener says who calls");
+/// message that does not arrive is waited for no longer. A stream only has to begin by then; it lasts as long as its
+/// client wants.
+async fn around(services: Arc<Services>, mut request: Request) -> Result<Response, Infallible> {
     let trace = trace_of(request.headers());
-    let token = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let is_peer = gateway.token.admits(token);
-    let is_stamped = request.headers().contains_key(FORWARDED_BY) || is_for_peers(request.uri().path());
-    let mut response = match deadline(request.headers(), gateway.settings.deadline) {
-        _ if is_stamped && !is_peer => {
-            Status::from(gateway.strangers.refuse(request.uri().path(), from)).into_http()
-        }
+    let mut response = match admit(&services.gateway, &request, Arc::clone(&trace)) {
         Err(error) => Status::from(error).into_http(),
-        Ok(deadline) => {
-            let is_stream = STREAMS.contains(&request.uri().path());
-            request.extensions_mut().insert(Call { trace: Arc::clone(&trace), deadline, from, is_peer });
-            let by = if is_stream { None } else { Some(deadline) };
-            within(by, services.call(request))
-                .await
-                .unwrap_or_else(|| Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http())
+        Ok(call) => {
+            let deadline = call.deadline;
+            request.extensions_mut().insert(call);
+            match timeout_at(deadline.into(), services.call(request)).await {
+                Ok(response) => response,
+                Err(_) => Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http(),
+            }
         }
     };
     // Nobody looks up an answer by an id that was made here; who writes to us about an error names it.
@@ -177,16 +160,23 @@ async fn around(
     Ok(response)
 }
 
+/// What a call brings, if its caller may make it.
+fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call, ApiError> {
+    let (headers, path) = (request.headers(), request.uri().path());
+    let ConnectInfo(from) = *request.extensions().get().expect("the listener says who calls");
+    let is_peer = gateway.token.admits(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes));
+    let is_forwarded = headers.contains_key(&FORWARDED);
+    if (is_forwarded || is_for_peers(path)) && !is_peer {
+        return Err(gateway.strangers.refuse(path, from));
+    }
+    let arrived = Instant::now();
+    let deadline = arrived + patience(headers, gateway.settings.deadline)?;
+    Ok(Call { trace, arrived, deadline, from, is_peer, is_forwarded })
+}
+
 /// What the layer around the services left.
 fn call_of<T>(request: &tonic::Request<T>) -> Call {
     request.extensions().get().cloned().expect("the layer is around every service")
-}
-
-async fn within<T>(deadline: Option<Instant>, answered: impl Future<Output = T>) -> Option<T> {
-    match deadline {
-        Some(deadline) => timeout_at(deadline.into(), answered).await.ok(),
-        None => Some(answered.await),
-    }
 }
 
 fn count(gateway: &Gateway, code: Code) {

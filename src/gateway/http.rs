@@ -12,7 +12,7 @@ use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, tim
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderName, HeaderValue, Method, StatusCode, Version, header},
+    http::{HeaderValue, Method, StatusCode, Version, header},
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
@@ -90,12 +90,7 @@ fn cors() -> CorsLayer {
         .allow_origin(AllowOrigin::any())
         .allow_methods(AllowMethods::list([Method::GET, Method::POST]))
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers([
-            HeaderName::from_static(REQUEST_ID),
-            HeaderName::from_static(TRACEPARENT),
-            header::ETAG,
-            header::RETRY_AFTER,
-        ])
+        .expose_headers([REQUEST_ID, TRACEPARENT, header::ETAG, header::RETRY_AFTER])
         .max_age(std::time::Duration::from_secs(3600))
 }
 

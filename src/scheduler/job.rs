@@ -117,12 +117,12 @@ impl Job for Batch {
         let trace = self.trace.is_named().then_some(&*self.trace);
         scheduler.equip(&mut request, self.deadline, trace, road);
         let mut client = PeerClient::new(lane.road());
-        let call = async {
+        let call = Box::pin(async {
             match road {
                 Road::ToLeader => client.schedule_batch(request).await,
                 Road::ToWorker => client.work_batch(request).await,
             }
-        };
+        });
         let response = lane.call_batch(self.values.len(), call).await?.into_inner();
         BatchOutcome::from_wire(response, self.values.len())
     }

@@ -10,7 +10,7 @@ use futures_util::{
     future::ready,
     stream::{self, BoxStream},
 };
-use tokio::time::{sleep, timeout_at};
+use tokio::time::sleep;
 use tonic::{Request, Response, Status, Streaming, metadata::AsciiMetadataValue};
 
 use super::{Call, call_of, worker::sender as sender_of};
@@ -70,10 +70,9 @@ impl Peer for PeerService {
     }
 
     async fn work_batch(&self, request: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
-        let Batch { values, deadline, trace, .. } = batch_of(request)?;
+        let Batch { values, trace, .. } = batch_of(request)?;
         let worker = &self.0.worker;
-        let are_prime = timeout_at(deadline.into(), worker.check_batch(&values)).await;
-        let are_prime = are_prime.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))?;
+        let are_prime = worker.check_batch(&values).await;
         tracing::debug!(request_id = %trace.request_id(), traceparent = %trace.traceparent(), "processed a batch of {}", values.len());
         let outcome = BatchOutcome { are_prime, processed_by: Arc::clone(worker.name()) };
         Ok(Response::new(outcome.into()))
@@ -112,7 +111,7 @@ impl Peer for PeerService {
         &self,
         request: Request<TransferRequest>,
     ) -> Result<Response<TransferResponse>, Status> {
-        let forwarded = request.metadata().contains_key(FORWARDED_BY);
+        let forwarded = call_of(&request).is_forwarded;
         let request = request.into_inner();
         let leader = self.0.cluster.view().leader_lane.clone();
         if let Some(leader) = leader.filter(|_| !forwarded) {

@@ -1,6 +1,6 @@
 //! `scheduler.Scheduler`: what clients call, on any node.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use tokio_stream::wrappers::WatchStream;
@@ -15,7 +15,7 @@ use crate::{
         error::ApiError,
     },
     proto::{self, PrimeRequest, PrimeResponse, WatchClusterRequest, scheduler_server::Scheduler},
-    scheduler::{Check, FORWARDED_BY},
+    scheduler::Check,
 };
 
 /// Serves `scheduler.Scheduler`.
@@ -27,11 +27,12 @@ impl Scheduler for SchedulerService {
     type WatchClusterStream = BoxStream<'static, Result<proto::ClusterView, Status>>;
 
     async fn check_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
-        let started = Instant::now();
-        let answered = self.check(request).await.map_err(Status::from);
+        let call = call_of(&request);
+        let arrived = call.arrived;
+        let answered = self.check(request.get_ref(), call).await.map_err(Status::from);
         let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
         count(&self.0, code);
-        self.0.metrics.latency.observe(started.elapsed());
+        self.0.metrics.latency.observe(arrived.elapsed());
         answered
     }
 
@@ -66,17 +67,15 @@ impl SchedulerService {
     /// Opens a bulk; its deadline is that of each number.
     fn open(&self, request: Request<Streaming<PrimeRequest>>) -> Result<Response<primes::Checked>, ApiError> {
         let place = bulk::enter(&self.0)?;
-        let Call { trace, deadline, .. } = call_of(&request);
-        let terms = Terms { patience: deadline.saturating_duration_since(Instant::now()), trace };
+        let Call { trace, arrived, deadline, .. } = call_of(&request);
+        let terms = Terms { patience: deadline.saturating_duration_since(arrived), trace };
         Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner())))
     }
 
-    async fn check(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, ApiError> {
+    async fn check(&self, message: &PrimeRequest, call: Call) -> Result<Response<PrimeResponse>, ApiError> {
         let _pass = self.0.enter()?;
-        let Call { trace, deadline, .. } = call_of(&request);
-        let forwarded = request.metadata().contains_key(FORWARDED_BY);
-        let number = number_of(request.get_ref())?;
-        let check = Check { number, deadline, trace, forwarded };
+        let Call { trace, deadline, is_forwarded, .. } = call;
+        let check = Check { number: number_of(message)?, deadline, trace, forwarded: is_forwarded };
         Ok(Response::new(self.0.scheduler.check(&check).await?.into()))
     }
 }

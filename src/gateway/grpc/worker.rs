@@ -1,8 +1,7 @@
 //! `scheduler.Worker`: what the seed's leader calls of its workers. Every node serves it, and answers any client.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use tokio::time::timeout_at;
 use tonic::{Request, Response, Status};
 
 use super::{Call, call_of, number_of};
@@ -17,7 +16,7 @@ use crate::{
         self, ElectionRequest, ElectionResponse, HeartbeatRequest, HeartbeatResponse, PrimeRequest,
         PrimeResponse, VictoryRequest, VictoryResponse, worker_server::Worker,
     },
-    scheduler::{CheckError, Outcome},
+    scheduler::Outcome,
 };
 
 /// Serves `scheduler.Worker`.
@@ -26,8 +25,8 @@ pub struct WorkerService(pub(super) Arc<Gateway>);
 #[tonic::async_trait]
 impl Worker for WorkerService {
     async fn process_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
-        let Call { trace, deadline, .. } = call_of(&request);
-        let answered = self.work(request.get_ref(), deadline).await?;
+        let trace = call_of(&request).trace;
+        let answered = self.work(request.get_ref()).await?;
         tracing::debug!(request_id = %trace.request_id(), traceparent = %trace.traceparent(), "processed a check");
         Ok(Response::new(answered))
     }
@@ -75,11 +74,9 @@ impl Worker for WorkerService {
 }
 
 impl WorkerService {
-    async fn work(&self, message: &PrimeRequest, deadline: Instant) -> Result<PrimeResponse, ApiError> {
-        let number = number_of(message)?;
+    async fn work(&self, message: &PrimeRequest) -> Result<PrimeResponse, ApiError> {
         let worker = &self.0.worker;
-        let checked = timeout_at(deadline.into(), worker.check(&number)).await;
-        let verdict = checked.map_err(|_| CheckError::DeadlineExceeded)??;
+        let verdict = worker.check(&number_of(message)?).await?;
         Ok(Outcome { verdict, processed_by: Arc::clone(worker.name()) }.into())
     }
 
