@@ -18,8 +18,18 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Streams at once on an HTTP/2 connection (tonic's own default is no limit).
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
-/// Streams that the peer resets before they are accepted (rapid reset, CVE-2023-44487).
+/// Bytes that a client may send ahead on a stream of HTTP/2.
+pub const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
+/// The same for all streams of a connection. More than they may hold together: a stream that waits must not stop the
+/// others; and h2 closes a connection whose unread small frames weigh half of this, a frame with one number some 250
+/// bytes, so that 14 streams full of those have room.
+pub const CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+/// Streams that the client resets before they are accepted (rapid reset, CVE-2023-44487).
 pub const PENDING_RESETS_MAX: usize = 20;
+/// The same over gRPC, where a peer resets all batches and long calls of a client that goes away.
+pub const PEER_PENDING_RESETS_MAX: usize = 1024;
+/// How long a client may leave unread what it is sent.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Streams that we reset for the peer's errors (tonic's own default is no limit).
 pub const LOCAL_RESETS_MAX: usize = 1024;
 /// A pause after `accept` fails for want of descriptors: without it the loop would spin.
@@ -102,8 +112,8 @@ pub const LONG_CALLS_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize /
 pub const BATCHES_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 4;
 /// For how long a failure counts as load: a fast failure must not attract work.
 pub const FAILURE_PENALTY: Duration = Duration::from_secs(1);
-/// As how many requests in flight a failure counts.
-pub const FAILURE_PENALTY_LOAD: u64 = 64;
+/// As how many requests in flight a failure counts: more than a node can have, batches included.
+pub const FAILURE_PENALTY_LOAD: u64 = (BATCHES_PER_PEER_MAX * BATCH_MAX + 2 * LANE_IN_FLIGHT_MAX) as u64;
 /// The answers that a node remembers.
 pub const RESULTS_KEPT: usize = 1000;
 /// Bytes of numbers in one page of results, so that it fits a peer's message.

@@ -40,12 +40,12 @@ def report(bench, plotted):
     results.mkdir(exist_ok=True)
     saved = results / time.strftime("%Y-%m-%dT%H-%M-%S.json")
     saved.write_text(json.dumps(plain(bench.runs), indent=1))
+    print(f"all runs: {saved}\n", file=sys.stderr)
+    if uneven := list(bench.uneven()):
+        sys.exit("no figures: the work was not shared evenly:\n  " + "\n  ".join(uneven))
     print(tables.everything(bench))
     if plotted:
         plots.write(bench, Path("docs"))
-    print(f"\nall runs: {saved}", file=sys.stderr)
-    if uneven := list(bench.uneven()):
-        sys.exit("\nthe work was not shared evenly:\n  " + "\n  ".join(uneven))
 
 
 def plain(runs):

@@ -1,6 +1,5 @@
 """What is measured, part by part. Systems take turns within each round, so that the machine's drift meets all alike."""
 
-import http.client
 import os
 import statistics
 import threading
@@ -175,9 +174,7 @@ def measure_ready(bench):
 
 
 def measure_bulk(bench):
-    """Numbers in bulk as NDJSON, and the memory of each node meanwhile; nothing if the server has no such operation."""
-    if not answers_in_bulk(bench.primacy.http):
-        return
+    """Numbers in bulk as NDJSON, and the memory of each node meanwhile."""
     samples, stopped = [], threading.Event()
     sampling = threading.Thread(target=sample_memory, args=(bench.cluster.pids, samples, stopped))
     sampling.start()
@@ -188,12 +185,6 @@ def measure_bulk(bench):
         stopped.set()
         sampling.join()
     bench.runs["bulk memory"] = samples
-
-
-def answers_in_bulk(address):
-    connection = http.client.HTTPConnection(address, timeout=5)
-    connection.request("POST", "/primes", "17\n", {"Content-Type": "application/x-ndjson", "Connection": "close"})
-    return connection.getresponse().status == 200
 
 
 def sample_memory(pids, samples, stopped):

@@ -46,6 +46,8 @@ const SERVICES: [&str; 2] = ["scheduler.Scheduler", "scheduler.Worker"];
 // A name that is only a text would be parsed at every look.
 const FORWARDED: HeaderName = HeaderName::from_static(FORWARDED_BY);
 
+const CHECK_PRIME: &str = "/scheduler.Scheduler/CheckPrime";
+
 /// The whole of what the gRPC listener serves, and the handle by which it says that it stops.
 ///
 /// # Errors
@@ -141,6 +143,7 @@ fn is_for_peers(path: &str) -> bool {
 /// client wants.
 async fn around(services: Arc<Services>, mut request: Request) -> Result<Response, Infallible> {
     let trace = trace_of(request.headers());
+    let is_check = request.uri().path() == CHECK_PRIME;
     let mut response = match admit(&services.gateway, &request, Arc::clone(&trace)) {
         Err(error) => Status::from(error).into_http(),
         Ok(call) => {
@@ -152,9 +155,9 @@ async fn around(services: Arc<Services>, mut request: Request) -> Result<Respons
             }
         }
     };
-    // Nobody looks up an answer by an id that was made here; who writes to us about an error names it.
+    // Nobody looks up the answer to a check by an id that was made here; who writes to us about an error names it.
     let is_error = response.headers().contains_key(Status::GRPC_STATUS);
-    if is_error || trace.is_named() {
+    if !is_check || is_error || trace.is_named() {
         echo(&trace, response.headers_mut());
     }
     Ok(response)

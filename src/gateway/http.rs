@@ -11,6 +11,7 @@ use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, tim
 
 use axum::{
     Router,
+    body::{Body, HttpBody},
     extract::Request,
     http::{HeaderValue, Method, StatusCode, Version, header},
     response::{IntoResponse, Response},
@@ -42,7 +43,8 @@ pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
     numbers().merge(others())
 }
 
-/// The hot path: its answers gain nothing from the layers that the others have.
+/// The hot path, whose answers gain nothing from the layers that the others have, and the bulks, which would pay more
+/// for compression than for their checks.
 fn numbers() -> OpenApiRouter<Arc<Gateway>> {
     OpenApiRouter::with_openapi(openapi::base())
         .routes(routes!(prime::check_prime))
@@ -102,7 +104,7 @@ async fn around(
 ) -> Result<Response, Infallible> {
     let started = Instant::now();
     let trace = trace_of(request.headers());
-    let is_http1 = request.version() < Version::HTTP_2;
+    let (is_http1, is_head) = (request.version() < Version::HTTP_2, request.method() == Method::HEAD);
     request.extensions_mut().insert(Arc::clone(&trace));
     let mut response = match admit(&gateway, &request) {
         Ok(_pass) => match AssertUnwindSafe(router.call(request)).catch_unwind().await {
@@ -113,6 +115,9 @@ async fn around(
     };
     if response.status().is_client_error() || response.status().is_server_error() {
         response = as_problem(response, &trace.request_id());
+        if is_head {
+            response = without_body(response);
+        }
     }
     let headers = response.headers_mut();
     echo(&trace, headers);
@@ -144,6 +149,15 @@ fn as_problem(mut response: Response, request_id: &str) -> Response {
         }
     }
     problem
+}
+
+/// What answers a HEAD says how long its body would be, and has none.
+fn without_body(response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(head, Body::empty())
 }
 
 /// For errors that a library made.

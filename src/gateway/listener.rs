@@ -33,14 +33,16 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::{
     limits::{
-        ACCEPT_PAUSE, CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
-        LOCAL_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, STREAMS_PER_CONNECTION_MAX,
-        UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
+        ACCEPT_PAUSE, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX,
+        HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL,
+        PING_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
+        WRITE_TIMEOUT,
     },
     metrics::Metrics,
 };
@@ -162,7 +164,10 @@ impl<S: Answers> Connection<S> {
             request.extensions_mut().insert(from);
             answers.call(request)
         });
-        let mut connection = pin!(self.builder.serve_connection(TokioIo::new(self.stream), service));
+        let mut stream = TimeoutWriter::new(self.stream);
+        stream.set_timeout(Some(WRITE_TIMEOUT));
+        let stream = TokioIo::new(Box::pin(stream));
+        let mut connection = pin!(self.builder.serve_connection(stream, service));
         let mut overdue = pin!(sleep(HEAD_TIMEOUT));
         let mut has_asked = false;
         loop {
@@ -243,9 +248,13 @@ impl Unproven {
 
 fn builder(protocols: Protocols) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    if protocols == Protocols::Grpc {
-        builder = builder.http2_only();
-    }
+    let pending_resets_max = match protocols {
+        Protocols::Http => PENDING_RESETS_MAX,
+        Protocols::Grpc => {
+            builder = builder.http2_only();
+            PEER_PENDING_RESETS_MAX
+        }
+    };
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -257,7 +266,9 @@ fn builder(protocols: Protocols) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .max_header_list_size(HEAD_BYTES_MAX as u32)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_pending_accept_reset_streams(pending_resets_max)
         .max_local_error_reset_streams(LOCAL_RESETS_MAX)
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);

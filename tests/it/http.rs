@@ -1135,6 +1135,8 @@ async fn head_is_get_without_a_body() {
     {
         let (got, head) = (get(&node, path).await, send(client().head(node.url(path))).await);
         assert_eq!((head.status, head.body.len()), (got.status, 0), "{path}");
+        let http2 = Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+        assert_eq!(send(http2.head(node.url(path))).await.status, got.status, "{path} over HTTP/2");
         for name in ["content-type", "cache-control", "etag"] {
             assert_eq!(head.header(name), got.header(name), "{path}: {name}");
         }

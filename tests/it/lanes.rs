@@ -7,12 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, future::join_all, stream, stream::BoxStream};
 use primacy::{
     is_prime,
+    limits::FAILURE_PENALTY,
     node::Node,
     proto::{
         BatchRequest, BatchResponse, ElectionRequest, ElectionResponse, HandOverRequest, HandOverResponse,
@@ -34,7 +35,7 @@ use tokio::{
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 
-use crate::harness::{TestNode, all_alive, channel, config, eventually, status_of};
+use crate::harness::{TestNode, all_alive, channel, config, eventually, metric, status_of};
 
 /// How a worker that was not written here treats what it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,6 +279,21 @@ async fn a_batch_that_a_worker_mangles_or_refuses_is_done_elsewhere() {
         };
         assert_eq!(by.into_iter().collect::<Vec<_>>(), expected, "{manner:?}");
     }
+}
+
+/// Who fails at once has nothing in flight, and is not to be the one to ask next for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fast_failure_attracts_no_batches() {
+    let free = [TestNode::alone(&["--name", "free1"]).await, TestNode::alone(&["--name", "free2"]).await];
+    let odd = OddWorker::new(1, Manner::Breaks).start().await;
+    let leader = leader_over(&[odd, free[0].grpc, free[1].grpc], &["--no-fallback"]).await;
+    let started = Instant::now();
+    let numbers = numbers(5, 200_000);
+    crate::bulk::ask_lines(leader.http, &numbers).await;
+    let penalties = started.elapsed().div_duration_f64(FAILURE_PENALTY).ceil();
+    // Those that left before the first failure came back, and then as many each time that a penalty ends.
+    let failed = metric(&leader, "primacy_retries_total").await as f64;
+    assert!(failed > 0.0 && failed <= 11.0 * 1024.0 * penalties, "{failed} in {penalties} penalties");
 }
 
 /// Random numbers of all lengths, near half of them primes: a wrong delivery would show at every second one.

@@ -2,7 +2,10 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread::available_parallelism,
     time::{Duration, Instant},
 };
@@ -13,23 +16,25 @@ use primacy::{
     gateway::listener::{Listener, Protocols},
     limits::{
         CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, LAME_DUCK,
-        MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, STREAMS_PER_CONNECTION_MAX,
-        UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
+        MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+        UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WRITE_TIMEOUT,
     },
     proto::{PrimeRequest, PrimeResponse, WatchClusterRequest, scheduler_client::SchedulerClient},
 };
+use prost::Message;
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, client::Grpc};
 use tonic_prost::ProstCodec;
 
 use crate::{
-    harness::{Process, SOON, TestNode, all_alive, channel, check, eventually, free_address},
+    harness::{Process, Processes, SOON, TestNode, all_alive, channel, check, eventually, free_address},
     http::{Raw, get, goes_on, long_number, post},
 };
 
@@ -52,9 +57,11 @@ async fn both_go_on(node: &TestNode, after: &str) {
 // ── HTTP/2, frame by frame ──────────────────────────────────────────────────────────────────────────────────────
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GO_AWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -163,13 +170,13 @@ async fn rapid_resets_end_their_connection() {
         let mut connection = Http2::connect(address).await;
         let cancel = 8_u32.to_be_bytes();
         let resets = |first: u32| {
-            (first..first + 500).flat_map(|place| {
+            (first..first + 2_000).flat_map(|place| {
                 let head = frame(HEADERS, END_HEADERS | END_STREAM, 2 * place + 1, &block);
                 head.into_iter().chain(frame(RST_STREAM, 0, 2 * place + 1, &cancel))
             })
         };
-        for burst in 0..10 {
-            let bytes: Vec<u8> = resets(burst * 500).collect();
+        for burst in 0..5 {
+            let bytes: Vec<u8> = resets(burst * 2_000).collect();
             if connection.stream.write_all(&bytes).await.is_err() {
                 break;
             }
@@ -180,6 +187,35 @@ async fn rapid_resets_end_their_connection() {
         assert!(go_away.is_none_or(|frame| frame.payload[4..8] == enhance_your_calm), "{address}");
         while connection.next().await.is_some() {}
         both_go_on(&node, "rapid resets").await;
+    }
+}
+
+/// A client that goes away takes up to 32 calls between the nodes with it, all reset at once: no rapid reset.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_hang_up_on_a_bulk_break_no_lane() {
+    let cluster = Processes::start(3).await;
+    let mut random = StdRng::seed_from_u64(5);
+    let lines: String = (0..40_000).map(|_| format!("{}\n", random.next_u64() >> 1)).collect();
+    let head = "POST /primes HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-ndjson\r\n";
+    let request = format!("{head}content-length: {}\r\n\r\n{lines}x", lines.len() + 2);
+    for node in &cluster.nodes[..2] {
+        let hang_ups = (0..24).map(|seed| {
+            let (address, request) = (node.http, request.clone());
+            tokio::spawn(async move {
+                let mut random = StdRng::seed_from_u64(seed);
+                for _ in 0..40 {
+                    let mut stream = TcpStream::connect(address).await.unwrap();
+                    // Whether all of it is taken does not matter.
+                    let _ = timeout(Duration::from_secs(1), stream.write_all(request.as_bytes())).await;
+                    sleep(Duration::from_micros(random.random_range(0..8_000))).await;
+                }
+            })
+        });
+        join_all(hang_ups).await.into_iter().for_each(Result::unwrap);
+    }
+    for node in &cluster.nodes {
+        assert!(!node.has_logged("its lane broke"), "{}", node.log());
+        check(node.grpc, 17).await.unwrap();
     }
 }
 
@@ -230,6 +266,89 @@ async fn a_first_head_takes_no_longer_than_its_time_whatever_it_begins_with() {
         stop.cancel();
         running.await.unwrap();
     }
+}
+
+/// Most gRPC libraries send each message in a frame of its own. Their calls wait, and h2's defence against small frames
+/// does not end the connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_frames_that_wait_do_not_end_their_connection() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut connection = Http2::connect(node.grpc).await;
+    let decimal = long_number();
+    let long = PrimeRequest { number: 0, decimal }.encode_to_vec();
+    let first = [&[0], &u32::try_from(long.len()).unwrap().to_be_bytes()[..], &long].concat();
+    let short = message(2, &[0x08, 17]);
+    let head = post_block("/scheduler.Scheduler/CheckPrimes", "application/grpc");
+    // As many as the window takes, on as many streams as it is said to have room for.
+    let room = (STREAM_WINDOW_BYTES as usize - first.len()) / short.len();
+    for stream in (1..=27).step_by(2) {
+        let mut bytes = frame(HEADERS, END_HEADERS, stream, &head);
+        bytes.extend(frame(DATA, 0, stream, &first));
+        bytes.extend(frame(DATA, 0, stream, &short).repeat(room));
+        connection.stream.write_all(&bytes).await.unwrap();
+    }
+    let ping = *b"are you?";
+    connection.stream.write_all(&frame(PING, 0, 0, &ping)).await.unwrap();
+    let answered = async {
+        loop {
+            let frame = connection.next().await.expect("the connection goes on");
+            assert_ne!(frame.kind, GO_AWAY, "{}", String::from_utf8_lossy(&frame.payload));
+            if frame.kind == PING && frame.payload == ping {
+                return;
+            }
+        }
+    };
+    timeout(SOON, answered).await.expect("an answer to the ping");
+    let check = post_block("/scheduler.Scheduler/CheckPrime", "application/grpc");
+    let bytes = [frame(HEADERS, END_HEADERS, 29, &check), frame(DATA, END_STREAM, 29, &short)].concat();
+    connection.stream.write_all(&bytes).await.unwrap();
+    while connection.next_of(DATA).await.expect("the connection goes on").stream != 29 {}
+}
+
+/// A bulk that is not read takes no more than its own window.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bulk_that_is_not_read_holds_up_no_other_call_on_its_connection() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let road = channel(node.grpc).await.unwrap();
+    let seventeen = || PrimeRequest { number: 17, decimal: String::new() };
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&sent);
+    let requests = stream::repeat_with(move || {
+        counted.fetch_add(1, Relaxed);
+        seventeen()
+    });
+    let mut bulk = SchedulerClient::new(road.clone());
+    let answers = bulk.check_primes(requests).await.unwrap();
+    eventually("it is read from no more", || async {
+        let before = sent.load(Relaxed);
+        sleep(Duration::from_millis(300)).await;
+        before > 0 && sent.load(Relaxed) == before
+    })
+    .await;
+    let mut request = Request::new(seventeen());
+    request.set_timeout(SOON);
+    let answer = SchedulerClient::new(road).check_prime(request).await.expect("an answer");
+    assert!(answer.into_inner().is_prime);
+    drop(answers);
+}
+
+/// The clock stands still and jumps.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_read_is_closed() {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let large = Router::new().route("/", axum::routing::get(|| async { vec![0; 64 << 20] }));
+    let listener = Listener::new(socket, Protocols::Http, large.with_state(()), Arc::default());
+    let running = tokio::spawn(listener.run(stop.clone()));
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    sleep(WRITE_TIMEOUT + Duration::from_secs(1)).await;
+    let mut read = Vec::new();
+    let _ = connection.read_to_end(&mut read).await;
+    assert!(!read.is_empty() && read.len() < 64 << 20, "{} bytes came", read.len());
+    stop.cancel();
+    running.await.unwrap();
 }
 
 // ── connections ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -123,7 +123,9 @@ impl Election {
         }
         match verdict {
             Verdict::Follows => {
-                leading.followers.insert(peer, asked);
+                // Verdicts overtake one another: that on a victory may come after those on later heartbeats.
+                let last_asked = leading.followers.entry(peer).or_insert(asked);
+                *last_asked = asked.max(*last_asked);
             }
             Verdict::Hears(other) => {
                 leading.followers.remove(&peer);
