@@ -197,13 +197,13 @@ async fn clients_that_hang_up_on_a_bulk_break_no_lane() {
     let mut random = StdRng::seed_from_u64(5);
     let lines: String = (0..40_000).map(|_| format!("{}\n", random.next_u64() >> 1)).collect();
     let head = "POST /primes HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-ndjson\r\n";
-    let request = format!("{head}content-length: {}\r\n\r\n{lines}x", lines.len() + 2);
+    let request = format!("{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n{lines}\r\n", lines.len());
     for node in &cluster.nodes[..2] {
         let hang_ups = (0..24).map(|seed| {
             let (address, request) = (node.http, request.clone());
             tokio::spawn(async move {
                 let mut random = StdRng::seed_from_u64(seed);
-                for _ in 0..40 {
+                for _ in 0..60 {
                     let mut stream = TcpStream::connect(address).await.unwrap();
                     // Whether all of it is taken does not matter.
                     let _ = timeout(Duration::from_secs(1), stream.write_all(request.as_bytes())).await;
