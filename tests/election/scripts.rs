@@ -183,3 +183,12 @@ fn leader_that_wakes_up_has_no_followers() {
     agrees(&mut election, peer, awake + ms(2), awake);
     assert_eq!(followers(&election, awake + ms(2)), 1);
 }
+
+/// That on a victory may come after those on later heartbeats.
+#[test]
+fn verdict_that_was_overtaken_takes_back_nothing() {
+    let (mut election, peer, now) = leader_of_one();
+    agrees(&mut election, peer, now, now);
+    agrees(&mut election, peer, now, now.saturating_sub(ms(300)));
+    assert_eq!(followers(&election, now), 1);
+}

@@ -9,8 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::stream;
 use num_bigint::BigUint;
-use primacy::{cluster::PeerAddress, node::Node, prime::Number};
+use primacy::{
+    cluster::PeerAddress,
+    node::Node,
+    prime::Number,
+    proto::{PrimeRequest, scheduler_client::SchedulerClient},
+};
 use reqwest::{
     Client, Method, RequestBuilder, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -21,8 +27,11 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tonic::{Request, metadata::MetadataMap};
 
-use crate::harness::{SOON, TestCluster, TestNode, all_alive, config, eventually, free_address, primacy};
+use crate::harness::{
+    SOON, TestCluster, TestNode, all_alive, channel, config, eventually, free_address, primacy,
+};
 
 const MERSENNE_127: &str = "170141183460469231731687303715884105727";
 
@@ -786,6 +795,24 @@ async fn ids_are_taken_when_well_formed_and_made_when_not() {
     }
     made.insert(get(&node, "/livez").await.header("x-request-id").to_owned());
     assert_eq!(made.len(), 9, "each is made anew: {made:?}");
+}
+
+/// The answer to a check names only what its client named; an error, and a stream, whose error is to come, both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_errors_and_streams_name_their_ids() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+    let both = |metadata: &MetadataMap| ["x-request-id", "traceparent"].map(|id| metadata.contains_key(id));
+    let number = |number| PrimeRequest { number, decimal: String::new() };
+    let answer = client.check_prime(number(17)).await.unwrap();
+    assert_eq!(both(answer.metadata()), [false, false]);
+    let mut named = Request::new(number(17));
+    named.metadata_mut().insert("traceparent", PARENT.parse().unwrap());
+    assert_eq!(both(client.check_prime(named).await.unwrap().metadata()), [true, true]);
+    let bad = PrimeRequest { number: 0, decimal: "017".to_owned() };
+    assert_eq!(both(client.check_prime(bad.clone()).await.unwrap_err().metadata()), [true, true]);
+    let bulk = client.check_primes(stream::iter([bad])).await.unwrap();
+    assert_eq!(both(bulk.metadata()), [true, true]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
