@@ -13,7 +13,7 @@ pub mod window;
 
 use std::{future::ready, sync::Arc};
 
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::{sleep, timeout},
@@ -41,37 +41,27 @@ pub trait Form: Send + 'static {
     fn take(&mut self, window: &mut Window);
     /// Whether something is left that the window had no room for.
     fn has_more(&self) -> bool;
-    /// Forgets what is left, which will not be answered.
-    fn forget(&mut self);
     /// Writes answers down.
     fn write(&mut self, answered: Answered);
+    /// Writes the end down: that all was answered, or why not.
+    fn close(&mut self, ended: Result<(), ApiError>);
+    /// Whether nothing is written.
+    fn is_empty(&self) -> bool;
     /// Whether what is written is enough to leave.
     fn is_full(&self) -> bool;
-    /// What is written, if anything is.
-    fn chunk(&mut self) -> Option<Self::Chunk>;
-    /// The last chunk: that all was answered, or why not.
-    fn close(&mut self, ended: Result<(), ApiError>) -> Option<Self::Chunk>;
-}
-
-/// Why a bulk ended before its client did.
-enum Ended {
-    /// The node stops: what is in flight may still be answered.
-    Stopping,
-    /// The client can be told.
-    Early(ApiError),
-    /// The client does not read, or has gone.
-    Unread,
+    /// Takes what is written.
+    fn chunk(&mut self) -> Self::Chunk;
 }
 
 /// A bulk between its input and its output.
 struct Bulk<F: Form, S> {
     form: F,
     input: S,
-    input_ended: bool,
+    /// How the input ended; nothing while it is read.
+    ended: Option<Result<(), ApiError>>,
     window: Window,
     out: mpsc::Sender<F::Chunk>,
     stopping: CancellationToken,
-    is_stopped: bool,
 }
 
 /// A place among the bulk streams of a node.
@@ -87,124 +77,114 @@ pub fn enter(gateway: &Gateway) -> Result<OwnedSemaphorePermit, ApiError> {
     })
 }
 
-/// Answers the numbers of the input. The stream must be kept: dropping it ends the work.
+/// Answers the numbers of the input. An error among the chunks says that the end did not reach the client, so that what
+/// came before must not pass for the whole. The stream must be kept: dropping it ends the work.
 pub fn answer<F: Form>(
     gateway: &Arc<Gateway>,
     place: OwnedSemaphorePermit,
     terms: Terms,
     form: F,
     input: impl Stream<Item = Result<F::Piece, ApiError>> + Send + Unpin + 'static,
-) -> impl Stream<Item = F::Chunk> + Send + 'static {
+) -> impl Stream<Item = Result<F::Chunk, ApiError>> + Send + 'static {
     let (out, chunks) = mpsc::channel(BULK_CHUNKS_MAX);
     let gateway = Arc::clone(gateway);
     let bulk = Bulk {
         form,
-        input,
-        input_ended: false,
+        input: input.fuse(),
+        ended: None,
         window: Window::new(Arc::clone(&gateway), terms),
         out,
         stopping: gateway.cluster.stopping(),
-        is_stopped: false,
     };
     let running = AbortOnDropHandle::new(tokio::spawn(async move {
         let _place = place;
         // That of the request ends with its head. If the node has filled up since, this one goes on all the same.
         let _pass = gateway.enter().ok();
-        bulk.run().await;
+        bulk.run().await
     }));
-    ReceiverStream::new(chunks).map(move |chunk| {
-        let _ = &running;
-        chunk
-    })
+    let cut_off = async { running.await.unwrap_or_else(|_| Err(defect())).err().map(Err) };
+    ReceiverStream::new(chunks).map(Ok).chain(stream::once(cut_off).filter_map(ready))
 }
 
 impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
-    async fn run(mut self) {
-        let ended = match self.answer_all().await {
-            Ok(()) => Ok(()),
-            Err(Ended::Unread) => return,
-            Err(Ended::Early(error)) => Err(error),
-            Err(Ended::Stopping) => {
-                self.stop_reading();
-                if let Ok(Err(Ended::Unread)) = timeout(BULK_STOP_TIMEOUT, self.answer_all()).await {
-                    return;
-                }
-                Err(stopping())
-            }
-        };
-        let is_early = ended.is_err();
-        let last = self.form.close(ended);
-        if let Some(last) = last
-            && self.send(last).await.is_err()
-        {
-            return;
+    /// Answers what can be answered, and says how it ended. The error is for a client that was not told.
+    async fn run(mut self) -> Result<(), ApiError> {
+        let stopping = self.stopping.clone();
+        tokio::select! {
+            answered = self.answer_all() => answered?,
+            () = overdue(stopping) => self.ended = Some(Err(is_stopping())),
         }
-        if is_early && !self.input_ended {
+        let ended = self.ended.take().unwrap_or(Ok(()));
+        let is_early = ended.is_err();
+        self.form.close(ended);
+        self.send().await?;
+        if is_early {
             // It may go on sending until it has read why not.
             let _ =
                 timeout(BULK_LINGER, self.input.by_ref().take_while(|piece| ready(piece.is_ok())).count())
                     .await;
         }
+        Ok(())
     }
 
-    fn stop_reading(&mut self) {
-        self.is_stopped = true;
-        self.form.forget();
-        self.window.flush();
-    }
-
-    /// Reads and answers until all is answered.
-    async fn answer_all(&mut self) -> Result<(), Ended> {
+    /// Reads until the input ends, and answers what was read.
+    async fn answer_all(&mut self) -> Result<(), ApiError> {
         loop {
-            self.read_what_is_ready()?;
-            while !self.form.is_full()
-                && let Some(answered) = self.window.next_ready().map_err(Ended::Early)?
-            {
-                self.form.write(answered);
+            self.read_what_is_ready();
+            if let Err(defect) = self.write_what_is_ready() {
+                self.ended = Some(Err(defect));
+                return Ok(());
             }
-            if let Some(chunk) = self.form.chunk() {
-                self.send(chunk).await?;
+            if !self.form.is_empty() {
+                self.send().await?;
             } else if self.window.is_empty() && !self.reads() && !self.form.has_more() {
                 return Ok(());
             } else {
-                self.wait().await?;
+                self.wait().await;
             }
         }
     }
 
     /// Fills the window. When nothing more is ready, what there is leaves.
-    fn read_what_is_ready(&mut self) -> Result<(), Ended> {
-        if !self.is_stopped && self.stopping.is_cancelled() {
-            return Err(Ended::Stopping);
-        }
+    fn read_what_is_ready(&mut self) {
         self.form.take(&mut self.window);
-        while self.reads() && self.has_room() {
-            let Some(piece) = self.input.next().now_or_never() else {
-                self.window.flush();
-                return Ok(());
-            };
-            self.feed(piece)?;
+        while self.reads()
+            && self.has_room()
+            && let Some(piece) = self.input.next().now_or_never()
+        {
+            self.feed(piece);
         }
-        if !self.reads() && !self.form.has_more() {
+        if self.reads() && self.stopping.is_cancelled() {
+            self.ended = Some(Err(is_stopping()));
+        }
+        if self.has_room() {
             self.window.flush();
         }
-        Ok(())
     }
 
-    fn feed(&mut self, piece: Option<Result<F::Piece, ApiError>>) -> Result<(), Ended> {
+    fn feed(&mut self, piece: Option<Result<F::Piece, ApiError>>) {
         match piece {
-            Some(piece) => self.form.feed(piece.map_err(Ended::Early)?),
+            Some(Ok(piece)) => self.form.feed(piece),
+            Some(Err(error)) => self.ended = Some(Err(error)),
             None => {
-                self.input_ended = true;
+                self.ended = Some(Ok(()));
                 self.form.end_input();
             }
         }
         self.form.take(&mut self.window);
+    }
+
+    fn write_what_is_ready(&mut self) -> Result<(), ApiError> {
+        while !self.form.is_full()
+            && let Some(answered) = self.window.next_ready()?
+        {
+            self.form.write(answered);
+        }
         Ok(())
     }
 
     fn reads(&self) -> bool {
-        !self.input_ended && !self.is_stopped
+        self.ended.is_none()
     }
 
     fn has_room(&self) -> bool {
@@ -212,25 +192,38 @@ impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
     }
 
     /// Waits for whatever comes first.
-    async fn wait(&mut self) -> Result<(), Ended> {
+    async fn wait(&mut self) {
         let (reads, has_room, is_idle) = (self.reads(), self.has_room(), self.window.is_empty());
         tokio::select! {
-            () = self.window.front_done(), if !is_idle => Ok(()),
+            () = self.window.front_done(), if !is_idle => {}
             piece = self.input.next(), if reads && has_room => self.feed(piece),
-            () = self.stopping.cancelled(), if !self.is_stopped => Err(Ended::Stopping),
-            () = sleep(BULK_IDLE_TIMEOUT), if is_idle => Err(Ended::Early(idle())),
+            () = self.stopping.cancelled(), if reads => {}
+            () = sleep(BULK_IDLE_TIMEOUT), if is_idle => self.ended = Some(Err(idle())),
         }
     }
 
-    async fn send(&mut self, chunk: F::Chunk) -> Result<(), Ended> {
-        match timeout(BULK_IDLE_TIMEOUT, self.out.send(chunk)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Ended::Unread),
+    /// Sends what is written. It is taken only when there is room for it, so that giving up the wait loses none of it.
+    async fn send(&mut self) -> Result<(), ApiError> {
+        if self.form.is_empty() {
+            return Ok(());
+        }
+        match timeout(BULK_IDLE_TIMEOUT, self.out.reserve()).await {
+            Ok(Ok(room)) => {
+                room.send(self.form.chunk());
+                Ok(())
+            }
+            Ok(Err(_)) | Err(_) => Err(unread()),
         }
     }
 }
 
-fn stopping() -> ApiError {
+/// Returns when a bulk of a node that stops has had its time.
+async fn overdue(stopping: CancellationToken) {
+    stopping.cancelled().await;
+    sleep(BULK_STOP_TIMEOUT).await;
+}
+
+fn is_stopping() -> ApiError {
     ApiError::new(Code::Unavailable, "this node is stopping; go on at another one with what is not answered")
 }
 
@@ -238,4 +231,14 @@ fn idle() -> ApiError {
     let detail =
         format!("nothing came for {} s; send the rest in a new request", BULK_IDLE_TIMEOUT.as_secs());
     ApiError::new(Code::DeadlineExceeded, detail)
+}
+
+fn unread() -> ApiError {
+    let detail = format!("the answers were not read for {} s; the rest is lost", BULK_IDLE_TIMEOUT.as_secs());
+    ApiError::new(Code::DeadlineExceeded, detail)
+}
+
+/// A part of a bulk is lost, and the log says why.
+fn defect() -> ApiError {
+    ApiError::new(Code::Internal, "this bulk met a defect of the node; its log says more")
 }

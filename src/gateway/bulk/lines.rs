@@ -49,11 +49,6 @@ impl Lines {
         self.taken < self.piece.len()
     }
 
-    /// Forgets what is left, and what was begun.
-    pub fn forget(&mut self) {
-        *self = Self::default();
-    }
-
     /// The next line of the piece; none if it has no more that are whole.
     #[expect(clippy::should_implement_trait, reason = "a line is borrowed from the piece")]
     pub fn next(&mut self) -> Option<Line<'_>> {

@@ -10,11 +10,10 @@ use std::{
 use futures_util::FutureExt;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
-use tonic::Code;
 
 use crate::{
     cluster::trace::Trace,
-    gateway::{Gateway, error::ApiError},
+    gateway::{Gateway, bulk::defect, error::ApiError},
     limits::{BATCH_MAX, BULK_PAUSE, BULK_WINDOW},
     prime::Number,
     scheduler::{Batch, BatchOutcome, Check, CheckError, Outcome},
@@ -175,7 +174,7 @@ impl Window {
             Some(Group::Working(_) | Group::Lost) => {
                 self.groups.clear();
                 self.open.clear();
-                Err(ApiError::new(Code::Internal, "this bulk met a defect of the node; its log says more"))
+                Err(defect())
             }
         }
     }

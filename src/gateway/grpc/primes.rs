@@ -38,7 +38,8 @@ pub(super) fn answer(
         let piece: Result<Vec<PrimeRequest>, Status> = piece.into_iter().collect();
         piece.map_err(|status| ApiError::new(status.code(), status.message()))
     });
-    bulk::answer(gateway, place, terms, Messages::default(), pieces).flat_map(stream::iter).boxed()
+    let chunks = bulk::answer(gateway, place, terms, Messages::default(), pieces);
+    chunks.flat_map(|chunk| stream::iter(chunk.unwrap_or_else(|error| vec![Err(error.into())]))).boxed()
 }
 
 /// Messages in and messages out.
@@ -73,10 +74,6 @@ impl Form for Messages {
         self.piece.len() > 0
     }
 
-    fn forget(&mut self) {
-        self.feed(Vec::new());
-    }
-
     fn write(&mut self, answered: Answered) {
         match answered {
             Answered::Batch(_, _, Ok(outcome)) => {
@@ -97,19 +94,20 @@ impl Form for Messages {
         }
     }
 
+    fn close(&mut self, ended: Result<(), ApiError>) {
+        self.answers.extend(ended.err().map(|error| Err(error.into())));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+
     fn is_full(&self) -> bool {
         self.answers.len() >= BATCH_MAX
     }
 
-    fn chunk(&mut self) -> Option<Self::Chunk> {
-        (!self.answers.is_empty()).then(|| mem::take(&mut self.answers))
-    }
-
-    fn close(&mut self, ended: Result<(), ApiError>) -> Option<Self::Chunk> {
-        if let Err(error) = ended {
-            self.answers.push(Err(error.into()));
-        }
-        self.chunk()
+    fn chunk(&mut self) -> Self::Chunk {
+        mem::take(&mut self.answers)
     }
 }
 

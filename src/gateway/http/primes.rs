@@ -11,7 +11,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, SeqAccess, Visitor},
@@ -21,7 +21,7 @@ use tokio::{
     sync::SemaphorePermit,
     time::{timeout, timeout_at},
 };
-use tonic::Code;
+use tonic::{Code, Status};
 use utoipa::ToSchema;
 
 use super::prime::{
@@ -192,7 +192,7 @@ async fn answer_lines(
     let pieces =
         pieces.map(|piece| piece.map_err(|_| ApiError::invalid("the body ended before it was whole")));
     let chunks = bulk::answer(gateway, place, terms, Ndjson::default(), pieces);
-    let body = Body::from_stream(chunks.map(Ok::<_, std::convert::Infallible>));
+    let body = Body::from_stream(chunks.map_err(Status::from));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

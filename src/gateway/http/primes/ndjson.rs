@@ -100,10 +100,6 @@ impl Form for Ndjson {
         self.lines.has_more()
     }
 
-    fn forget(&mut self) {
-        self.lines.forget();
-    }
-
     fn write(&mut self, answered: Answered) {
         let out = &mut self.answers;
         match answered {
@@ -131,19 +127,22 @@ impl Form for Ndjson {
         }
     }
 
+    fn close(&mut self, ended: Result<(), ApiError>) {
+        let error = ended.as_ref().err().map(ApiError::part);
+        let last = LastLine { done: error.is_none(), count: self.count, error };
+        self.answers.put_line(&AnswerLine::Last(last));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.answers.bytes.is_empty()
+    }
+
     fn is_full(&self) -> bool {
         self.answers.bytes.len() >= BULK_CHUNK_BYTES
     }
 
-    fn chunk(&mut self) -> Option<Bytes> {
-        (!self.answers.bytes.is_empty()).then(|| self.answers.take().into())
-    }
-
-    fn close(&mut self, ended: Result<(), ApiError>) -> Option<Bytes> {
-        let error = ended.as_ref().err().map(ApiError::part);
-        let last = LastLine { done: error.is_none(), count: self.count, error };
-        self.answers.put_line(&AnswerLine::Last(last));
-        self.chunk()
+    fn chunk(&mut self) -> Bytes {
+        self.answers.take().into()
     }
 }
 
