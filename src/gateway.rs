@@ -57,7 +57,7 @@ pub struct Gateway {
     /// Places for the long numbers of all bulks.
     pub bulk_longs: Semaphore,
     /// Places for JSON bodies of many numbers, a KiB each.
-    pub json_bulks: Semaphore,
+    pub json_bulks: Arc<Semaphore>,
     /// What those over HTTP are shown.
     pub events: Events,
 }

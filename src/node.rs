@@ -181,7 +181,7 @@ impl Node {
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             bulks: Arc::new(Semaphore::new(BULKS_MAX)),
             bulk_longs: Semaphore::new(BULK_LONGS_MAX),
-            json_bulks: Semaphore::new(JSON_BULKS_BYTES_MAX / 1024),
+            json_bulks: Arc::new(Semaphore::new(JSON_BULKS_BYTES_MAX / 1024)),
             events: Events::default(),
         });
         let (grpc_service, health) = grpc::service(Arc::clone(&gateway)).await?;

@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     Extension,
-    body::Body,
+    body::{Body, BodyDataStream},
     extract::{RawPathParams, Request, State, rejection::RawPathParamsRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
@@ -128,7 +128,9 @@ pub async fn check_prime(
     let deadline = deadline(&headers, gateway.settings.deadline)?;
     expect_plain(&headers)?;
     expect_json(&headers, "application/json")?;
-    let body = read_body(&headers, body, gateway.settings.body_bytes_max, "one number", deadline).await?;
+    let (mut pieces, max) = (body.into_data_stream(), gateway.settings.body_bytes_max);
+    let deadline_of_body = deadline.min(Instant::now() + BODY_TIMEOUT);
+    let body = read_body(&headers, &mut pieces, max, "one number", deadline_of_body, |_| Ok(())).await?;
     let number = parse_question(&body)?;
     let check = Check { number, deadline, trace, forwarded: false };
     let outcome = gateway.scheduler.check(&check).await?;
@@ -235,41 +237,43 @@ fn unsupported(detail: String) -> ApiError {
     ApiError::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 
-/// `max` bytes are the most for what it holds.
+/// `max` bytes are the most for what it holds; `grow` is told how many there are, before they are kept.
 pub(super) async fn read_body(
     headers: &HeaderMap,
-    body: Body,
+    pieces: &mut BodyDataStream,
     max: usize,
     holds: &str,
     deadline: Instant,
+    mut grow: impl FnMut(usize) -> Result<(), ApiError>,
 ) -> Result<Vec<u8>, ApiError> {
     let announced = announced(headers);
     if announced.is_some_and(|length| length > max) {
         return Err(too_large(max, holds));
     }
-    let mut chunks = body.into_data_stream();
+    // What is not written yet takes no memory.
     let mut read = Vec::with_capacity(announced.unwrap_or_default());
     let whole = async {
-        while let Some(chunk) = chunks.next().await {
-            read.extend_from_slice(
-                &chunk.map_err(|_| ApiError::invalid("the body ended before it was whole"))?,
-            );
-            if read.len() > max {
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|_| ApiError::invalid("the body ended before it was whole"))?;
+            let bytes = read.len() + piece.len();
+            if bytes > max {
                 return Err(too_large(max, holds));
             }
+            grow(bytes)?;
+            read.extend_from_slice(&piece);
         }
         Ok(())
     };
-    timeout_at(deadline.min(Instant::now() + BODY_TIMEOUT).into(), whole).await.map_err(|_| late())??;
+    timeout_at(deadline.into(), whole).await.map_err(|_| late())??;
     Ok(read)
 }
 
 /// How long the body is to be, if that is said.
-pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
+fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
-pub(super) fn too_large(max: usize, holds: &str) -> ApiError {
+fn too_large(max: usize, holds: &str) -> ApiError {
     let detail = format!("the body is larger than {max} bytes, which is the most for {holds}");
     ApiError::http(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }

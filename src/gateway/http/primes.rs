@@ -6,27 +6,25 @@ use std::{fmt, future::ready, pin::Pin, sync::Arc, time::Instant};
 
 use axum::{
     Extension,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 use tokio::{
-    sync::SemaphorePermit,
+    sync::OwnedSemaphorePermit,
     time::{timeout, timeout_at},
 };
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-use super::prime::{
-    PrimeAnswer, announced, expect_json, expect_plain, late, parse_number, read_body, too_large,
-};
+use super::prime::{PrimeAnswer, expect_json, expect_plain, late, parse_number, read_body};
 use crate::{
     cluster::trace::Trace,
     gateway::{
@@ -165,7 +163,9 @@ pub async fn check_primes(
     let terms = Terms { patience: patience(&headers, gateway.settings.deadline)?, trace };
     expect_plain(&headers)?;
     if is_ndjson(&headers) {
-        return answer_lines(&gateway, terms, &headers, body).await;
+        let place = bulk::enter(&gateway)?;
+        let pieces = pieces_of(&headers, body).await?;
+        return Ok(answer_lines(&gateway, place, terms, pieces));
     }
     expect_json(&headers, "application/json or application/x-ndjson")?;
     answer_json(&gateway, terms, &headers, body).await
@@ -177,27 +177,32 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
     NDJSON_NAMES.iter().any(|name| essence.eq_ignore_ascii_case(name))
 }
 
-async fn answer_lines(
-    gateway: &Arc<Gateway>,
-    terms: Terms,
+/// The pieces of a body as they come.
+async fn pieces_of(
     headers: &HeaderMap,
     body: Body,
-) -> Result<Response, ApiError> {
-    let place = bulk::enter(gateway)?;
+) -> Result<impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static, ApiError> {
     let mut pieces = body.into_data_stream().peekable();
     if headers.contains_key(header::EXPECT) {
         // hyper says "100 Continue" when the body is first read, and no more once the answer has begun.
         timeout(BODY_TIMEOUT, Pin::new(&mut pieces).peek()).await.map_err(|_| late())?;
     }
-    let pieces =
-        pieces.map(|piece| piece.map_err(|_| ApiError::invalid("the body ended before it was whole")));
+    Ok(pieces.map_err(|_| ApiError::invalid("the body ended before it was whole")))
+}
+
+fn answer_lines(
+    gateway: &Arc<Gateway>,
+    place: OwnedSemaphorePermit,
+    terms: Terms,
+    pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static,
+) -> Response {
     let chunks = bulk::answer(gateway, place, terms, Ndjson::default(), pieces);
-    let body = Body::from_stream(chunks.map_err(Status::from));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    Ok((headers, body).into_response())
+    // An error cuts the body off, so that it does not pass for the whole.
+    (headers, Body::from_stream(chunks.map_err(Status::from))).into_response()
 }
 
 async fn answer_json(
@@ -207,45 +212,61 @@ async fn answer_json(
     body: Body,
 ) -> Result<Response, ApiError> {
     let deadline = Instant::now() + terms.patience;
-    let _body_place = match hold_body(gateway, headers) {
-        Ok(place) => place,
-        Err(refused) => {
-            pass_over(body).await;
-            return Err(refused);
-        }
-    };
-    let body = read_body(headers, body, JSON_BULK_BYTES_MAX, JSON_BODY, deadline).await?;
+    let mut body_place = hold(gateway, 0)?;
+    let body = read_question(gateway, headers, body, deadline, &mut body_place).await?;
     let body_bytes = body.len();
     let numbers = match body_bytes > PARSED_INLINE_BYTES_MAX {
         false => parse_question(&body)?,
         true => off_the_runtime(move || parse_question(&body)).await?,
     };
-    let _answer_place = hold(gateway, numbers.len() * ANSWER_BYTES + body_bytes)?;
-    let answered = answer_numbers(Window::new(Arc::clone(gateway), terms), numbers);
+    let answer_bytes = numbers.len() * ANSWER_BYTES + body_bytes;
+    let place = hold(gateway, answer_bytes)?;
+    let answered = answer_numbers(Window::new(Arc::clone(gateway), terms), numbers, answer_bytes);
     let answered = timeout_at(deadline.into(), answered).await;
-    let body = answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))??;
+    let bytes = answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))??;
+    let body = Body::from(Bytes::from_owner(HeldAnswer { bytes, _place: place }));
     Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
 }
 
-/// Room for the body that is announced.
-fn hold_body<'a>(gateway: &'a Gateway, headers: &HeaderMap) -> Result<SemaphorePermit<'a>, ApiError> {
-    let bytes = announced(headers).unwrap_or(JSON_BULK_BYTES_MAX);
-    if bytes > JSON_BULK_BYTES_MAX {
-        return Err(too_large(JSON_BULK_BYTES_MAX, JSON_BODY));
-    }
-    hold(gateway, bytes)
+/// An answer and its place among those of all JSON bodies, which is free when the connection has sent the last byte.
+struct HeldAnswer {
+    bytes: Vec<u8>,
+    _place: OwnedSemaphorePermit,
 }
 
-/// A connection that is closed with much unread may take the answer with it.
-async fn pass_over(body: Body) {
-    let pieces = body.into_data_stream().take_while(|piece| ready(piece.is_ok()));
-    let _ = timeout(BULK_LINGER, pieces.count()).await;
+impl AsRef<[u8]> for HeldAnswer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a body whose place grows with it: whoever announces much and sends little holds little.
+async fn read_question(
+    gateway: &Gateway,
+    headers: &HeaderMap,
+    body: Body,
+    deadline: Instant,
+    place: &mut OwnedSemaphorePermit,
+) -> Result<Vec<u8>, ApiError> {
+    let deadline = deadline.min(Instant::now() + BODY_TIMEOUT);
+    let mut pieces = body.into_data_stream();
+    let grow = |bytes: usize| {
+        place.merge(hold(gateway, bytes.saturating_sub(place.num_permits() * 1024))?);
+        Ok(())
+    };
+    let read = read_body(headers, &mut pieces, JSON_BULK_BYTES_MAX, JSON_BODY, deadline, grow).await;
+    if read.is_err() {
+        // A connection that is closed with much unread may take the answer with it.
+        let rest = pieces.take_while(|piece| ready(piece.is_ok())).count();
+        let _ = timeout_at(deadline.min(Instant::now() + BULK_LINGER).into(), rest).await;
+    }
+    read
 }
 
 /// Room for so many bytes among those of all JSON bodies and their answers.
-fn hold(gateway: &Gateway, bytes: usize) -> Result<SemaphorePermit<'_>, ApiError> {
-    let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-    gateway.json_bulks.try_acquire_many(kib).map_err(|_| {
+fn hold(gateway: &Gateway, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    Arc::clone(&gateway.json_bulks).try_acquire_many_owned(kib).map_err(|_| {
         let detail = format!(
             "this node holds as many JSON bodies of many numbers as it can; try again in a second, or send {NDJSON}"
         );
@@ -294,8 +315,12 @@ impl fmt::Display for Place {
     }
 }
 
-async fn answer_numbers(mut window: Window, numbers: Vec<Number>) -> Result<Vec<u8>, ApiError> {
-    let mut answers = Answers::begun(b"{\"results\":[", b',');
+async fn answer_numbers(
+    mut window: Window,
+    numbers: Vec<Number>,
+    answer_bytes: usize,
+) -> Result<Vec<u8>, ApiError> {
+    let mut answers = Answers::begun(b"{\"results\":[", b',', answer_bytes);
     let mut numbers = numbers.into_iter();
     loop {
         while window.has_room()

@@ -184,9 +184,11 @@ impl Answers {
         Self { bytes: Vec::new(), separator, tails: Default::default(), tails_of: "".into() }
     }
 
-    /// Answers after a beginning.
-    pub(super) fn begun(beginning: &[u8], separator: u8) -> Self {
-        Self { bytes: beginning.to_vec(), ..Self::new(separator) }
+    /// Answers after a beginning, of some so many bytes together.
+    pub(super) fn begun(beginning: &[u8], separator: u8, bytes: usize) -> Self {
+        let mut begun = Self { bytes: Vec::with_capacity(bytes), ..Self::new(separator) };
+        begun.bytes.extend_from_slice(beginning);
+        begun
     }
 
     /// All that is written, with an end instead of the last separator.
