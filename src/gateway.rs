@@ -56,6 +56,8 @@ pub struct Gateway {
     pub bulks: Arc<Semaphore>,
     /// Places for the long numbers of all bulks.
     pub bulk_longs: Semaphore,
+    /// Places for their other groups.
+    pub bulk_groups: Semaphore,
     /// Places for JSON bodies of many numbers, a KiB each.
     pub json_bulks: Arc<Semaphore>,
     /// What those over HTTP are shown.

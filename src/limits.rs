@@ -69,9 +69,14 @@ pub const BULKS_MAX: usize = 64;
 pub const BATCH_MAX: usize = 1024;
 /// Groups of a bulk stream that are worked on or wait for the one before them: batches, and long numbers by themselves.
 pub const BULK_WINDOW: usize = 32;
-/// Long numbers of all bulks of a node that are checked at once: enough to keep some workers busy, too few to fill the
+/// Long numbers of all bulks of a node, above [`QUICK_COST_MAX_US`], that are checked at once: enough to keep some workers busy, too few to fill the
 /// pools' queues, whose places are for those who ask for one number.
 pub const BULK_LONGS_MAX: usize = 16;
+/// Other groups of all bulks of a node that are worked on at once: more than the window of one bulk, and less than the
+/// batches that a peer takes and the quick checks that a pool queues, so that others find places there.
+pub const BULK_GROUPS_MAX: usize = 48;
+/// Pieces of input that a bulk takes before it yields: some 0.5 ms of lines that need no work, such as blank ones.
+pub const BULK_PIECES_BEFORE_YIELD: usize = 8;
 /// Bytes of answers that leave together, if they are ready together.
 pub const BULK_CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks of answers between a bulk and its connection.
@@ -79,7 +84,7 @@ pub const BULK_CHUNKS_MAX: usize = 2;
 /// Bytes of a line of a bulk, its number of at most 10,000 digits included.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// How long a bulk waits for its client to send when nothing is left to answer, or to read what was answered: it holds a
-/// place meanwhile.
+/// place meanwhile. Also how long a group waits for its own place, which comes within a second while workers work.
 pub const BULK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause before a part of a bulk asks again when every worker is full: a bulk would rather wait than fail.
 pub const BULK_PAUSE: Duration = Duration::from_millis(10);

@@ -21,7 +21,9 @@ use crate::{
         listener::{Listener, Protocols},
         strangers::Strangers,
     },
-    limits::{BULK_LONGS_MAX, BULKS_MAX, DRAIN, JSON_BULKS_BYTES_MAX, LAME_DUCK, WATCHERS_MAX},
+    limits::{
+        BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, DRAIN, JSON_BULKS_BYTES_MAX, LAME_DUCK, WATCHERS_MAX,
+    },
     metrics::Metrics,
     scheduler::Scheduler,
     worker::Worker,
@@ -181,6 +183,7 @@ impl Node {
             watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
             bulks: Arc::new(Semaphore::new(BULKS_MAX)),
             bulk_longs: Semaphore::new(BULK_LONGS_MAX),
+            bulk_groups: Semaphore::new(BULK_GROUPS_MAX),
             json_bulks: Arc::new(Semaphore::new(JSON_BULKS_BYTES_MAX / 1024)),
             events: Events::default(),
         });

@@ -8,13 +8,16 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::time::sleep;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{sleep, timeout_at},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     cluster::trace::Trace,
     gateway::{Gateway, bulk::defect, error::ApiError},
-    limits::{BATCH_MAX, BULK_PAUSE, BULK_WINDOW},
+    limits::{BATCH_MAX, BULK_IDLE_TIMEOUT, BULK_PAUSE, BULK_WINDOW, QUICK_COST_MAX_US},
     prime::Number,
     scheduler::{Batch, BatchOutcome, Check, CheckError, Outcome},
 };
@@ -22,7 +25,8 @@ use crate::{
 /// What holds for every number of a bulk.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// How long each group may take, from when it leaves for a worker.
+    /// How long each group may take: a long number from when it is read; any other group from when it has its place,
+    /// for which it waits as what is not read yet does, up to [`BULK_IDLE_TIMEOUT`].
     pub patience: Duration,
     /// By which the request is found again.
     pub trace: Arc<Trace>,
@@ -113,13 +117,14 @@ impl Window {
         }
         self.flush();
         self.line += 1;
-        let (line, gateway, Terms { patience, trace }) =
-            (self.line, Arc::clone(&self.gateway), self.terms.clone());
+        let (line, gateway) = (self.line, Arc::clone(&self.gateway));
+        let Terms { patience, trace } = self.terms.clone();
+        let mut check = Check { number, deadline: Instant::now() + patience, trace, forwarded: false };
         self.start(async move {
-            // It is never closed.
-            let _place = gateway.bulk_longs.acquire().await;
-            let check = Check { number, deadline: Instant::now() + patience, trace, forwarded: false };
-            let outcome = patiently(check.deadline, || gateway.scheduler.check(&check)).await;
+            let outcome = match check.number.estimated_cost_us() > QUICK_COST_MAX_US {
+                true => check_long(&gateway, &check).await,
+                false => check_quick(&gateway, &mut check, patience).await,
+            };
             Answered::One(line, check.number, outcome)
         });
     }
@@ -151,9 +156,9 @@ impl Window {
         let (values, lines) = (mem::take(&mut self.open), mem::take(&mut self.open_lines));
         let gateway = Arc::clone(&self.gateway);
         let Terms { patience, trace } = self.terms.clone();
-        let batch = Batch { values, deadline: Instant::now() + patience, trace, forwarded: false };
+        let mut batch = Batch { values, deadline: Instant::now() + patience, trace, forwarded: false };
         self.start(async move {
-            let outcome = patiently(batch.deadline, || gateway.scheduler.check_batch(&batch)).await;
+            let outcome = check_batch(&gateway, &mut batch, patience).await;
             Answered::Batch(lines, batch, outcome)
         });
     }
@@ -187,6 +192,39 @@ impl Window {
             *front = working.await.map_or(Group::Lost, Group::Done);
         }
     }
+}
+
+/// The wait for a place counts: a number that takes a second stands before others that do.
+async fn check_long(gateway: &Gateway, check: &Check) -> Result<Outcome, CheckError> {
+    let _place = place(&gateway.bulk_longs, check.deadline).await?;
+    patiently(check.deadline, || gateway.scheduler.check(check)).await
+}
+
+async fn check_quick(
+    gateway: &Gateway,
+    check: &mut Check,
+    patience: Duration,
+) -> Result<Outcome, CheckError> {
+    let _place = place(&gateway.bulk_groups, Instant::now() + BULK_IDLE_TIMEOUT).await?;
+    check.deadline = Instant::now() + patience;
+    patiently(check.deadline, || gateway.scheduler.check(check)).await
+}
+
+async fn check_batch(
+    gateway: &Gateway,
+    batch: &mut Batch,
+    patience: Duration,
+) -> Result<BatchOutcome, CheckError> {
+    let _place = place(&gateway.bulk_groups, Instant::now() + BULK_IDLE_TIMEOUT).await?;
+    batch.deadline = Instant::now() + patience;
+    patiently(batch.deadline, || gateway.scheduler.check_batch(batch)).await
+}
+
+/// A place, first come, first served: no bulk takes all of them from the others.
+async fn place(places: &Semaphore, deadline: Instant) -> Result<SemaphorePermit<'_>, CheckError> {
+    let place = timeout_at(deadline.into(), places.acquire()).await;
+    // They are never closed.
+    place.ok().and_then(Result::ok).ok_or(CheckError::DeadlineExceeded)
 }
 
 /// Asks again while every worker is full.
