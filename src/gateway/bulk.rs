@@ -67,8 +67,11 @@ struct Bulk<F: Form, S> {
 /// A place among the bulk streams of a node.
 ///
 /// # Errors
-/// `resource_exhausted` when all are taken.
+/// `resource_exhausted` when all are taken, `unavailable` when the node stops.
 pub fn enter(gateway: &Gateway) -> Result<OwnedSemaphorePermit, ApiError> {
+    if gateway.cluster.is_stopping() {
+        return Err(is_stopping());
+    }
     Arc::clone(&gateway.bulks).try_acquire_owned().map_err(|_| {
         let detail = format!(
             "{BULKS_MAX} bulk streams are open on this node, which is its limit; try again in a second, or at another node"
