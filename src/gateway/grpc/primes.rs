@@ -34,12 +34,23 @@ pub(super) fn answer(
     terms: Terms,
     requests: Streaming<PrimeRequest>,
 ) -> Checked {
-    let pieces = requests.ready_chunks(LANE_BATCH_MAX).map(|piece| {
-        let piece: Result<Vec<PrimeRequest>, Status> = piece.into_iter().collect();
-        piece.map_err(|status| ApiError::new(status.code(), status.message()))
-    });
+    let pieces = requests.ready_chunks(LANE_BATCH_MAX).flat_map(|piece| stream::iter(good_before_bad(piece)));
     let chunks = bulk::answer(gateway, place, terms, Messages::default(), pieces);
     chunks.flat_map(|chunk| stream::iter(chunk.unwrap_or_else(|error| vec![Err(error.into())]))).boxed()
+}
+
+/// The requests that came before the call broke, and why it did.
+fn good_before_bad(
+    piece: Vec<Result<PrimeRequest, Status>>,
+) -> impl Iterator<Item = Result<Vec<PrimeRequest>, ApiError>> {
+    let (mut good, mut broken) = (Vec::with_capacity(piece.len()), None);
+    for request in piece {
+        match request {
+            Ok(request) => good.push(request),
+            Err(status) => broken = Some(Err(ApiError::new(status.code(), status.message()))),
+        }
+    }
+    [Ok(good)].into_iter().chain(broken)
 }
 
 /// Messages in and messages out.
