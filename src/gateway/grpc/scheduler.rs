@@ -66,6 +66,7 @@ impl Scheduler for SchedulerService {
 impl SchedulerService {
     /// Opens a bulk; its deadline is that of each number.
     fn open(&self, request: Request<Streaming<PrimeRequest>>) -> Result<Response<primes::Checked>, ApiError> {
+        let _pass = self.0.enter()?;
         let place = bulk::enter(&self.0)?;
         let Call { trace, arrived, deadline, .. } = call_of(&request);
         let terms = Terms { patience: deadline.saturating_duration_since(arrived), trace };
