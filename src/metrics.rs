@@ -15,7 +15,7 @@ use prometheus_client::{
 /// The counters of a node.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Requests answered well, over HTTP and gRPC.
+    /// Requests answered well, over HTTP and gRPC; a bulk stream counts when its answer begins.
     pub requests_ok: Counter,
     /// Requests refused for what the client sent (4xx).
     pub requests_refused: Counter,
@@ -23,16 +23,18 @@ pub struct Metrics {
     pub requests_failed: Counter,
     /// Requests refused because too many were in flight, or every queue was full.
     pub requests_shed: Counter,
-    /// How long requests took.
+    /// How long requests took; a bulk stream until its answer began.
     pub latency: Latency,
-    /// Checks given back by a lane that closed, and sent elsewhere.
+    /// Numbers given back by a lane that closed, and sent elsewhere.
     pub given_back: Counter,
-    /// Checks tried on another worker after an error.
+    /// Numbers tried on another worker after an error; one that was only busy does not count.
     pub retries: Counter,
-    /// Checks that this node did itself because nobody else could.
+    /// Numbers that this node checked itself because nobody else could.
     pub fallbacks: Counter,
     /// Numbers answered in batches, of those that this node scheduled.
     pub batch_numbers: Counter,
+    /// Bulk streams that this node ended before all was read, answered and taken.
+    pub bulks_broken: Counter,
     /// Connections accepted.
     pub connections: Counter,
     /// Connections closed at once because there were too many.
@@ -73,15 +75,24 @@ impl Metrics {
     }
 
     fn register(self: &Arc<Self>, registry: &mut Registry) {
-        let counters: [(&str, &str, &Counter); 12] = [
-            ("requests_ok", "Requests answered well", &self.requests_ok),
+        let counters: [(&str, &str, &Counter); 13] = [
+            (
+                "requests_ok",
+                "Requests answered well, bulk streams when their answer begins",
+                &self.requests_ok,
+            ),
             ("requests_refused", "Requests refused for what the client sent", &self.requests_refused),
             ("requests_failed", "Requests that failed for reasons of the cluster", &self.requests_failed),
             ("requests_shed", "Requests refused because of overload", &self.requests_shed),
-            ("given_back", "Checks given back by a closed lane and sent elsewhere", &self.given_back),
-            ("retries", "Checks tried on another worker after an error", &self.retries),
-            ("fallbacks", "Checks done by this node because nobody else could", &self.fallbacks),
+            ("given_back", "Numbers given back by a closed lane and sent elsewhere", &self.given_back),
+            (
+                "retries",
+                "Numbers tried on another worker after an error, other than being busy",
+                &self.retries,
+            ),
+            ("fallbacks", "Numbers checked by this node because nobody else could", &self.fallbacks),
             ("batch_numbers", "Numbers answered in batches", &self.batch_numbers),
+            ("bulks_broken", "Bulk streams that the node ended before all was answered", &self.bulks_broken),
             ("connections", "Connections accepted", &self.connections),
             (
                 "connections_refused",
@@ -153,7 +164,7 @@ impl Collector for LatencyCollector {
         let sum = sum_ns.load(Relaxed) as f64 / 1e9;
         let mut metric = encoder.encode_descriptor(
             "request",
-            "How long requests took",
+            "How long requests took, bulk streams until their answer began",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;

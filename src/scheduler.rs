@@ -221,14 +221,17 @@ impl Scheduler {
                         return Err(error);
                     }
                     // Who is busy has not failed.
-                    if !matches!(error, CheckError::Overloaded(_)) {
+                    let is_busy = matches!(error, CheckError::Overloaded(_));
+                    if !is_busy {
                         lane.penalize();
                         attempts += 1;
                     }
                     if attempts == ATTEMPTS_MAX || matches!(error, CheckError::Internal(_)) {
                         return Err(error);
                     }
-                    self.metrics.retries.inc();
+                    if !is_busy {
+                        self.metrics.retries.inc_by(job.count());
+                    }
                     last_error = Some(error);
                 }
             }

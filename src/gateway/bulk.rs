@@ -103,31 +103,36 @@ pub fn answer<F: Form>(
         let _place = place;
         // That of the request ends with its head. If the node has filled up since, this one goes on all the same.
         let _pass = gateway.enter().ok();
-        bulk.run().await
+        let ended = bulk.run().await;
+        if !matches!(ended, Ok(true)) {
+            gateway.metrics.bulks_broken.inc();
+        }
+        ended
     }));
     let cut_off = async { running.await.unwrap_or_else(|_| Err(defect())).err().map(Err) };
     ReceiverStream::new(chunks).map(Ok).chain(stream::once(cut_off).filter_map(ready))
 }
 
 impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
-    /// Answers what can be answered, and says how it ended. The error is for a client that was not told.
-    async fn run(mut self) -> Result<(), ApiError> {
+    /// Answers what can be answered, and tells the client how it ended; returns whether that was well. The error is for
+    /// a client that was not told.
+    async fn run(mut self) -> Result<bool, ApiError> {
         let stopping = self.stopping.clone();
         tokio::select! {
             answered = self.answer_all() => answered?,
             () = overdue(stopping) => self.ended = Some(Err(is_stopping())),
         }
         let ended = self.ended.take().unwrap_or(Ok(()));
-        let is_early = ended.is_err();
+        let is_well = ended.is_ok();
         self.form.close(ended);
         self.send().await?;
-        if is_early {
+        if !is_well {
             // It may go on sending until it has read why not.
             let _ =
                 timeout(BULK_LINGER, self.input.by_ref().take_while(|piece| ready(piece.is_ok())).count())
                     .await;
         }
-        Ok(())
+        Ok(is_well)
     }
 
     /// Reads until the input ends, and answers what was read.
