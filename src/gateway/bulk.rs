@@ -16,6 +16,7 @@ use std::{future::ready, sync::Arc};
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
+    task::yield_now,
     time::{sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -23,7 +24,9 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Code;
 
 use super::{Gateway, error::ApiError};
-use crate::limits::{BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_LINGER, BULK_STOP_TIMEOUT, BULKS_MAX};
+use crate::limits::{
+    BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_LINGER, BULK_PIECES_BEFORE_YIELD, BULK_STOP_TIMEOUT, BULKS_MAX,
+};
 use window::{Answered, Terms, Window};
 
 /// How a bulk is read and written: as lines of JSON, or as messages of gRPC.
@@ -138,7 +141,7 @@ impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
     /// Reads until the input ends, and answers what was read.
     async fn answer_all(&mut self) -> Result<(), ApiError> {
         loop {
-            self.read_what_is_ready();
+            self.read_what_is_ready().await;
             if let Err(defect) = self.write_what_is_ready() {
                 self.ended = Some(Err(defect));
                 return Ok(());
@@ -154,16 +157,22 @@ impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
     }
 
     /// Fills the window. When nothing more is ready, what there is leaves.
-    fn read_what_is_ready(&mut self) {
+    async fn read_what_is_ready(&mut self) {
         self.form.take(&mut self.window);
+        let mut pieces = 0;
         while self.reads()
             && self.has_room()
+            && pieces < BULK_PIECES_BEFORE_YIELD
             && let Some(piece) = self.input.next().now_or_never()
         {
             self.feed(piece);
+            pieces += 1;
         }
         if self.reads() && self.stopping.is_cancelled() {
             self.ended = Some(Err(is_stopping()));
+        }
+        if pieces == BULK_PIECES_BEFORE_YIELD {
+            yield_now().await;
         }
         if self.has_room() {
             self.window.flush();

@@ -86,7 +86,8 @@ impl Lines {
         let end = self.taken + length;
         let rest = &self.piece[self.taken..end];
         self.taken = end + 1;
-        self.joined = mem::take(&mut self.begun);
+        mem::swap(&mut self.joined, &mut self.begun);
+        self.begun.clear();
         if mem::take(&mut self.is_overlong) || self.joined.len() + rest.len() > LINE_BYTES_MAX {
             return Line::Overlong;
         }
