@@ -35,6 +35,8 @@ pub trait Form: Send + 'static {
     type Piece: Send;
     /// What leaves at once.
     type Chunk: Send + 'static;
+    /// Whether a client whose input broke still reads what is in flight: a bad message may come over a good connection.
+    const READS_ON: bool;
 
     /// Takes a piece, when nothing is left of the one before.
     fn feed(&mut self, piece: Self::Piece);
@@ -182,7 +184,12 @@ impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
     fn feed(&mut self, piece: Option<Result<F::Piece, ApiError>>) {
         match piece {
             Some(Ok(piece)) => self.form.feed(piece),
-            Some(Err(error)) => self.ended = Some(Err(error)),
+            Some(Err(error)) => {
+                self.ended = Some(Err(error));
+                if !F::READS_ON {
+                    self.window.clear();
+                }
+            }
             None => {
                 self.ended = Some(Ok(()));
                 self.form.end_input();

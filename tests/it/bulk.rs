@@ -12,8 +12,8 @@ use futures_util::{StreamExt, future::join_all, stream};
 use primacy::{
     is_prime,
     limits::{
-        BULK_IDLE_TIMEOUT, BULK_LONGS_MAX, BULK_WINDOW, BULKS_MAX, DRAIN, JSON_BULK_BYTES_MAX,
-        JSON_BULK_NUMBERS_MAX, LAME_DUCK, LINE_BYTES_MAX,
+        BULK_IDLE_TIMEOUT, BULK_LONGS_MAX, BULK_STOP_TIMEOUT, BULK_WINDOW, BULKS_MAX, DRAIN,
+        JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX, LAME_DUCK, LINE_BYTES_MAX, MESSAGE_BYTES_MAX,
     },
     proto::{CheckedPrime, PrimeRequest, checked_prime::Outcome, scheduler_client::SchedulerClient},
 };
@@ -34,7 +34,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Streaming};
 
 use crate::{
-    harness::{Processes, Running, SOON, TestCluster, TestNode, channel, check, command, eventually},
+    harness::{Processes, Running, SOON, TestCluster, TestNode, channel, check, command, eventually, within},
     http::{Answer, long_number},
 };
 
@@ -382,6 +382,52 @@ async fn a_bulk_of_long_numbers_leaves_room_for_others() {
     waiting.abort();
 }
 
+/// Somebody else's long numbers have all of their places.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_that_are_no_words_and_not_long_wait_for_no_long_ones() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut hog = Bulk::open_with(node.http, "grpc-timeout: 300S\r\n").await;
+    hog.send(&format!("{}\n", long_number()).repeat(BULK_LONGS_MAX + 4)).await;
+    let threads = std::thread::available_parallelism().unwrap().get();
+    let of_hog = BULK_LONGS_MAX.saturating_sub(threads) as u64;
+    eventually("the hog has its places", || async {
+        metric(node.http, "primacy_pool_queued").await == of_hog
+    })
+    .await;
+    let lines = ask_text(node.http, format!("{MERSENNE_127}\n-5\n")).await;
+    assert!(lines[0].contains("\"is_prime\":true") && lines[1].contains("\"is_prime\":false"), "{lines:?}");
+    let answer = post(&node, "", format!("{{\"numbers\":[{MERSENNE_127},-5]}}")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // One that is long waits as long as it was asked to, and no longer.
+    let mut late = Bulk::open_with(node.http, "grpc-timeout: 300m\r\n").await;
+    late.send(&format!("{}\n", long_number())).await;
+    let started = Instant::now();
+    assert_eq!(late.json().await["error"]["code"], "deadline_exceeded");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_bulks_of_short_patience_wait_for_each_other_and_do_not_fail() {
+    let cluster = Processes::start(3).await;
+    for place in [0, 1] {
+        let address = cluster.nodes[place].http;
+        let bulks = (0..BULKS_MAX as u64).map(|seed| async move {
+            let Bulk { mut to, mut answers, .. } = Bulk::open_with(address, "grpc-timeout: 300m\r\n").await;
+            let numbers = random_numbers(seed, 80_000);
+            let text = lines_of(numbers.iter().copied());
+            let sending = tokio::spawn(async move {
+                send(&mut to, &text).await.unwrap();
+                to.write_all(b"0\r\n\r\n").await.unwrap();
+                to
+            });
+            let lines = answers.rest().await;
+            sending.await.unwrap();
+            all_answered(&lines, &numbers);
+        });
+        join_all(bulks.map(tokio::spawn)).await.into_iter().for_each(|bulk| bulk.unwrap());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_number_holds_up_its_own_line_only_and_fails_alone() {
     let cluster = TestCluster::start(2).await;
@@ -496,11 +542,58 @@ async fn a_json_body_has_its_limits_and_those_are_reached() {
     let detail = post(&node, "", large[..JSON_BULK_BYTES_MAX].to_owned()).await;
     assert_eq!(detail.status, 200, "blanks do no harm");
     post(&node, "", large).await.problem("larger", 413, "resource_exhausted");
-    // More than its share of what the node holds is refused, and given back afterwards.
+    // An answer holds its share of what the node has until it is read, or its reader goes.
     let whole = body(JSON_BULK_NUMBERS_MAX);
-    let many = join_all((0..16).map(|_| post(&node, "", whole.clone()))).await;
-    assert!(many.iter().all(|answer| [200, 429].contains(&answer.status)));
-    assert!(many.iter().any(|answer| answer.status == 200));
+    let mut unread = Vec::new();
+    let refused = loop {
+        let (status, stream) = post_unread(node.http, &whole).await;
+        if status != "200" {
+            break status;
+        }
+        unread.push(stream);
+        assert!(unread.len() < 16, "the places have no end");
+    };
+    assert_eq!((refused.as_str(), unread.len() > 4), ("429", true));
+    let mut first = String::new();
+    drop(unread.split_off(1));
+    timeout(SOON, unread[0].read_to_string(&mut first)).await.expect("the rest").unwrap();
+    assert!(first.ends_with("}]}"));
+    drop(unread);
+    eventually("the places come back", || async {
+        post(&node, "", whole.clone()).await.status == 200
+            && post(&node, "", whole.clone()).await.status == 200
+    })
+    .await;
+}
+
+/// Returns the status, and the connection with what was not read.
+async fn post_unread(address: SocketAddr, body: &str) -> (String, TcpStream) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let head = format!(
+        "POST /primes HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await.unwrap();
+    let mut status = [0; 12];
+    timeout(SOON, stream.read_exact(&mut status)).await.expect("a head in time").unwrap();
+    (String::from_utf8_lossy(&status[9..]).into_owned(), stream)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_bodies_that_do_not_come_hold_no_places() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut held = Vec::new();
+    for length in ["transfer-encoding: chunked".to_owned(), format!("content-length: {JSON_BULK_BYTES_MAX}")]
+    {
+        for _ in 0..10 {
+            let mut stream = TcpStream::connect(node.http).await.unwrap();
+            let head = format!("POST /primes HTTP/1.1\r\nhost: test\r\n{length}\r\n\r\nb\r\n{{\"numbers\":");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            held.push(stream);
+        }
+    }
+    eventually("all are there", || async { metric(node.http, "primacy_in_flight").await == 20 }).await;
+    let whole = format!("{{\"numbers\":[{}]}}", vec!["7"; JSON_BULK_NUMBERS_MAX].join(","));
     assert_eq!(post(&node, "", whole).await.status, 200);
 }
 
@@ -751,6 +844,54 @@ async fn a_node_that_stops_ends_its_bulks_in_time_and_says_how_much_it_answered(
     }
 }
 
+/// It goes on reading when the bulk's own time is over, and what it read until then comes in a chunk at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_of_a_node_that_stops_misses_no_line_in_between() {
+    let one = |read_before: usize| async move {
+        let node = TestNode::alone(&["--id", "1"]).await;
+        let mut slow = Bulk::open(node.http).await;
+        slow.send_until_blocked(chunk(&lines_of(1_000_000..1_010_000)).as_bytes()).await;
+        node.stop.cancel();
+        let Bulk { to, mut answers, .. } = slow;
+        sleep(Duration::from_millis(500)).await;
+        let mut lines = Vec::new();
+        while lines.len() < read_before {
+            lines.push(answers.line().await.unwrap());
+        }
+        sleep(BULK_STOP_TIMEOUT + Duration::from_millis(500)).await;
+        lines.extend(answers.rest().await);
+        let last: Value = serde_json::from_str(&lines.pop().unwrap()).unwrap();
+        for (place, line) in lines.iter().enumerate() {
+            answered(line, 1_000_000 + (place as u64) % 10_000);
+        }
+        assert_eq!((&last["done"], &last["count"]), (&json!(false), &json!(lines.len())), "{last}");
+        drop(to);
+    };
+    join_all((1..6).map(|part| one(part * 5000))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_ends_whole_bulks_well_and_refuses_new_ones() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut whole = Bulk::open(node.http).await;
+    // It takes about a second.
+    whole.send(&format!("17\n{}\n19\n", crate::harness::long_number(1500))).await;
+    whole.end().await;
+    answered(&whole.answers.line().await.unwrap(), 17);
+    let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+    node.stop.cancel();
+    eventually("new ones are refused", || async {
+        post(&node, "application/x-ndjson", "17\n").await.status == 503
+    })
+    .await;
+    let status = client.check_primes(stream::iter([seventeen()])).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable, "{status}");
+    let lines = whole.answers.rest().await;
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    answered(&lines[1], 19);
+    assert_eq!(lines[2], done(3));
+}
+
 // ── gRPC ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn seventeen() -> PrimeRequest {
@@ -819,4 +960,50 @@ async fn check_primes_takes_more_than_fits_and_waits_for_its_reader() {
         let Some(Outcome::Answer(answer)) = answer.unwrap().outcome else { panic!("{number} failed") };
         assert_eq!(answer.is_prime, is_prime(number), "{number}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_primes_answers_what_came_before_a_message_that_breaks_the_call() {
+    const GOOD: usize = 1000;
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+    let oversize = PrimeRequest { number: 0, decimal: "1".repeat(MESSAGE_BYTES_MAX) };
+    let requests = stream::iter(std::iter::repeat_n(seventeen(), GOOD).chain([oversize]));
+    let answers = client.check_primes(requests).await.unwrap().into_inner();
+    let mut answers: Vec<_> = timeout(SOON, answers.collect()).await.expect("an end");
+    let status = answers.pop().unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    assert_eq!(answers.len(), GOOD);
+    assert!(answers.iter().all(Result::is_ok));
+    eventually("it is counted", || async { metric(node.http, "primacy_bulks_broken_total").await == 1 })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_primes_is_refused_by_a_node_that_is_full() {
+    let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
+    let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+    let mut call = Request::new(PrimeRequest { number: 0, decimal: long_number() });
+    call.set_timeout(Duration::from_secs(300));
+    let mut other = client.clone();
+    let long = tokio::spawn(async move { other.check_prime(call).await });
+    eventually("it is full", || async { metric(node.http, "primacy_in_flight").await == 1 }).await;
+    let status = client.check_primes(stream::iter([seventeen()])).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    long.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute: scripts/test.sh runs it"]
+async fn check_primes_that_was_not_read_does_not_end_well() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+    let requests = stream::repeat_with(seventeen).take(3_000_000);
+    let answers = client.check_primes(requests).await.unwrap().into_inner();
+    let broken = || async { metric(node.http, "primacy_bulks_broken_total").await == 1 };
+    within(BULK_IDLE_TIMEOUT + SOON, "it is broken off", broken).await;
+    let answers: Vec<_> = answers.collect().await;
+    assert!(answers.len() < 3_000_000);
+    let status = answers.into_iter().next_back().unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
 }

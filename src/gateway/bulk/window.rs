@@ -163,6 +163,12 @@ impl Window {
         });
     }
 
+    /// Gives up what is in flight.
+    pub fn clear(&mut self) {
+        self.groups.clear();
+        self.open.clear();
+    }
+
     fn start(&mut self, group: impl Future<Output = Answered> + Send + 'static) {
         self.groups.push_back(Group::Working(AbortOnDropHandle::new(tokio::spawn(group))));
     }
@@ -177,8 +183,7 @@ impl Window {
             None => Ok(None),
             Some(Group::Done(answered)) => Ok(Some(answered)),
             Some(Group::Working(_) | Group::Lost) => {
-                self.groups.clear();
-                self.open.clear();
+                self.clear();
                 Err(defect())
             }
         }

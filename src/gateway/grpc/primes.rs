@@ -47,7 +47,11 @@ fn good_before_bad(
     for request in piece {
         match request {
             Ok(request) => good.push(request),
-            Err(status) => broken = Some(Err(ApiError::new(status.code(), status.message()))),
+            Err(status) => {
+                broken = Some(Err(ApiError::new(status.code(), status.message())));
+                // What follows is read from the middle of a message.
+                break;
+            }
         }
     }
     [Ok(good)].into_iter().chain(broken)
@@ -63,6 +67,7 @@ struct Messages {
 impl Form for Messages {
     type Piece = Vec<PrimeRequest>;
     type Chunk = Vec<Result<CheckedPrime, Status>>;
+    const READS_ON: bool = true;
 
     fn feed(&mut self, piece: Vec<PrimeRequest>) {
         self.piece = piece.into_iter();

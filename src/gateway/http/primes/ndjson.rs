@@ -75,6 +75,8 @@ pub(super) struct Ndjson {
 impl Form for Ndjson {
     type Piece = Bytes;
     type Chunk = Bytes;
+    /// A body breaks when its client goes.
+    const READS_ON: bool = false;
 
     fn feed(&mut self, piece: Bytes) {
         self.lines.feed(piece);
