@@ -33,7 +33,7 @@ pub struct Metrics {
     pub fallbacks: Counter,
     /// Numbers answered in batches, of those that this node scheduled.
     pub batch_numbers: Counter,
-    /// Bulk streams that this node ended before all was read, answered and taken.
+    /// Bulk streams that ended early: broken or idle input, answers that were not read, a node that stops, a defect.
     pub bulks_broken: Counter,
     /// Connections accepted.
     pub connections: Counter,
@@ -92,7 +92,11 @@ impl Metrics {
             ),
             ("fallbacks", "Numbers checked by this node because nobody else could", &self.fallbacks),
             ("batch_numbers", "Numbers answered in batches", &self.batch_numbers),
-            ("bulks_broken", "Bulk streams that the node ended before all was answered", &self.bulks_broken),
+            (
+                "bulks_broken",
+                "Bulk streams that ended early: input broken or idle, answers unread, node stopping, defect",
+                &self.bulks_broken,
+            ),
             ("connections", "Connections accepted", &self.connections),
             (
                 "connections_refused",
