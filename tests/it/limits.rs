@@ -63,6 +63,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GO_AWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -274,6 +275,8 @@ async fn a_first_head_takes_no_longer_than_its_time_whatever_it_begins_with() {
 async fn small_frames_that_wait_do_not_end_their_connection() {
     let node = TestNode::alone(&["--id", "1"]).await;
     let mut connection = Http2::connect(node.grpc).await;
+    // Before it is told so, a client may send no more than 65,535 bytes.
+    connection.next_of(WINDOW_UPDATE).await.expect("room");
     let decimal = long_number();
     let long = PrimeRequest { number: 0, decimal }.encode_to_vec();
     let first = [&[0], &u32::try_from(long.len()).unwrap().to_be_bytes()[..], &long].concat();
