@@ -10,6 +10,7 @@ install() {
     local missing=()
     command -v curl >/dev/null || missing+=(curl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
     command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"
@@ -19,21 +20,11 @@ install() {
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}"
 }
 
-# A virtual environment with the clients that were not written here.
-python() {
-    local venv=target/venv
-    if ! cmp -s tests/python/requirements.txt "$venv/installed.txt"; then
-        say "installing Python packages into $venv"
-        rm -rf "$venv"
-        python3 -m venv "$venv"
-        "$venv/bin/pip" install -q --disable-pip-version-check -r tests/python/requirements.txt
-        cp tests/python/requirements.txt "$venv/installed.txt"
-    fi
-    export PRIMACY_PYTHON="$PWD/$venv/bin/python"
-}
-
 install
-python
+PRIMACY_PYTHON=$(scripts/python.sh)
+export PRIMACY_PYTHON
+say "what is deployed"
+deploy/check.sh
 say "the README"
 cargo test --locked --test it readme -- --ignored
 # Early: the ports of the seed are lent to outgoing connections too, and the tests below make many.
