@@ -8,9 +8,9 @@ say() { printf '\n── %s\n' "$*" >&2; }
 # Debian packages for the programs that are missing.
 install() {
     local missing=()
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
     command -v curl >/dev/null || missing+=(curl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
-    command -v systemd-analyze >/dev/null || missing+=(systemd)
     command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"
