@@ -8,6 +8,7 @@ say() { printf '\n── %s\n' "$*" >&2; }
 # Debian packages for the programs that are missing.
 install() {
     local missing=()
+    command -v systemd-analyze >/dev/null || missing+=(systemd)
     command -v curl >/dev/null || missing+=(curl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
     command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
@@ -19,21 +20,11 @@ install() {
     DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}"
 }
 
-# A virtual environment with the clients that were not written here.
-python() {
-    local venv=target/venv
-    if ! cmp -s tests/python/requirements.txt "$venv/installed.txt"; then
-        say "installing Python packages into $venv"
-        rm -rf "$venv"
-        python3 -m venv "$venv"
-        "$venv/bin/pip" install -q --disable-pip-version-check -r tests/python/requirements.txt
-        cp tests/python/requirements.txt "$venv/installed.txt"
-    fi
-    export PRIMACY_PYTHON="$PWD/$venv/bin/python"
-}
-
 install
-python
+PRIMACY_PYTHON=$(scripts/python.sh)
+export PRIMACY_PYTHON
+say "what is deployed"
+deploy/check.sh
 say "the README"
 cargo test --locked --test it readme -- --ignored
 # Early: the ports of the seed are lent to outgoing connections too, and the tests below make many.
