@@ -15,8 +15,8 @@ use crate::{
     },
     gateway,
     limits::{
-        BODY_BYTES_MAX_DEFAULT, DEADLINE_DEFAULT, DEADLINE_MAX, HEARTBEAT_DEFAULT, HEARTBEAT_MAX,
-        ETCD_ENDPOINTS_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT, MEMBERS_MAX,
+        BODY_BYTES_MAX_DEFAULT, DEADLINE_DEFAULT, DEADLINE_MAX, ETCD_ENDPOINTS_MAX, HEARTBEAT_DEFAULT,
+        HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT, MEMBERS_MAX,
     },
 };
 
@@ -262,10 +262,14 @@ pub enum CoordinatorArg {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CoordinatorError {
     /// It is neither of the two.
-    #[error("`{0}` is no coordinator: it takes bully, or etcd://HOST:PORT[,HOST:PORT…], such as etcd://127.0.0.1:2379")]
+    #[error(
+        "`{0}` is no coordinator: it takes bully, or etcd://HOST:PORT[,HOST:PORT…], such as etcd://127.0.0.1:2379"
+    )]
     Unknown(String),
     /// One of its endpoints is no address.
-    #[error("an endpoint of etcd is wrong: {0}; it takes etcd://HOST:PORT[,HOST:PORT…], such as etcd://a:2379,b:2379")]
+    #[error(
+        "an endpoint of etcd is wrong: {0}; it takes etcd://HOST:PORT[,HOST:PORT…], such as etcd://a:2379,b:2379"
+    )]
     Endpoint(#[from] AddressError),
     /// There are too many of them.
     #[error("an etcd has at most {ETCD_ENDPOINTS_MAX} endpoints")]
@@ -282,7 +286,11 @@ impl FromStr for CoordinatorArg {
         let unknown = || CoordinatorError::Unknown(text.chars().take(80).collect());
         let endpoints = text.strip_prefix("etcd://").ok_or_else(unknown)?;
         let endpoints = endpoints.split(',').map(str::parse).collect::<Result<Vec<HostPort>, _>>()?;
-        if endpoints.len() > ETCD_ENDPOINTS_MAX { Err(CoordinatorError::TooMany) } else { Ok(Self::Etcd(endpoints)) }
+        if endpoints.len() > ETCD_ENDPOINTS_MAX {
+            Err(CoordinatorError::TooMany)
+        } else {
+            Ok(Self::Etcd(endpoints))
+        }
     }
 }
 
@@ -300,7 +308,9 @@ fn coordinator(args: &NodeArgs) -> Result<Coordinator, ConfigError> {
 fn tls(args: &NodeArgs) -> Result<Option<Tls>, ConfigError> {
     let read = |path: &Option<PathBuf>, variable| {
         let read = |path: &PathBuf| {
-            let failed = |error: io::Error| ConfigError::EtcdFile(path.display().to_string(), variable, error.to_string());
+            let failed = |error: io::Error| {
+                ConfigError::EtcdFile(path.display().to_string(), variable, error.to_string())
+            };
             fs::read(path).map_err(failed)
         };
         path.as_ref().map(read).transpose()

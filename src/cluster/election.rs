@@ -485,7 +485,9 @@ impl Election {
     }
 
     fn may_lead(&self) -> bool {
-        self.id().is_some() && !self.is_appointed() && !(self.stopping && self.keeps(Rule::StoppingNeverClaims))
+        self.id().is_some()
+            && !self.is_appointed()
+            && !(self.stopping && self.keeps(Rule::StoppingNeverClaims))
     }
 
     /// A ballot that no election can have led to would end all elections: nobody could claim above it.

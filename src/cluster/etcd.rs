@@ -140,7 +140,8 @@ impl Office {
         match self.tenure.next(now, &self.fit()) {
             Next::WaitUntil(time) => self.clock.instant(time),
             Next::Do(step) => {
-                let (me, client, views) = (Arc::clone(&self.me), Arc::clone(&self.client), self.views.clone());
+                let (me, client, views) =
+                    (Arc::clone(&self.me), Arc::clone(&self.client), self.views.clone());
                 self.calls.spawn(async move {
                     let result = perform(&step, &me, &client, views).await;
                     (now, step, result)

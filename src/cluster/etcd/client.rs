@@ -20,10 +20,10 @@ use crate::{
     cluster::{innermost, plain},
     limits::{ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL},
     proto::etcd::etcdserverpb::{
-        AuthenticateRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseRevokeRequest,
-        PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse, WatchCreateRequest, WatchRequest,
-        WatchResponse, auth_client::AuthClient, kv_client::KvClient, lease_client::LeaseClient,
-        watch_client::WatchClient, watch_request::RequestUnion,
+        AuthenticateRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
+        LeaseRevokeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+        WatchCreateRequest, WatchRequest, WatchResponse, auth_client::AuthClient, kv_client::KvClient,
+        lease_client::LeaseClient, watch_client::WatchClient, watch_request::RequestUnion,
     },
 };
 
@@ -116,7 +116,11 @@ impl Client {
         Self { access, roads: Mutex::new(Roads { next, road: None }) }
     }
 
-    pub(super) async fn range(&self, time: Duration, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
+    pub(super) async fn range(
+        &self,
+        time: Duration,
+        request: RangeRequest,
+    ) -> Result<RangeResponse, EtcdError> {
         self.call(time, async |road| KvClient::new(road.service()).range(request).await).await
     }
 
@@ -136,7 +140,9 @@ impl Client {
 
     pub(super) async fn revoke(&self, time: Duration, id: i64) -> Result<(), EtcdError> {
         let request = LeaseRevokeRequest { id };
-        self.call(time, async |road| LeaseClient::new(road.service()).lease_revoke(request).await).await.map(drop)
+        self.call(time, async |road| LeaseClient::new(road.service()).lease_revoke(request).await)
+            .await
+            .map(drop)
     }
 
     /// Keeps the lease alive, then reads; on one connection, so that the second vouches for the first: an endpoint that
@@ -172,7 +178,11 @@ impl Client {
         .await
     }
 
-    async fn call<T>(&self, time: Duration, ask: impl AsyncFnOnce(Road) -> Called<T>) -> Result<T, EtcdError> {
+    async fn call<T>(
+        &self,
+        time: Duration,
+        ask: impl AsyncFnOnce(Road) -> Called<T>,
+    ) -> Result<T, EtcdError> {
         let until = Instant::now() + time;
         let road = timeout_at(until, self.road()).await.map_err(|_| EtcdError::TimedOut)??;
         match timeout_at(until, ask(road.clone())).await {

@@ -78,12 +78,23 @@ pub(in crate::cluster) enum Order {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
     Grant,
-    Register { lease: i64 },
+    Register {
+        lease: i64,
+    },
     /// Keeps the lease alive, and asks who leads.
-    Renew { lease: i64 },
-    Campaign { lease: i64 },
-    HandOver { mine: i64, to: Holder },
-    Revoke { lease: i64 },
+    Renew {
+        lease: i64,
+    },
+    Campaign {
+        lease: i64,
+    },
+    HandOver {
+        mine: i64,
+        to: Holder,
+    },
+    Revoke {
+        lease: i64,
+    },
 }
 
 /// What came of it.
@@ -288,7 +299,11 @@ impl Tenure {
 
     /// What the node may rely on, and until when.
     pub(super) fn recognised(&self, now: Time) -> Recognised {
-        let leader = self.told.holder.as_ref().filter(|holder| holder.node.boot != self.me.boot || self.is_mine(holder));
+        let leader = self
+            .told
+            .holder
+            .as_ref()
+            .filter(|holder| holder.node.boot != self.me.boot || self.is_mine(holder));
         Recognised {
             members: self.newest().map(|member| member.node.clone()).collect(),
             leader: leader.map(|holder| (holder.node.clone(), holder.revision.unsigned_abs())),
@@ -344,7 +359,9 @@ impl Tenure {
             let same = same_id || member.node.grpc_addr == other.node.grpc_addr;
             same && member.revision < other.revision
         };
-        self.members.values().filter(move |member| !self.members.values().any(|other| is_older(member, other)))
+        self.members
+            .values()
+            .filter(move |member| !self.members.values().any(|other| is_older(member, other)))
     }
 
     /// When this node tries to take the key that nobody holds: the more registered ids are higher, the later.
