@@ -301,7 +301,7 @@ impl History {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs etcd (Debian's etcd-server)"]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
 async fn etcd_names_another_leader_when_ours_is_killed() {
     let etcds = Etcds::start(3).await;
     let mut cluster = Cluster::start(&etcds).await;
@@ -325,7 +325,7 @@ async fn etcd_names_another_leader_when_ours_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs etcd (Debian's etcd-server)"]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
 async fn a_leader_that_hangs_beyond_its_lease_wakes_up_and_does_not_lead() {
     let etcds = Etcds::start(3).await;
     let cluster = Cluster::start(&etcds).await;
@@ -346,7 +346,7 @@ async fn a_leader_that_hangs_beyond_its_lease_wakes_up_and_does_not_lead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs etcd (Debian's etcd-server)"]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
 async fn a_leader_that_is_cut_from_etcd_stands_down_before_the_next_one_leads() {
     let etcds = Etcds::start(3).await;
     let cluster = Cluster::start(&etcds).await;
@@ -369,7 +369,7 @@ async fn a_leader_that_is_cut_from_etcd_stands_down_before_the_next_one_leads() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs etcd (Debian's etcd-server)"]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
 async fn without_a_majority_of_etcd_nobody_leads_and_nothing_fails() {
     let mut etcds = Etcds::start(3).await;
     let cluster = Cluster::start(&etcds).await;
@@ -393,7 +393,7 @@ async fn without_a_majority_of_etcd_nobody_leads_and_nothing_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs etcd (Debian's etcd-server)"]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
 async fn a_change_of_etcds_own_leader_is_no_change_of_ours() {
     let mut etcds = Etcds::start(3).await;
     let cluster = Cluster::start(&etcds).await;
@@ -418,7 +418,7 @@ async fn a_change_of_etcds_own_leader_is_no_change_of_ours() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs etcd (Debian's etcd-server)"]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
 async fn what_was_compacted_while_the_watch_was_broken_is_listed_anew() {
     let etcds = Etcds::start(1).await;
     let mut cluster = Cluster::start(&etcds).await;
@@ -438,12 +438,12 @@ async fn what_was_compacted_while_the_watch_was_broken_is_listed_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs etcd (Debian's etcd-server)"]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
 async fn a_leader_hands_its_key_over_when_it_stops_or_an_operator_asks() {
     let etcds = Etcds::start(1).await;
     let mut cluster = Cluster::start(&etcds).await;
     let history = History::of(&cluster);
-    let load = cluster.load_at(&[1, 2, 3]);
+    let load = cluster.load_at(&[0, 2, 3]);
     load.more(300).await;
     let endpoint = cluster.nodes[3].grpc.to_string();
     let arguments = ["transfer", "--endpoints", &endpoint, "--to", "worker1"];
@@ -458,10 +458,6 @@ async fn a_leader_hands_its_key_over_when_it_stops_or_an_operator_asks() {
     let agreed = cluster.agree(&[0, 2, 3], "leader").await;
     assert!(agreed < Duration::from_secs(1), "a hand-over waits for no lease: {agreed:?}");
     assert!(cluster.nodes[1].ended().await.success());
-    let load = {
-        drop(load);
-        cluster.load_at(&[0, 2, 3])
-    };
     fails_nothing(load).await;
     history.never_two();
 }

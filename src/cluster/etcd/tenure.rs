@@ -417,3 +417,194 @@ impl Tenure {
         Some(Arc::clone(&twin.node.grpc_addr))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(3);
+
+    fn at(ms: u64) -> Time {
+        Duration::from_millis(ms)
+    }
+
+    fn node(id: u32, boot: u64) -> Identity {
+        let grpc_addr = format!("n{id}:1").into();
+        Identity { id: Some(id), boot, grpc_addr, ..Identity::default() }
+    }
+
+    fn registration(id: u32, boot: u64, revision: i64) -> Registration {
+        Registration { node: node(id, boot), lease: boot.cast_signed(), revision }
+    }
+
+    fn holder(id: u32, boot: u64, revision: i64) -> Holder {
+        Holder { node: node(id, boot), lease: boot.cast_signed(), revision, transferred: false }
+    }
+
+    fn vacant(revision: i64) -> Told {
+        Told { holder: None, revision }
+    }
+
+    fn told(holder: Holder) -> Told {
+        Told { revision: holder.revision, holder: Some(holder) }
+    }
+
+    /// Node 2 among 1 and 4, registered at 0 under the lease 2.
+    fn tenure() -> Tenure {
+        let mut tenure = Tenure::new(Arc::new(node(2, 2)));
+        assert_eq!(tenure.next(at(0), &[]), Next::Do(Step::Grant));
+        tenure.take(at(0), at(0), &Step::Grant, Ok(Outcome::Granted { lease: 2, ttl: TTL }));
+        let register = Step::Register { lease: 2 };
+        assert_eq!(tenure.next(at(0), &[]), Next::Do(register.clone()));
+        tenure.take(at(0), at(0), &register, Ok(Outcome::Registered));
+        let members = vec![registration(1, 1, 1), registration(2, 2, 2), registration(4, 4, 3)];
+        tenure.hear(at(0), News::Listed(members, vacant(3)));
+        tenure
+    }
+
+    fn renew(tenure: &mut Tenure, sent: u64, heard: u64, who: Told) {
+        let step = Step::Renew { lease: 2 };
+        assert_eq!(tenure.next(at(sent), &[]), Next::Do(step.clone()));
+        tenure.take(at(heard), at(sent), &step, Ok(Outcome::Renewed { ttl: TTL, told: who }));
+    }
+
+    /// It leads from 550 on, by revision 4.
+    fn leading() -> Tenure {
+        let mut tenure = tenure();
+        let campaign = Step::Campaign { lease: 2 };
+        assert_eq!(tenure.next(at(550), &[]), Next::Do(campaign.clone()));
+        tenure.take(at(550), at(550), &campaign, Ok(Outcome::Told(told(holder(2, 2, 4)))));
+        tenure
+    }
+
+    fn leads(tenure: &Tenure, now: u64) -> bool {
+        let recognised = tenure.recognised(at(now));
+        recognised.leader == Some((node(2, 2), 4)) && at(now) < recognised.until
+    }
+
+    #[test]
+    fn the_lower_id_tries_later() {
+        let mut tenure = tenure();
+        assert_eq!(tenure.next(at(1), &[]), Next::WaitUntil(at(550)), "one id is higher");
+        tenure.hear(at(1), News::Unregistered(4));
+        assert_eq!(tenure.next(at(1), &[]), Next::WaitUntil(at(500)), "none is");
+        tenure.hear(at(2), News::Leads(told(holder(1, 1, 4))));
+        assert_eq!(tenure.next(at(900), &[]), Next::WaitUntil(at(1000)), "somebody leads");
+        tenure.hear(at(900), News::Leads(vacant(5)));
+        assert_eq!(tenure.next(at(900), &[]), Next::Do(Step::Campaign { lease: 2 }));
+    }
+
+    #[test]
+    fn who_has_no_id_never_leads() {
+        let mut tenure = tenure();
+        tenure.me = Arc::new(Identity { id: None, ..node(2, 2) });
+        assert_eq!(tenure.next(at(900), &[]), Next::WaitUntil(at(1000)));
+    }
+
+    #[test]
+    fn a_lease_counts_from_before_it_was_asked_for_and_with_a_margin() {
+        let mut tenure = leading();
+        assert!(leads(&tenure, 2399));
+        assert!(!leads(&tenure, 2400));
+        renew(&mut tenure, 1000, 1400, told(holder(2, 2, 4)));
+        assert!(leads(&tenure, 3399));
+        assert!(!leads(&tenure, 3400));
+        // After a silence it leads again only if the key is still its own.
+        renew(&mut tenure, 9000, 9000, told(holder(4, 4, 5)));
+        assert!(!leads(&tenure, 9001));
+    }
+
+    #[test]
+    fn a_lease_that_is_gone_is_replaced_by_another_and_leads_no_more() {
+        let mut tenure = leading();
+        let step = Step::Renew { lease: 2 };
+        tenure.take(at(9000), at(9000), &step, Ok(Outcome::Renewed { ttl: Duration::ZERO, told: vacant(9) }));
+        assert!(!leads(&tenure, 9000));
+        assert_eq!(tenure.next(at(9000), &[]), Next::Do(Step::Grant));
+        tenure.take(at(9000), at(9000), &Step::Grant, Ok(Outcome::Granted { lease: 3, ttl: TTL }));
+        tenure.hear(at(9000), News::Leads(told(holder(2, 2, 10))));
+        assert!(tenure.recognised(at(9000)).leader.is_none(), "the key of a former lease is not relied on");
+    }
+
+    #[test]
+    fn what_came_by_a_slower_road_is_no_news() {
+        let mut tenure = leading();
+        tenure.hear(at(600), News::Leads(vacant(3)));
+        assert!(leads(&tenure, 600));
+        tenure.hear(at(600), News::Leads(vacant(5)));
+        assert!(!leads(&tenure, 600));
+    }
+
+    fn to(id: u32, boot: u64) -> Step {
+        Step::HandOver { mine: 4, to: holder(id, boot, 0) }
+    }
+
+    #[test]
+    fn a_higher_id_that_is_healthy_for_ten_seconds_leads() {
+        let mut tenure = leading();
+        renew(&mut tenure, 10_000, 10_000, told(holder(2, 2, 4)));
+        let fit = |since: u64| [Fit { boot: 1, since: at(0) }, Fit { boot: 4, since: at(since) }];
+        assert_eq!(
+            tenure.next(at(10_500), &fit(0)),
+            Next::WaitUntil(at(11_000)),
+            "it has led for too short a time"
+        );
+        assert_eq!(tenure.next(at(10_600), &fit(700)), Next::WaitUntil(at(11_000)));
+        assert_eq!(tenure.next(at(10_600), &fit(600)), Next::Do(to(4, 4)));
+        assert!(!leads(&tenure, 10_600), "from before it is asked");
+        tenure.take(at(10_610), at(10_600), &to(4, 4), Err(Failure::LeaseGone));
+        assert!(leads(&tenure, 10_610), "nothing was done");
+        assert_eq!(tenure.next(at(10_710), &fit(600)), Next::WaitUntil(at(11_000)), "not again at once");
+    }
+
+    #[test]
+    fn who_does_not_know_whether_it_handed_over_gives_up_its_lease() {
+        let mut tenure = leading();
+        tenure.order(Order::Transfer(1));
+        let step = Step::HandOver { mine: 4, to: Holder { transferred: true, ..holder(1, 1, 0) } };
+        assert_eq!(tenure.next(at(600), &[]), Next::Do(step.clone()));
+        tenure.take(at(700), at(600), &step, Err(Failure::Unknown));
+        assert!(!leads(&tenure, 700));
+        assert_eq!(tenure.next(at(700), &[]), Next::WaitUntil(at(800)));
+        assert_eq!(tenure.next(at(800), &[]), Next::Do(Step::Revoke { lease: 2 }));
+        tenure.take(at(900), at(800), &Step::Revoke { lease: 2 }, Err(Failure::Unknown));
+        assert!(!leads(&tenure, 900));
+        tenure.take(at(999), at(900), &Step::Revoke { lease: 2 }, Ok(Outcome::Revoked));
+        assert_eq!(tenure.next(at(1000), &[]), Next::Do(Step::Grant));
+    }
+
+    #[test]
+    fn who_stops_hands_over_leaves_and_does_not_return() {
+        let mut tenure = leading();
+        tenure.order(Order::Stop);
+        assert_eq!(tenure.next(at(600), &[Fit { boot: 1, since: at(0) }]), Next::Do(to(1, 1)));
+        tenure.take(at(610), at(600), &to(1, 1), Ok(Outcome::Told(told(holder(1, 1, 5)))));
+        assert_eq!(tenure.next(at(610), &[]), Next::Do(Step::Revoke { lease: 2 }));
+        tenure.take(at(620), at(610), &Step::Revoke { lease: 2 }, Ok(Outcome::Revoked));
+        assert_eq!(tenure.next(at(620), &[]), Next::WaitUntil(FOREVER));
+    }
+
+    #[test]
+    fn a_newcomer_with_an_id_that_is_taken_does_not_lead_and_goes() {
+        let mut tenure = tenure();
+        let twin = Registration {
+            node: Identity { grpc_addr: "other:1".into(), ..node(2, 9) },
+            lease: 9,
+            revision: 1,
+        };
+        tenure.hear(at(0), News::Registered(twin));
+        assert_eq!(tenure.next(at(900), &[]), Next::WaitUntil(at(1000)), "it does not try to lead");
+        assert_eq!(tenure.recognised(at(9_999)).taken, None, "a lease may still run out");
+        assert_eq!(tenure.recognised(at(10_000)).taken.as_deref(), Some("other:1"));
+        tenure.hear(at(0), News::Unregistered(9));
+        assert_eq!(tenure.recognised(at(10_000)).taken, None);
+    }
+
+    #[test]
+    fn of_two_lives_at_one_address_the_newer_one_counts() {
+        let mut tenure = tenure();
+        tenure.hear(at(0), News::Registered(registration(4, 5, 9)));
+        let boots: Vec<u64> = tenure.recognised(at(0)).members.iter().map(|node| node.boot).collect();
+        assert_eq!(boots, [1, 2, 5]);
+    }
+}
