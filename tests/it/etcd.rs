@@ -85,6 +85,13 @@ struct Etcds {
 
 impl Etcds {
     async fn start(count: usize) -> Self {
+        let etcds = Self::spawn(count, "http", &[]);
+        etcds.all_answer().await;
+        etcds
+    }
+
+    /// Without waiting for their answers.
+    fn spawn(count: usize, scheme: &str, more: &[&str]) -> Self {
         let ports: Vec<(SocketAddr, SocketAddr)> =
             (0..count).map(|_| (free_address(), free_address())).collect();
         let folder = std::env::temp_dir().join(format!("primacy-etcd-{}", ports[0].0.port()));
@@ -94,20 +101,18 @@ impl Etcds {
             let pairs = [
                 ("--name", format!("e{place}")),
                 ("--data-dir", folder.join(format!("e{place}")).display().to_string()),
-                ("--listen-client-urls", format!("http://{client}")),
-                ("--advertise-client-urls", format!("http://{client}")),
+                ("--listen-client-urls", format!("{scheme}://{client}")),
+                ("--advertise-client-urls", format!("{scheme}://{client}")),
                 ("--listen-peer-urls", format!("http://{peer}")),
                 ("--initial-advertise-peer-urls", format!("http://{peer}")),
                 ("--initial-cluster", cluster.join(",")),
             ];
-            let arguments: Vec<String> =
-                pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+            let flags = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+            let arguments: Vec<String> = flags.chain(more.iter().map(|flag| (*flag).to_owned())).collect();
             Etcd { child: Etcd::spawn(&arguments), arguments, address: *client }
         };
         let members = ports.iter().enumerate().map(start).collect();
-        let etcds = Self { members, folder };
-        etcds.all_answer().await;
-        etcds
+        Self { members, folder }
     }
 
     async fn all_answer(&self) {
@@ -460,6 +465,36 @@ async fn a_leader_hands_its_key_over_when_it_stops_or_an_operator_asks() {
     assert!(cluster.nodes[1].ended().await.success());
     fails_nothing(load).await;
     history.never_two();
+}
+
+async fn comes_to_lead(arguments: &[&str]) {
+    let node = Process::start_with(Some(4), "alone", arguments);
+    let leads = || async { view(node.grpc).await.is_ok_and(|view| view.leader.is_some()) };
+    eventually(&format!("it leads: {}", node.log()), leads).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
+async fn etcd_may_ask_for_a_user() {
+    let etcds = Etcds::start(1).await;
+    let etcd = &etcds.members[0];
+    etcd.call("auth/user/add", json!({"name": "root", "password": "secret"})).await.unwrap();
+    etcd.call("auth/user/grant", json!({"user": "root", "role": "root"})).await.unwrap();
+    etcd.call("auth/enable", json!({})).await.unwrap();
+    let coordinator = format!("etcd://{}", etcd.address);
+    let stranger = Process::start_with(Some(4), "stranger", &["--coordinator", &coordinator]);
+    eventually("etcd refuses a stranger", || async { stranger.has_logged("user name is empty") }).await;
+    comes_to_lead(&["--coordinator", &coordinator, "--etcd-user", "root:secret"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
+async fn etcd_may_speak_tls() {
+    let etcds = Etcds::spawn(1, "https", &["--auto-tls"]);
+    let authority = etcds.folder.join("e0/fixtures/client/cert.pem");
+    eventually("its certificate is there", || async { authority.exists() }).await;
+    let coordinator = format!("etcd://{}", etcds.members[0].address);
+    comes_to_lead(&["--coordinator", &coordinator, "--etcd-cacert", authority.to_str().unwrap()]).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,11 @@
 //! Who leads is told by a coordinator, such as etcd, and the rules of Bully are off. Heartbeats still tell who is fit for
 //! work, the leader too.
 
-use std::{collections::BTreeMap, collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Ballot, Election, Role,
@@ -46,12 +50,10 @@ impl Election {
         self.enter(now);
         let Some(appointed) = &mut self.appointed else { return };
         appointed.until = recognised.until;
-        let boots = recognised.members.iter().map(|node| node.boot).collect();
-        let known = std::mem::replace(&mut appointed.known, boots);
+        appointed.known.retain(|boot| recognised.members.iter().any(|node| node.boot == *boot));
+        let known = appointed.known.clone();
         for node in recognised.members.iter().filter(|node| !known.contains(&node.boot)) {
-            if let Ok(met) = self.members.admit(now, node) {
-                self.meet_node(now, met);
-            }
+            self.take_in(now, node);
         }
         self.taken.clone_from(&recognised.taken);
         let leader = recognised.leader.as_ref().filter(|_| now < recognised.until);
@@ -62,6 +64,14 @@ impl Election {
     /// Until when the leader is what it is said to be; nothing with Bully, where that ends by events alone.
     pub fn recognised_until(&self) -> Option<Time> {
         self.appointed.as_ref().map(|appointed| appointed.until)
+    }
+
+    /// One that is refused is tried again: who had its id may be gone by then.
+    fn take_in(&mut self, now: Time, node: &Identity) {
+        if let Ok(met) = self.members.admit(now, node) {
+            self.meet_node(now, met);
+            self.appointed.iter_mut().for_each(|appointed| appointed.known.extend([node.boot]));
+        }
     }
 
     fn appoint(&mut self, now: Time, leader: Option<&(Identity, u64)>) {
@@ -76,7 +86,7 @@ impl Election {
         }
         match told {
             Some((peer, ballot)) => self.follow_or_lead(now, peer, ballot),
-            None => self.leave_leader(now, "its key in etcd is gone"),
+            None => self.leave_leader(now, "it gave up its key in etcd, or lost it"),
         }
     }
 
