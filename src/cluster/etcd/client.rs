@@ -10,7 +10,7 @@ use tokio::{
 use tokio_stream::{StreamExt, once, pending};
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    Code, Request, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -77,7 +77,6 @@ pub(super) struct Road {
     pub(super) left: CancellationToken,
 }
 
-type Called<T> = Result<tonic::Response<T>, Status>;
 type Service = InterceptedService<Channel, Stamp>;
 
 /// What each call carries: who calls, and that a member of etcd without a leader is not to answer.
@@ -121,28 +120,43 @@ impl Client {
         time: Duration,
         request: RangeRequest,
     ) -> Result<RangeResponse, EtcdError> {
-        self.call(time, async |road| KvClient::new(road.service()).range(request).await).await
+        self.call(time, async |road| {
+            KvClient::new(road.service()).range(request).await.map(Response::into_inner)
+        })
+        .await
     }
 
     pub(super) async fn put(&self, time: Duration, request: PutRequest) -> Result<(), EtcdError> {
-        self.call(time, async |road| KvClient::new(road.service()).put(request).await).await.map(drop)
+        self.call(time, async |road| {
+            KvClient::new(road.service()).put(request).await.map(Response::into_inner)
+        })
+        .await
+        .map(drop)
     }
 
     pub(super) async fn txn(&self, time: Duration, request: TxnRequest) -> Result<TxnResponse, EtcdError> {
-        self.call(time, async |road| KvClient::new(road.service()).txn(request).await).await
+        self.call(time, async |road| {
+            KvClient::new(road.service()).txn(request).await.map(Response::into_inner)
+        })
+        .await
     }
 
     pub(super) async fn grant(&self, time: Duration, ttl: Duration) -> Result<LeaseGrantResponse, EtcdError> {
         let ttl = ttl.as_secs().cast_signed();
         let request = LeaseGrantRequest { ttl };
-        self.call(time, async |road| LeaseClient::new(road.service()).lease_grant(request).await).await
+        self.call(time, async |road| {
+            LeaseClient::new(road.service()).lease_grant(request).await.map(Response::into_inner)
+        })
+        .await
     }
 
     pub(super) async fn revoke(&self, time: Duration, id: i64) -> Result<(), EtcdError> {
         let request = LeaseRevokeRequest { id };
-        self.call(time, async |road| LeaseClient::new(road.service()).lease_revoke(request).await)
-            .await
-            .map(drop)
+        self.call(time, async |road| {
+            LeaseClient::new(road.service()).lease_revoke(request).await.map(Response::into_inner)
+        })
+        .await
+        .map(drop)
     }
 
     /// Keeps the lease alive, then reads; on one connection, so that the second vouches for the first: an endpoint that
@@ -158,7 +172,7 @@ impl Client {
             let mut answers = LeaseClient::new(road.service()).lease_keep_alive(request).await?.into_inner();
             let ttl = answers.message().await?.map_or(0, |answer| answer.ttl);
             let read = KvClient::new(road.service()).range(read).await?.into_inner();
-            Ok(tonic::Response::new((Duration::from_secs(ttl.max(0).cast_unsigned()), read)))
+            Ok((Duration::from_secs(ttl.max(0).cast_unsigned()), read))
         })
         .await
     }
@@ -173,7 +187,7 @@ impl Client {
         self.call(time, async |road| {
             let request = once(request).chain(pending());
             let answers = WatchClient::new(road.service()).watch(request).await?.into_inner();
-            Ok(tonic::Response::new((road, answers)))
+            Ok((road, answers))
         })
         .await
     }
@@ -181,12 +195,12 @@ impl Client {
     async fn call<T>(
         &self,
         time: Duration,
-        ask: impl AsyncFnOnce(Road) -> Called<T>,
+        ask: impl AsyncFnOnce(Road) -> Result<T, Status>,
     ) -> Result<T, EtcdError> {
         let until = Instant::now() + time;
         let road = timeout_at(until, self.road()).await.map_err(|_| EtcdError::TimedOut)??;
         match timeout_at(until, ask(road.clone())).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(status)) => {
                 // It says no, and another endpoint would too.
                 if !matches!(status.code(), Code::NotFound | Code::OutOfRange | Code::PermissionDenied) {
