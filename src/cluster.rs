@@ -11,6 +11,7 @@
 mod calls;
 mod driver;
 pub mod election;
+pub mod etcd;
 pub mod lane;
 mod link;
 pub mod membership;
@@ -94,8 +95,10 @@ pub struct ClusterView {
     pub clock: Clock,
     /// All members by id, this node included.
     pub members: Vec<Member>,
-    /// Who leads; `None` while this node reaches no leader.
-    pub leader: Option<Leader>,
+    /// Who led when it was composed.
+    leader: Option<Leader>,
+    /// Until when that holds, if it ends by itself: a node that wakes up may be beyond it before it can say so.
+    leader_until: Option<Time>,
     /// The lane on which the leader schedules for this node.
     pub leader_lane: Option<Lane>,
     /// The lanes to those that do work for this node, while it leads or has no leader.
@@ -208,6 +211,18 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// What its peers know.
     pub token: Token,
+    /// Who tells who leads.
+    pub coordinator: Coordinator,
+}
+
+/// Who tells the nodes who leads.
+#[derive(Debug, Clone, Default)]
+pub enum Coordinator {
+    /// They agree on it themselves.
+    #[default]
+    Bully,
+    /// An etcd.
+    Etcd(etcd::Access),
 }
 
 /// A handle to the cluster.
@@ -226,24 +241,34 @@ impl Cluster {
         worker: Arc<Worker>,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = Result<(), IdTaken>> + Send + 'static) {
-        let Settings { me, peers, heartbeat, token } = settings;
-        let election = Election::new(&me, &peers, heartbeat);
+        let Settings { me, peers, heartbeat, token, coordinator } = settings;
+        let (me, clock, view) = (Arc::new(me), Clock::default(), watch::Sender::new(Arc::default()));
+        let mut links = JoinSet::new();
+        let (election, etcd) = match coordinator {
+            Coordinator::Bully => (Election::new(&me, &peers, heartbeat), None),
+            Coordinator::Etcd(access) => {
+                let (office, desk) = etcd::open(access, Arc::clone(&me), clock, view.subscribe());
+                links.spawn(office.run());
+                (Election::appointed(&me, &peers, heartbeat), Some(desk))
+            }
+        };
         let (events, receiver) = mpsc::channel(CLUSTER_EVENTS_MAX);
         let driver = Driver {
             election,
+            etcd,
             // Followers compare versions: those of another life must not look like ours.
             list_version: me.boot | 1,
-            me: Arc::new(me),
+            me,
             token,
-            clock: Clock::default(),
+            clock,
             heartbeat,
             worker,
             events: receiver,
             to_links: events.clone(),
-            view: watch::Sender::new(Arc::default()),
+            view,
             orders: BTreeMap::new(),
             lanes: BTreeMap::new(),
-            links: JoinSet::new(),
+            links,
             calls: JoinSet::new(),
             recent: Arc::default(),
             ticks: 0,
@@ -364,9 +389,14 @@ impl Cluster {
 }
 
 impl ClusterView {
+    /// Who leads now; `None` while this node reaches no leader.
+    pub fn leader(&self, now: Time) -> Option<&Leader> {
+        self.leader.as_ref().filter(|_| self.leader_until.is_none_or(|until| now < until))
+    }
+
     /// Whether this node leads.
     pub fn leads(&self) -> bool {
-        self.leader.as_ref().is_some_and(|leader| Some(leader.id) == self.me.id)
+        self.leader(self.clock.now()).is_some_and(|leader| Some(leader.id) == self.me.id)
     }
 
     /// Whether there is a member that could lead after this node.
@@ -376,8 +406,8 @@ impl ClusterView {
     }
 
     /// Whether the member leads.
-    pub fn is_leader(&self, member: &Member) -> bool {
-        self.leader.as_ref().is_some_and(|leader| Some(leader.id) == member.id)
+    fn is_leader(&self, member: &Member, now: Time) -> bool {
+        self.leader(now).is_some_and(|leader| Some(leader.id) == member.id)
     }
 }
 

@@ -1,19 +1,22 @@
 //! The settings of a node: from flags and environment, validated together.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, fs, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration,
+};
 
 use clap::{Args, builder::BoolishValueParser};
 use thiserror::Error;
 
 use crate::{
     cluster::{
-        PeerAddress,
+        Coordinator, PeerAddress,
+        etcd::{Access, Tls},
         token::{TRIAL, Token, TokenError},
     },
     gateway,
     limits::{
-        BODY_BYTES_MAX_DEFAULT, DEADLINE_DEFAULT, DEADLINE_MAX, HEARTBEAT_DEFAULT, HEARTBEAT_MAX,
-        HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT, MEMBERS_MAX,
+        BODY_BYTES_MAX_DEFAULT, DEADLINE_DEFAULT, DEADLINE_MAX, ETCD_ENDPOINTS_MAX, HEARTBEAT_DEFAULT,
+        HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT, MEMBERS_MAX,
     },
 };
 
@@ -41,6 +44,25 @@ pub struct NodeArgs {
     /// The other nodes: 4=leader:50051,1=worker1:50052,… An id may be left out, it is learnt; one's own entry is ignored
     #[arg(long, env = "PRIMACY_PEERS", value_name = "[ID=]HOST:PORT", value_delimiter = ',')]
     pub peers: Vec<PeerArg>,
+    /// Who tells who leads: bully (the nodes agree themselves), or etcd://HOST:2379[,HOST:2379…], with TLS and user by
+    /// etcd's own ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY, ETCDCTL_USER and ETCDCTL_PASSWORD. Then no --peers are needed
+    #[arg(long, env = "PRIMACY_COORDINATOR", default_value = "bully", value_name = "COORDINATOR")]
+    pub coordinator: CoordinatorArg,
+    /// What etcdctl calls --cacert, and so on
+    #[arg(long, env = "ETCDCTL_CACERT", hide = true)]
+    pub etcd_cacert: Option<PathBuf>,
+    /// The same
+    #[arg(long, env = "ETCDCTL_CERT", hide = true)]
+    pub etcd_cert: Option<PathBuf>,
+    /// The same
+    #[arg(long, env = "ETCDCTL_KEY", hide = true)]
+    pub etcd_key: Option<PathBuf>,
+    /// `user:password`, or the user alone
+    #[arg(long, env = "ETCDCTL_USER", hide = true, hide_env_values = true)]
+    pub etcd_user: Option<String>,
+    /// The password alone
+    #[arg(long, env = "ETCDCTL_PASSWORD", hide = true, hide_env_values = true)]
+    pub etcd_password: Option<String>,
     /// What all nodes know and strangers do not: 1 to 256 visible ASCII characters. Flags are seen by other users
     #[arg(long, env = "PRIMACY_TOKEN", hide_env_values = true)]
     pub token: Option<TokenArg>,
@@ -90,6 +112,8 @@ pub struct NodeConfig {
     pub advertise_http: Option<HostPort>,
     /// The other nodes.
     pub peers: Vec<PeerAddress>,
+    /// Who tells who leads.
+    pub coordinator: Coordinator,
     /// What its peers know.
     pub token: Token,
     /// H.
@@ -116,6 +140,12 @@ pub enum ConfigError {
     /// More peers than a cluster holds.
     #[error("{0} peers are too many: a cluster holds {MEMBERS_MAX} members")]
     TooManyPeers(usize),
+    /// A file for TLS towards etcd cannot be read.
+    #[error("cannot read {0}, which {1} names: {2}")]
+    EtcdFile(String, &'static str, String),
+    /// Half of what TLS towards etcd needs.
+    #[error("{0} needs {1} too: give both, or neither")]
+    EtcdTls(&'static str, &'static str),
     /// The token is none.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -133,6 +163,7 @@ impl NodeConfig {
     /// See [`ConfigError`].
     pub fn new(args: NodeArgs) -> Result<Self, ConfigError> {
         let id = args.id.or_else(|| digits(args.worker_id.as_deref()?));
+        let coordinator = coordinator(&args)?;
         let name = args.name.or(args.worker_id).unwrap_or_else(|| default_name(id));
         let peers: Vec<PeerAddress> = args.peers.into_iter().map(|peer| peer.0).collect();
         check_name(&name)?;
@@ -154,6 +185,7 @@ impl NodeConfig {
             advertise_grpc: args.advertise_grpc,
             advertise_http: args.advertise_http,
             peers,
+            coordinator,
             token,
             heartbeat: Duration::from_millis(args.heartbeat),
             fallback: !args.no_fallback,
@@ -214,6 +246,86 @@ impl TokenArg {
 impl fmt::Debug for TokenArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenArg")
+    }
+}
+
+/// A coordinator as it is told: `bully`, or `etcd://HOST:PORT[,HOST:PORT…]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoordinatorArg {
+    /// The nodes themselves.
+    Bully,
+    /// An etcd at these endpoints.
+    Etcd(Vec<HostPort>),
+}
+
+/// A coordinator that is none.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CoordinatorError {
+    /// It is neither of the two.
+    #[error(
+        "`{0}` is no coordinator: it takes bully, or etcd://HOST:PORT[,HOST:PORT…], such as etcd://127.0.0.1:2379"
+    )]
+    Unknown(String),
+    /// One of its endpoints is no address.
+    #[error(
+        "an endpoint of etcd is wrong: {0}; it takes etcd://HOST:PORT[,HOST:PORT…], such as etcd://a:2379,b:2379"
+    )]
+    Endpoint(#[from] AddressError),
+    /// There are too many of them.
+    #[error("an etcd has at most {ETCD_ENDPOINTS_MAX} endpoints")]
+    TooMany,
+}
+
+impl FromStr for CoordinatorArg {
+    type Err = CoordinatorError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "bully" {
+            return Ok(Self::Bully);
+        }
+        let unknown = || CoordinatorError::Unknown(text.chars().take(80).collect());
+        let endpoints = text.strip_prefix("etcd://").ok_or_else(unknown)?;
+        let endpoints = endpoints.split(',').map(str::parse).collect::<Result<Vec<HostPort>, _>>()?;
+        if endpoints.len() > ETCD_ENDPOINTS_MAX {
+            Err(CoordinatorError::TooMany)
+        } else {
+            Ok(Self::Etcd(endpoints))
+        }
+    }
+}
+
+fn coordinator(args: &NodeArgs) -> Result<Coordinator, ConfigError> {
+    let CoordinatorArg::Etcd(endpoints) = &args.coordinator else { return Ok(Coordinator::Bully) };
+    let user = args.etcd_user.as_deref().map(|user| {
+        let (name, password) = user.split_once(':').unwrap_or((user, ""));
+        (name.to_owned(), args.etcd_password.clone().unwrap_or_else(|| password.to_owned()))
+    });
+    let endpoints = endpoints.iter().map(HostPort::as_arc).collect();
+    Ok(Coordinator::Etcd(Access { endpoints, user, tls: tls(args)? }))
+}
+
+/// TLS towards etcd, if any of its files is named.
+fn tls(args: &NodeArgs) -> Result<Option<Tls>, ConfigError> {
+    let read = |path: &Option<PathBuf>, variable| {
+        let read = |path: &PathBuf| {
+            let failed = |error: io::Error| {
+                ConfigError::EtcdFile(path.display().to_string(), variable, error.to_string())
+            };
+            fs::read(path).map_err(failed)
+        };
+        path.as_ref().map(read).transpose()
+    };
+    let authority = read(&args.etcd_cacert, "ETCDCTL_CACERT")?;
+    let identity = match (read(&args.etcd_cert, "ETCDCTL_CERT")?, read(&args.etcd_key, "ETCDCTL_KEY")?) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => return Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_KEY")),
+        (None, Some(_)) => return Err(ConfigError::EtcdTls("ETCDCTL_KEY", "ETCDCTL_CERT")),
+    };
+    match authority {
+        Some(authority) => Ok(Some(Tls { authority, identity })),
+        None if identity.is_some() => Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_CACERT")),
+        None => Ok(None),
     }
 }
 

@@ -22,7 +22,7 @@
 //!   metrics              what is counted
 //!   prime                the mathematics
 //!   limits               the named limits
-//!   proto                generated from proto/scheduler.proto
+//!   proto                generated from proto/
 //! ```
 
 #![forbid(unsafe_code)]

@@ -178,6 +178,35 @@ pub const CALLS_MAX: usize = 1536;
 /// Events that may wait for the cluster's driver.
 pub const CLUSTER_EVENTS_MAX: usize = 1024;
 
+// ── etcd ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The lease that a node asks of etcd, which may grant a longer one: so long a dead leader is missed at most, and its
+/// silence is etcd's to judge. Twice etcd's own default election, so that a change of its leader costs no lease.
+pub const LEASE_TTL: Duration = Duration::from_secs(3);
+/// A node relies on its lease for less than etcd grants, by this part of it: for clocks that do not run alike, and for
+/// the time that stopping takes.
+pub const LEASE_MARGIN_DIVISOR: u32 = 5;
+/// A lease is kept alive so often in its time: two attempts may fail.
+pub const LEASE_RENEWALS: u32 = 3;
+/// Time for keeping a lease alive: half of the time between two, so that a silent endpoint leaves time for others.
+pub const RENEW_TIMEOUT: Duration = Duration::from_millis(500);
+/// Time for any other call to etcd, which waits for its disks.
+pub const ETCD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for a connection to an endpoint of etcd.
+pub const ETCD_DIAL_TIMEOUT: Duration = Duration::from_millis(400);
+/// The pause after a call to etcd that failed.
+pub const ETCD_PAUSE: Duration = Duration::from_millis(100);
+/// Pings on a connection to etcd; one that gets them more often than every 5 s closes the connection.
+pub const ETCD_PING_INTERVAL: Duration = Duration::from_secs(6);
+/// How much later each lower id tries to lead: a call to etcd takes some milliseconds.
+pub const CAMPAIGN_DELAY: Duration = Duration::from_millis(50);
+/// A node that has just registered waits so long: when all start at once, the highest id is to lead.
+pub const CAMPAIGN_DELAY_FIRST: Duration = Duration::from_millis(500);
+/// News of etcd that wait for the task that holds the lease.
+pub const ETCD_NEWS_MAX: usize = 64;
+/// Endpoints of an etcd: its largest clusters have seven.
+pub const ETCD_ENDPOINTS_MAX: usize = 16;
+
 // ── Stop ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// A leader that stops waits so long for another one; a hand-over takes some milliseconds.

@@ -163,6 +163,7 @@ impl Node {
             peers: config.peers,
             heartbeat: config.heartbeat,
             token: config.token.clone(),
+            coordinator: config.coordinator,
         };
         let (cluster, driver) = Cluster::new(settings, Arc::clone(&worker), leave.clone());
         let cluster = Arc::new(cluster);

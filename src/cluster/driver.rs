@@ -1,6 +1,6 @@
 //! The one task that owns the election: feeds it events and time, performs what it wants, publishes the view.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -12,16 +12,19 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Clock, ClusterView, Event, IdTaken, Identity, Leader, LinkEvent, Request,
     calls::{Call, Reply},
-    election::Election,
+    election::{Election, TransferError},
+    etcd::{self, Order},
     lane::Lane,
     link::Link,
-    membership::{Change, ChangeKind, DialError, Orders, Peer, Status, Wanted},
+    membership::{Change, ChangeKind, DialError, Orders, Peer, Status, Time, Wanted},
     token::Token,
 };
 use crate::{limits::CALLS_MAX, proto, worker::Worker};
 
 pub(super) struct Driver {
     pub(super) election: Election,
+    /// Where etcd tells who leads; without it Bully does.
+    pub(super) etcd: Option<etcd::Desk>,
     pub(super) me: Arc<Identity>,
     pub(super) token: Token,
     pub(super) clock: Clock,
@@ -83,6 +86,10 @@ impl Driver {
                 Ok((peer, reply)) => self.take(peer, reply),
                 Err(died) => return has_died(&died),
             },
+            Some(news) = etcd::Desk::news(&mut self.etcd) => match news {
+                Ok(recognised) => self.election.recognise(self.clock.now(), &recognised),
+                Err(died) => return has_died(&died),
+            },
             Some(Err(died)) = self.links.join_next() => return has_died(&died),
         }
         Turn::News
@@ -139,9 +146,23 @@ impl Driver {
             Request::HandOver(sender, offer, reply) => {
                 drop(reply.send(election.hand_over(now, &sender, &offer)));
             }
-            Request::Transfer(to, reply) => drop(reply.send(election.transfer(now, &to))),
-            Request::Stop => election.stop(now),
+            Request::Transfer(to, reply) => drop(reply.send(self.transfer(&to))),
+            Request::Stop => {
+                election.stop(now);
+                let _ = self.order(Order::Stop);
+            }
         }
+    }
+
+    fn transfer(&mut self, to: &str) -> Result<(), TransferError> {
+        let peer = self.election.transfer(self.clock.now(), to)?;
+        let boot = self.election.members().member(peer).and_then(|member| member.boot);
+        boot.map_or(Ok(()), |boot| self.order(Order::Transfer(boot)))
+    }
+
+    /// Tells etcd's task, if there is one.
+    fn order(&self, order: Order) -> Result<(), TransferError> {
+        self.etcd.as_ref().map_or(Ok(()), |desk| desk.order(order)).map_err(|()| TransferError::Busy)
     }
 
     fn take(&mut self, peer: Peer, reply: Reply) {
@@ -255,6 +276,7 @@ impl Driver {
             clock: self.clock,
             members: members.members(),
             leader,
+            leader_until: self.election.recognised_until(),
             leader_lane: self.election.leading_peer().and_then(lane_of),
             workers: workers.collect(),
             recent: Arc::clone(&self.recent),
@@ -267,7 +289,7 @@ impl Driver {
     }
 }
 
-fn has_died(died: &tokio::task::JoinError) -> Turn {
+fn has_died(died: &impl Display) -> Turn {
     tracing::error!(%died, "a task of the cluster has died");
     Turn::Died
 }
@@ -290,19 +312,18 @@ fn log(change: &Change) {
 
 impl ClusterView {
     /// The member list as heartbeats and watchers carry it; what was heard, as its age.
-    pub fn members_to_wire(&self) -> Vec<proto::Member> {
-        let now = self.clock.now();
+    pub fn members_to_wire(&self, now: Time) -> Vec<proto::Member> {
         self.members.iter().map(|member| self.member_to_wire(member, now)).collect()
     }
 
-    fn member_to_wire(&self, member: &super::Member, now: Duration) -> proto::Member {
+    fn member_to_wire(&self, member: &super::Member, now: Time) -> proto::Member {
         let status = match member.status {
             Status::Alive => proto::MemberStatus::Alive,
             Status::Suspect => proto::MemberStatus::Suspect,
             Status::Dead => proto::MemberStatus::Dead,
             Status::Stopped => proto::MemberStatus::Stopped,
         };
-        let role = if self.is_leader(member) { proto::Role::Leader } else { proto::Role::Worker };
+        let role = if self.is_leader(member, now) { proto::Role::Leader } else { proto::Role::Worker };
         proto::Member {
             id: member.id.map(u32::cast_signed),
             name: member.name.to_string(),

@@ -20,6 +20,7 @@
 //! only by its own hand-over; for the rest the highest id that is reached wins.
 
 mod answering;
+mod appointed;
 mod following;
 mod leading;
 mod message;
@@ -37,11 +38,13 @@ use super::{
     },
 };
 use crate::worker::Figures;
+use appointed::Appointed;
 use following::{Following, Loss};
 use leading::{Cause, Leading};
 use message::is_absurd;
 use seeking::{Phase, Seeking};
 
+pub use appointed::Recognised;
 pub use message::{Answer, Ballot, Claim, HandOver, Judged, Request, Send, TransferError, Verdict};
 
 /// The rules, by name: the simulator breaks them one at a time, and must notice.
@@ -93,6 +96,8 @@ pub struct Election {
     highest: Ballot,
     round: u64,
     stopping: bool,
+    /// Set if a coordinator tells who leads.
+    appointed: Option<Appointed>,
     /// Another node has this one's id.
     taken: Option<Arc<str>>,
     sends: Vec<Send>,
@@ -117,6 +122,7 @@ impl Election {
             highest: Ballot::default(),
             round: 0,
             stopping: false,
+            appointed: None,
             taken: None,
             sends: Vec::new(),
             entered: Time::ZERO,
@@ -198,6 +204,7 @@ impl Election {
         self.ticked = now;
         self.members.tick(now);
         match &self.role {
+            _ if self.is_appointed() => self.judge_appointed(now),
             Role::Following(_) => self.judge_leader(now),
             Role::Seeking(_) => self.seek(now),
             Role::Leading(_) => self.lead(now),
@@ -208,6 +215,9 @@ impl Election {
     /// When `tick` is due: within a heartbeat.
     pub fn next_deadline(&self) -> Time {
         let heartbeat = self.ticked + self.heartbeat;
+        if let Some(until) = self.recognised_until() {
+            return if self.leader().is_some() { until.min(heartbeat) } else { heartbeat };
+        }
         let own = match &self.role {
             Role::Seeking(Seeking { phase, .. }) => match phase {
                 Phase::Booting { until, ask_again, .. } => *until.min(ask_again),
@@ -369,16 +379,16 @@ impl Election {
         self.settle(now);
     }
 
-    /// An operator wants the member of this name to lead.
+    /// An operator wants the member of this name to lead. With a coordinator it is that which is to be told.
     ///
     /// # Errors
     /// See [`TransferError`].
-    pub fn transfer(&mut self, now: Time, to: &str) -> Result<(), TransferError> {
+    pub fn transfer(&mut self, now: Time, to: &str) -> Result<Peer, TransferError> {
         self.enter(now);
         let peer = self.transfer_target(to)?;
         self.begin_hand_over(now, Cause::Transfer(peer));
         self.settle(now);
-        Ok(())
+        Ok(peer)
     }
 
     // ── What follows from them ─────────────────────────────────────────────────────────────────────────────────
@@ -475,16 +485,19 @@ impl Election {
     }
 
     fn may_lead(&self) -> bool {
-        self.id().is_some() && !(self.stopping && self.keeps(Rule::StoppingNeverClaims))
+        self.id().is_some()
+            && !self.is_appointed()
+            && !(self.stopping && self.keeps(Rule::StoppingNeverClaims))
     }
 
     /// A ballot that no election can have led to would end all elections: nobody could claim above it.
     fn refuse_absurd(&self, ballot: Ballot) -> Result<(), Refusal> {
-        if is_absurd(ballot, self.highest) { Err(Refusal::Absurd) } else { Ok(()) }
+        if is_absurd(ballot, self.highest) && !self.is_appointed() { Err(Refusal::Absurd) } else { Ok(()) }
     }
 
     /// Every handler begins here. After a late wake-up the silence was one's own: all timers start anew.
     fn enter(&mut self, now: Time) {
+        self.lapse(now);
         let late = now.saturating_sub(self.entered) > 2 * self.heartbeat;
         self.entered = now;
         if !late || !self.keeps(Rule::LateWakeUp) {

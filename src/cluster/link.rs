@@ -193,7 +193,8 @@ impl Link {
 
     fn heartbeat_request(&self, now: Time, their_version: u64) -> (HeartbeatRequest, Option<Ballot>) {
         let view = self.view.borrow();
-        let claim = view.claim.as_ref().map(|claim| claim.told_at(now, view.composed));
+        let claim = view.claim.as_ref().filter(|_| view.leader(now).is_some());
+        let claim = claim.map(|claim| claim.told_at(now, view.composed));
         let (leads, ballot) = (claim.is_some(), claim.as_ref().map(|claim| claim.ballot));
         let changed = leads && their_version != view.list_version;
         let request = HeartbeatRequest {
@@ -201,7 +202,7 @@ impl Link {
             sender: Some((&*self.me).into()),
             interval_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
             members_version: if leads { view.list_version } else { 0 },
-            members: if changed { view.members_to_wire() } else { Vec::new() },
+            members: if changed { view.members_to_wire(now) } else { Vec::new() },
             claim: claim.as_ref().map(Into::into),
         };
         (request, ballot)

@@ -500,6 +500,11 @@ impl Membership {
         self.member(peer).map_or(Status::Dead, |member| member.status)
     }
 
+    /// The peer that was last met in this life.
+    pub fn of_boot(&self, boot: u64) -> Option<Peer> {
+        self.peers.iter().find(|(_, state)| state.member.boot == Some(boot)).map(|(peer, _)| *peer)
+    }
+
     /// The peer's id, if it has one that is known.
     pub fn id(&self, peer: Peer) -> Option<u32> {
         self.member(peer)?.id

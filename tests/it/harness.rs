@@ -236,15 +236,20 @@ impl Processes {
 
 impl Process {
     pub fn start(id: u32, name: &str, grpc: SocketAddr, http: SocketAddr, peers: &str) -> Self {
-        let pairs = [
-            ("--id", id.to_string()),
-            ("--name", name.to_owned()),
-            ("--grpc-addr", grpc.to_string()),
-            ("--http-addr", http.to_string()),
-            ("--peers", peers.to_owned()),
-        ];
-        let flags = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
-        let arguments: Vec<String> = std::iter::once("node".to_owned()).chain(flags).collect();
+        Self::start_at(Some(id), name, grpc, http, &["--peers", peers])
+    }
+
+    /// At free addresses, with these arguments too.
+    pub fn start_with(id: Option<u32>, name: &str, arguments: &[&str]) -> Self {
+        Self::start_at(id, name, free_address(), free_address(), arguments)
+    }
+
+    fn start_at(id: Option<u32>, name: &str, grpc: SocketAddr, http: SocketAddr, more: &[&str]) -> Self {
+        let (id, grpc_addr, http_addr) = (id.map(|id| id.to_string()), grpc.to_string(), http.to_string());
+        let mut flags = vec!["node", "--name", name, "--grpc-addr", &grpc_addr, "--http-addr", &http_addr];
+        flags.extend(id.as_deref().into_iter().flat_map(|id| ["--id", id]));
+        flags.extend(more);
+        let arguments: Vec<String> = flags.into_iter().map(str::to_owned).collect();
         let log = Arc::default();
         let child = spawn(&arguments, &log);
         Self { name: name.to_owned(), grpc, http, arguments, child, log }

@@ -2,6 +2,7 @@
 
 mod bulk;
 mod command_line;
+mod etcd;
 mod events;
 mod faults;
 mod harness;

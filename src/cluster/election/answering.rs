@@ -45,6 +45,13 @@ impl Election {
             claim.ballot > ballot && covers(&claim.succeeds, ballot) && self.keeps(Rule::HandOverIsNamed)
         };
         match &self.role {
+            Role::Following(following) if self.is_appointed() => {
+                match following.leader == peer && following.ballot == claim.ballot {
+                    true => Verdict::Follows,
+                    false => Verdict::Hears(following.ballot),
+                }
+            }
+            Role::Seeking(_) if self.is_appointed() => Verdict::Unreached,
             Role::Seeking(seeking) if seeking.unreached == Some(peer) => Verdict::Unreached,
             Role::Seeking(_) if claim.ballot < self.highest => Verdict::Stale(self.highest),
             Role::Seeking(_) => Verdict::Follows,

@@ -76,6 +76,13 @@ impl Election {
 
     pub(super) fn lose_leader(&mut self, now: Time, loss: Loss) {
         let Role::Following(Following { leader, ballot, heard, since, .. }) = self.role else { return };
+        if self.is_appointed() {
+            // Of another life etcd has not said that it leads; that one is not reached is no reason.
+            if loss == Loss::Anew {
+                self.leave_leader(now, ANEW);
+            }
+            return;
+        }
         let reason = match &loss {
             Loss::Unreached(reason) => reason.as_str(),
             Loss::Silent => MISSED,

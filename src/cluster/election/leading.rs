@@ -206,6 +206,9 @@ impl Election {
 
     /// One at a time; a stop takes over a running one.
     pub(super) fn begin_hand_over(&mut self, now: Time, cause: Cause) {
+        if self.is_appointed() {
+            return;
+        }
         let Role::Leading(leading) = &mut self.role else { return };
         leading.handing_over = Some(HandingOver { cause, to: None, until: now, tried: BTreeSet::new() });
         self.offer_next(now);
@@ -261,6 +264,7 @@ impl Election {
         }
     }
 
+    /// The member of this name, if it can lead after this node.
     pub(super) fn transfer_target(&self, to: &str) -> Result<Peer, TransferError> {
         let name: Arc<str> = to.into();
         if !self.leads() {

@@ -107,9 +107,9 @@ impl Election {
         self.seek(now);
     }
 
-    /// Who stops asks nobody: it would only hold up those that could lead, and hears of them by itself.
+    /// Who is told the leader asks nobody. Nor does who stops: it would only hold up those that could lead, and hears of them by itself.
     pub(super) fn ask(&mut self, peers: Vec<Peer>, is_candidate: bool) {
-        if self.stopping {
+        if self.stopping || self.is_appointed() {
             return;
         }
         let request = Request::Question { round: self.round, is_candidate };

@@ -93,7 +93,8 @@ fn changes(views: WatchStream<Arc<ClusterView>>) -> impl Stream<Item = Arc<Clust
 impl From<&ClusterView> for proto::ClusterView {
     fn from(view: &ClusterView) -> Self {
         let clock = view.clock;
-        let leader = view.leader.as_ref().map(|leader| leader.to_wire(clock));
+        let now = clock.now();
+        let leader = view.leader(now).map(|leader| leader.to_wire(clock));
         let recent = view.recent.iter().map(|change| proto::Change {
             at_ms: clock.epoch_ms(change.at),
             name: change.name.to_string(),
@@ -103,9 +104,9 @@ impl From<&ClusterView> for proto::ClusterView {
         });
         Self {
             leader,
-            members: view.members_to_wire(),
+            members: view.members_to_wire(now),
             observed_by: view.me.name.to_string(),
-            observed_at_ms: clock.epoch_ms(clock.now()),
+            observed_at_ms: clock.epoch_ms(now),
             recent: recent.collect(),
         }
     }

@@ -1,0 +1,300 @@
+//! etcd tells who is there and who leads.
+//!
+//! ```text
+//!                 lists, then watches /primacy/           one call at a time, each with its deadline
+//!   etcd ───────────────▶ Watcher ──news──▶ Office ▷ Tenure (pure) ──────────────▶ etcd
+//!                                             │  ▲
+//!                           watch<Recognised> ▼  │ orders, and the view: who is fit
+//!                                             driver
+//! ```
+//! What this node is told of the leader holds for as long as its own lease: by its own clock, from before it was kept
+//! alive, less a margin. Without etcd there is no leader, and every node schedules over those that it knows.
+
+mod client;
+mod tenure;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{sleep, sleep_until, timeout},
+};
+use tonic::Code;
+
+use super::{Clock, ClusterView, Identity, Status, election::Recognised, membership::Time};
+use crate::{
+    limits::{ETCD_NEWS_MAX, ETCD_PAUSE, ETCD_TIMEOUT, LEASE_TTL, RENEW_TIMEOUT},
+    proto::etcd::etcdserverpb::WatchResponse,
+};
+use client::{Client, EtcdError, Road};
+use tenure::{Failure, Fit, News, Next, Outcome, Step, Tenure};
+
+pub use client::{Access, Tls};
+pub(super) use tenure::Order;
+
+/// The driver's side.
+pub(super) struct Desk {
+    recognised: watch::Receiver<Recognised>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// The task that holds the lease.
+pub(super) struct Office {
+    tenure: Tenure,
+    me: Arc<Identity>,
+    client: Arc<Client>,
+    clock: Clock,
+    views: watch::Receiver<Arc<ClusterView>>,
+    orders: mpsc::Receiver<Order>,
+    recognised: watch::Sender<Recognised>,
+    /// At most one.
+    calls: JoinSet<(Time, Step, Result<Outcome, EtcdError>)>,
+    /// What went wrong last, as it was logged.
+    trouble: Option<String>,
+}
+
+/// The task that holds the lease has ended, which it does not by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("the task that holds the lease has ended")]
+pub(super) struct OfficeDied;
+
+/// Tells what etcd stores, again and again from where it was broken off.
+struct Watcher {
+    client: Arc<Client>,
+    news: mpsc::Sender<News>,
+}
+
+/// Orders that wait: a stop, and a transfer or two.
+const ORDERS_MAX: usize = 4;
+
+/// What goes on between the driver and etcd.
+pub(super) fn open(
+    access: Access,
+    me: Arc<Identity>,
+    clock: Clock,
+    views: watch::Receiver<Arc<ClusterView>>,
+) -> (Office, Desk) {
+    let (to_office, orders) = mpsc::channel(ORDERS_MAX);
+    let recognised = watch::Sender::new(Recognised::default());
+    let desk = Desk { recognised: recognised.subscribe(), orders: to_office };
+    let office = Office {
+        tenure: Tenure::new(Arc::clone(&me)),
+        me,
+        client: Arc::new(Client::new(access)),
+        clock,
+        views,
+        orders,
+        recognised,
+        calls: JoinSet::new(),
+        trouble: None,
+    };
+    (office, desk)
+}
+
+impl Desk {
+    /// The next that etcd says, or that the task has died; nothing without etcd.
+    pub(super) async fn news(desk: &mut Option<Self>) -> Option<Result<Recognised, OfficeDied>> {
+        let recognised = &mut desk.as_mut()?.recognised;
+        let changed = recognised.changed().await;
+        Some(changed.map(|()| recognised.borrow_and_update().clone()).map_err(|_| OfficeDied))
+    }
+
+    pub(super) fn order(&self, order: Order) -> Result<(), ()> {
+        self.orders.try_send(order).map_err(|_| ())
+    }
+}
+
+impl Office {
+    /// Runs until the driver is gone, or a task of its own has died; the driver hears of that.
+    pub(super) async fn run(mut self) {
+        let (to_office, mut news) = mpsc::channel(ETCD_NEWS_MAX);
+        let mut watching = JoinSet::new();
+        watching.spawn(Watcher { client: Arc::clone(&self.client), news: to_office }.run());
+        loop {
+            let wait = self.begin_next();
+            self.publish();
+            tokio::select! {
+                Some(heard) = news.recv() => self.tenure.hear(self.clock.now(), heard),
+                order = self.orders.recv() => match order {
+                    Some(order) => self.tenure.order(order),
+                    None => return,
+                },
+                Some(called) = self.calls.join_next() => {
+                    let Ok((sent, step, result)) = called else { return };
+                    self.take(sent, &step, result);
+                }
+                Some(_) = watching.join_next() => return,
+                () = sleep_until(wait) => {}
+            }
+        }
+    }
+
+    /// Begins the next step, if none is on its way; returns until when to wait for events.
+    fn begin_next(&mut self) -> tokio::time::Instant {
+        let now = self.clock.now();
+        if !self.calls.is_empty() {
+            return self.clock.instant(now + ETCD_TIMEOUT);
+        }
+        match self.tenure.next(now, &self.fit()) {
+            Next::WaitUntil(time) => self.clock.instant(time),
+            Next::Do(step) => {
+                let (me, client, views) =
+                    (Arc::clone(&self.me), Arc::clone(&self.client), self.views.clone());
+                self.calls.spawn(async move {
+                    let result = perform(&step, &me, &client, views).await;
+                    (now, step, result)
+                });
+                self.clock.instant(now + ETCD_TIMEOUT)
+            }
+        }
+    }
+
+    fn publish(&self) {
+        let recognised = self.tenure.recognised(self.clock.now());
+        self.recognised.send_if_modified(|before| {
+            let is_news = *before != recognised;
+            *before = recognised;
+            is_news
+        });
+    }
+
+    fn take(&mut self, sent: Time, step: &Step, result: Result<Outcome, EtcdError>) {
+        self.log(step, result.as_ref().err());
+        let result = result.map_err(|error| match error {
+            EtcdError::Refused(_, Code::NotFound) => Failure::LeaseGone,
+            EtcdError::Refused(..) | EtcdError::Unreached(..) | EtcdError::TimedOut => Failure::Unknown,
+        });
+        self.tenure.take(self.clock.now(), sent, step, result);
+    }
+
+    /// Each trouble once, and its end.
+    fn log(&mut self, step: &Step, error: Option<&EtcdError>) {
+        let trouble = error.map(ToString::to_string);
+        match (&trouble, &self.trouble) {
+            (Some(now), Some(before)) if now == before => {}
+            (Some(now), _) => tracing::warn!("etcd does not do as asked ({step}): {now}"),
+            (None, Some(_)) => tracing::info!("etcd does as asked again"),
+            (None, None) => tracing::debug!("etcd has done as asked ({step})"),
+        }
+        self.trouble = trouble;
+    }
+
+    /// The candidates that are alive; of the leader's own view, which hears their heartbeats.
+    fn fit(&self) -> Vec<Fit> {
+        let view = self.views.borrow();
+        let is_fit = |member: &&super::Member| member.id.is_some() && member.status == Status::Alive;
+        let fit = view.members.iter().filter(is_fit);
+        fit.filter_map(|member| Some(Fit { boot: member.boot?, since: member.since })).collect()
+    }
+}
+
+async fn perform(
+    step: &Step,
+    me: &Identity,
+    client: &Client,
+    mut views: watch::Receiver<Arc<ClusterView>>,
+) -> Result<Outcome, EtcdError> {
+    match step {
+        Step::Grant => {
+            let granted = client.grant(ETCD_TIMEOUT, LEASE_TTL).await?;
+            let ttl = Duration::from_secs(granted.ttl.max(1).cast_unsigned());
+            Ok(Outcome::Granted { lease: granted.id, ttl })
+        }
+        Step::Register { lease } => {
+            client.put(ETCD_TIMEOUT, wire::registration(me, *lease)).await.map(|()| Outcome::Registered)
+        }
+        Step::Renew { lease } => {
+            let (ttl, read) = client.renew(RENEW_TIMEOUT, *lease, wire::who_leads()).await?;
+            Ok(Outcome::Renewed { ttl, told: wire::told(read) })
+        }
+        Step::Campaign { lease } => {
+            let (request, holder) = wire::campaign(me, *lease);
+            Ok(Outcome::Told(wire::told_by_txn(client.txn(ETCD_TIMEOUT, request).await?, holder)))
+        }
+        Step::HandOver { mine, to } => {
+            stands_down(&mut views).await?;
+            let request = wire::hand_over(*mine, to);
+            Ok(Outcome::Told(wire::told_by_txn(client.txn(ETCD_TIMEOUT, request).await?, to.clone())))
+        }
+        Step::Revoke { lease } => {
+            stands_down(&mut views).await?;
+            client.revoke(ETCD_TIMEOUT, *lease).await.map(|()| Outcome::Revoked)
+        }
+    }
+}
+
+/// Who gives up the lead does not call itself leader any more when the next one does.
+async fn stands_down(views: &mut watch::Receiver<Arc<ClusterView>>) -> Result<(), EtcdError> {
+    let stood_down = timeout(ETCD_TIMEOUT, views.wait_for(|view| !view.leads())).await;
+    stood_down.map_err(|_| EtcdError::TimedOut)?.map(drop).map_err(|_| EtcdError::TimedOut)
+}
+
+impl Watcher {
+    /// Runs until nobody reads its news.
+    async fn run(self) {
+        let mut from = None;
+        while !self.news.is_closed() {
+            match self.follow(from).await {
+                Ok(next) => from = next,
+                Err(error) => {
+                    tracing::debug!("the watch of etcd has ended: {error}");
+                    sleep(ETCD_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Lists if it does not know from where to watch; then watches until that ends. Returns from where to go on;
+    /// nothing if what happened since is lost.
+    async fn follow(&self, from: Option<i64>) -> Result<Option<i64>, EtcdError> {
+        let mut next = match from {
+            Some(next) => next,
+            None => {
+                let listed = self.client.range(ETCD_TIMEOUT, wire::everything()).await?;
+                let (news, revision) = wire::listed(listed);
+                let _ = self.news.send(news).await;
+                revision + 1
+            }
+        };
+        let (road, mut answers) = self.client.watch(ETCD_TIMEOUT, wire::changes_from(next)).await?;
+        loop {
+            let answer = tokio::select! {
+                answer = answers.message() => answer,
+                () = road.left.cancelled() => return Ok(Some(next)),
+                () = self.news.closed() => return Ok(None),
+            };
+            let Ok(Some(answer)) = answer else {
+                self.broken(&road).await;
+                return Ok(Some(next));
+            };
+            if answer.compact_revision > 0 {
+                return Ok(None);
+            }
+            if answer.canceled {
+                self.broken(&road).await;
+                return Ok(Some(next));
+            }
+            next = next.max(self.tell(answer).await);
+        }
+    }
+
+    /// Another endpoint may do better.
+    async fn broken(&self, road: &Road) {
+        road.left.cancel();
+        sleep(ETCD_PAUSE).await;
+    }
+
+    /// Returns from where to go on.
+    async fn tell(&self, answer: WatchResponse) -> i64 {
+        let mut next = 0;
+        for event in answer.events {
+            next = next.max(wire::revision(&event) + 1);
+            if let Some(news) = wire::news(event) {
+                let _ = self.news.send(news).await;
+            }
+        }
+        next
+    }
+}

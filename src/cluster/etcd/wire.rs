@@ -1,0 +1,135 @@
+//! What is stored in etcd, and how it is asked for.
+
+use prost::Message;
+
+use super::tenure::{Holder, News, Registration, Told};
+use crate::{
+    cluster::Identity,
+    limits::MEMBERS_MAX,
+    proto::{
+        self,
+        etcd::{
+            etcdserverpb::{
+                Compare, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+                WatchCreateRequest,
+                compare::{CompareTarget, TargetUnion},
+                request_op::Request,
+                response_op::Response,
+            },
+            mvccpb::{Event, KeyValue, event::EventType},
+        },
+    },
+};
+
+const PREFIX: &[u8] = b"/primacy/";
+/// The first key after all that begin with the prefix.
+const PREFIX_END: &[u8] = b"/primacy0";
+const LEADER: &[u8] = b"/primacy/leader";
+const MEMBERS: &[u8] = b"/primacy/members/";
+
+pub(super) fn everything() -> RangeRequest {
+    let limit = i64::try_from(MEMBERS_MAX).unwrap_or(i64::MAX).saturating_add(1);
+    RangeRequest { key: PREFIX.to_vec(), range_end: PREFIX_END.to_vec(), limit }
+}
+
+pub(super) fn who_leads() -> RangeRequest {
+    RangeRequest { key: LEADER.to_vec(), ..RangeRequest::default() }
+}
+
+pub(super) fn changes_from(revision: i64) -> WatchCreateRequest {
+    WatchCreateRequest { key: PREFIX.to_vec(), range_end: PREFIX_END.to_vec(), start_revision: revision }
+}
+
+pub(super) fn registration(me: &Identity, lease: i64) -> PutRequest {
+    let key = [MEMBERS, format!("{:016x}", me.boot).as_bytes()].concat();
+    PutRequest { key, value: proto::Identity::from(me).encode_to_vec(), lease }
+}
+
+/// Takes the key if nobody holds it; else says who does.
+pub(super) fn campaign(me: &Identity, lease: i64) -> (TxnRequest, Holder) {
+    let holder = Holder { node: me.clone(), lease, revision: 0, transferred: false };
+    (put_leader(CompareTarget::Create, TargetUnion::CreateRevision(0), &holder), holder)
+}
+
+/// Gives the key to another one if it is still ours; else says who holds it.
+pub(super) fn hand_over(mine: i64, to: &Holder) -> TxnRequest {
+    put_leader(CompareTarget::Mod, TargetUnion::ModRevision(mine), to)
+}
+
+fn put_leader(target: CompareTarget, union: TargetUnion, holder: &Holder) -> TxnRequest {
+    let compare = Compare {
+        target: target.into(),
+        key: LEADER.to_vec(),
+        target_union: Some(union),
+        // Equal.
+        ..Compare::default()
+    };
+    let value = proto::LeaderKey { holder: Some((&holder.node).into()), transferred: holder.transferred };
+    let put = PutRequest { key: LEADER.to_vec(), value: value.encode_to_vec(), lease: holder.lease };
+    let op = |request| vec![RequestOp { request: Some(request) }];
+    TxnRequest {
+        compare: vec![compare],
+        success: op(Request::RequestPut(put)),
+        failure: op(Request::RequestRange(who_leads())),
+    }
+}
+
+/// Who leads after a transaction that was to make it this one.
+pub(super) fn told_by_txn(response: TxnResponse, holder: Holder) -> Told {
+    let revision = response.header.map_or(0, |header| header.revision);
+    if response.succeeded {
+        return Told { holder: Some(Holder { revision, ..holder }), revision };
+    }
+    let ranges = response.responses.into_iter().filter_map(|response| match response.response? {
+        Response::ResponseRange(range) => Some(range),
+        Response::ResponsePut(_) => None,
+    });
+    let kv = ranges.flat_map(|range| range.kvs).next();
+    Told { holder: kv.map(holder_of), revision }
+}
+
+pub(super) fn told(response: RangeResponse) -> Told {
+    let revision = response.header.map_or(0, |header| header.revision);
+    Told { holder: response.kvs.into_iter().next().map(holder_of), revision }
+}
+
+pub(super) fn listed(response: RangeResponse) -> (News, i64) {
+    let revision = response.header.map_or(0, |header| header.revision);
+    let (leader, others): (Vec<_>, Vec<_>) = response.kvs.into_iter().partition(|kv| kv.key == LEADER);
+    let holder = leader.into_iter().next().map(holder_of);
+    let members = others.into_iter().filter_map(registration_of).collect();
+    (News::Listed(members, Told { holder, revision }), revision)
+}
+
+pub(super) fn revision(event: &Event) -> i64 {
+    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+}
+
+/// Nothing for keys that are not ours.
+pub(super) fn news(event: Event) -> Option<News> {
+    let is_put = event.r#type() == EventType::Put;
+    let kv = event.kv?;
+    if kv.key == LEADER {
+        let revision = kv.mod_revision;
+        return Some(News::Leads(Told { holder: is_put.then(|| holder_of(kv)), revision }));
+    }
+    if is_put { registration_of(kv).map(News::Registered) } else { boot_of(&kv).map(News::Unregistered) }
+}
+
+fn boot_of(kv: &KeyValue) -> Option<u64> {
+    let boot = std::str::from_utf8(kv.key.strip_prefix(MEMBERS)?).ok()?;
+    u64::from_str_radix(boot, 16).ok()
+}
+
+fn registration_of(kv: KeyValue) -> Option<Registration> {
+    let boot = boot_of(&kv)?;
+    let node = Identity::try_from(proto::Identity::decode(&*kv.value).ok()?).ok()?;
+    (node.boot == boot).then_some(Registration { node, lease: kv.lease, revision: kv.mod_revision })
+}
+
+/// A value that is none of ours is held by nobody that is known, and held all the same.
+fn holder_of(kv: KeyValue) -> Holder {
+    let value = proto::LeaderKey::decode(&*kv.value).unwrap_or_default();
+    let node = value.holder.and_then(|holder| Identity::try_from(holder).ok()).unwrap_or_default();
+    Holder { node, lease: kv.lease, revision: kv.mod_revision, transferred: value.transferred }
+}
