@@ -12,6 +12,7 @@ install() {
     command -v curl >/dev/null || missing+=(curl)
     python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
     command -v etcd >/dev/null || missing+=(etcd-server)
+    command -v openssl >/dev/null || missing+=(openssl)
     command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
     [ ${#missing[@]} -eq 0 ] && return
     say "installing ${missing[*]}"

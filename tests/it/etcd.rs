@@ -488,13 +488,24 @@ async fn etcd_may_ask_for_a_user() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
+#[ignore = "needs openssl, and etcd of Debian's etcd-server: scripts/test.sh installs them"]
 async fn etcd_may_speak_tls() {
-    let etcds = Etcds::spawn(1, "https", &["--auto-tls"]);
-    let authority = etcds.folder.join("e0/fixtures/client/cert.pem");
-    eventually("its certificate is there", || async { authority.exists() }).await;
+    let folder = std::env::temp_dir().join(format!("primacy-tls-{}", free_address().port()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = |name: &str| folder.join(name).display().to_string();
+    let (config, certificate, key) = (path("openssl.cnf"), path("certificate.pem"), path("key.pem"));
+    let extensions =
+        "[req]\ndistinguished_name=dn\nx509_extensions=e\n[dn]\n[e]\nsubjectAltName=IP:127.0.0.1\n";
+    std::fs::write(&config, extensions).unwrap();
+    let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /O=etcd";
+    let mut openssl = Command::new("openssl");
+    openssl.args(words.split(' ')).args(["-config", &config, "-out", &certificate, "-keyout", &key]);
+    assert!(openssl.output().unwrap().status.success());
+
+    let etcds = Etcds::spawn(1, "https", &["--cert-file", &certificate, "--key-file", &key]);
     let coordinator = format!("etcd://{}", etcds.members[0].address);
-    comes_to_lead(&["--coordinator", &coordinator, "--etcd-cacert", authority.to_str().unwrap()]).await;
+    comes_to_lead(&["--coordinator", &coordinator, "--etcd-cacert", &certificate]).await;
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[tokio::test]
