@@ -46,7 +46,8 @@ const SERVICES: [&str; 2] = ["scheduler.Scheduler", "scheduler.Worker"];
 // A name that is only a text would be parsed at every look.
 const FORWARDED: HeaderName = HeaderName::from_static(FORWARDED_BY);
 
-const CHECK_PRIME: &str = "/scheduler.Scheduler/CheckPrime";
+/// The methods that answer one check.
+const CHECKS: [&str; 2] = ["/scheduler.Scheduler/CheckPrime", "/scheduler.Worker/ProcessPrime"];
 
 /// The whole of what the gRPC listener serves, and the handle by which it says that it stops.
 ///
@@ -143,7 +144,7 @@ fn is_for_peers(path: &str) -> bool {
 /// client wants.
 async fn around(services: Arc<Services>, mut request: Request) -> Result<Response, Infallible> {
     let trace = trace_of(request.headers());
-    let is_check = request.uri().path() == CHECK_PRIME;
+    let is_check = CHECKS.contains(&request.uri().path());
     let mut response = match admit(&services.gateway, &request, Arc::clone(&trace)) {
         Err(error) => Status::from(error).into_http(),
         Ok(call) => {
