@@ -9,20 +9,6 @@ cd "$(dirname "$0")/.."
 
 say() { printf '── %s\n' "$*" >&2; }
 
-debian() {
-    local missing=()
-    command -v wrk >/dev/null || missing+=(wrk)
-    command -v h2load >/dev/null || missing+=(nghttp2-client)
-    command -v haproxy >/dev/null || missing+=(haproxy)
-    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
-    [ ${#missing[@]} -eq 0 ] && return
-    say "installing ${missing[*]}"
-    local as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}"
-}
-
 envoy() {
     local venv=target/bench-venv
     BENCH_ENVOY=$(echo "$venv"/lib/python3*/site-packages/envoy/_bin/envoy)
@@ -36,7 +22,7 @@ envoy() {
     export BENCH_ENVOY
 }
 
-debian
+scripts/debian.sh wrk=wrk h2load=nghttp2-client haproxy=haproxy
 envoy
 # One after the other: together, the features that only the benchmark asks for would go into the production binary.
 say "building Primacy, and then the programs of the benchmark"

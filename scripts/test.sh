@@ -5,24 +5,8 @@ cd "$(dirname "$0")/.."
 
 say() { printf '\n── %s\n' "$*" >&2; }
 
-# Debian packages for the programs that are missing.
-install() {
-    local missing=()
-    command -v systemd-analyze >/dev/null || missing+=(systemd)
-    command -v curl >/dev/null || missing+=(curl)
-    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
-    command -v etcd >/dev/null || missing+=(etcd-server)
-    command -v openssl >/dev/null || missing+=(openssl)
-    command -v chromium chromium-browser google-chrome >/dev/null || missing+=(chromium)
-    [ ${#missing[@]} -eq 0 ] && return
-    say "installing ${missing[*]}"
-    local as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -qq -y --no-install-recommends "${missing[@]}"
-}
-
-install
+scripts/debian.sh systemd-analyze=systemd curl=curl etcd=etcd-server openssl=openssl \
+    'chromium|chromium-browser|google-chrome=chromium'
 PRIMACY_PYTHON=$(scripts/python.sh)
 export PRIMACY_PYTHON
 say "what is deployed"

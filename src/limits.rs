@@ -69,8 +69,8 @@ pub const BULKS_MAX: usize = 64;
 pub const BATCH_MAX: usize = 1024;
 /// Groups of a bulk stream that are worked on or wait for the one before them: batches, and long numbers by themselves.
 pub const BULK_WINDOW: usize = 32;
-/// Long numbers of all bulks of a node, above [`QUICK_COST_MAX_US`], that are checked at once: enough to keep some workers busy, too few to fill the
-/// pools' queues, whose places are for those who ask for one number.
+/// Long numbers of all bulks of a node, above [`QUICK_COST_MAX_US`], that are checked at once: enough to keep some workers
+/// busy, too few to fill the pools' queues, whose places are for those who ask for one number.
 pub const BULK_LONGS_MAX: usize = 16;
 /// Other groups of all bulks of a node that are worked on at once: more than the window of one bulk, and less than the
 /// batches that a peer takes and the quick checks that a pool queues, so that others find places there.

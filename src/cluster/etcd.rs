@@ -25,7 +25,7 @@ use tonic::Code;
 
 use super::{Clock, ClusterView, Identity, Status, election::Recognised, membership::Time};
 use crate::{
-    limits::{ETCD_NEWS_MAX, ETCD_PAUSE, ETCD_TIMEOUT, LEASE_TTL, RENEW_TIMEOUT},
+    limits::{ETCD_NEWS_MAX, ETCD_PAUSE, ETCD_TIMEOUT, LEASE_TTL},
     proto::etcd::etcdserverpb::WatchResponse,
 };
 use client::{Client, EtcdError, Road};
@@ -198,29 +198,29 @@ async fn perform(
 ) -> Result<Outcome, EtcdError> {
     match step {
         Step::Grant => {
-            let granted = client.grant(ETCD_TIMEOUT, LEASE_TTL).await?;
+            let granted = client.grant(LEASE_TTL).await?;
             let ttl = Duration::from_secs(granted.ttl.max(1).cast_unsigned());
             Ok(Outcome::Granted { lease: granted.id, ttl })
         }
         Step::Register { lease } => {
-            client.put(ETCD_TIMEOUT, wire::registration(me, *lease)).await.map(|()| Outcome::Registered)
+            client.put(wire::registration(me, *lease)).await.map(|()| Outcome::Registered)
         }
         Step::Renew { lease } => {
-            let (ttl, read) = client.renew(RENEW_TIMEOUT, *lease, wire::who_leads()).await?;
+            let (ttl, read) = client.renew(*lease, wire::who_leads()).await?;
             Ok(Outcome::Renewed { ttl, told: wire::told(read) })
         }
         Step::Campaign { lease } => {
             let (request, holder) = wire::campaign(me, *lease);
-            Ok(Outcome::Told(wire::told_by_txn(client.txn(ETCD_TIMEOUT, request).await?, holder)))
+            Ok(Outcome::Told(wire::told_by_txn(client.txn(request).await?, holder)))
         }
         Step::HandOver { mine, to } => {
             stands_down(&mut views).await?;
             let request = wire::hand_over(*mine, to);
-            Ok(Outcome::Told(wire::told_by_txn(client.txn(ETCD_TIMEOUT, request).await?, to.clone())))
+            Ok(Outcome::Told(wire::told_by_txn(client.txn(request).await?, to.clone())))
         }
         Step::Revoke { lease } => {
             stands_down(&mut views).await?;
-            client.revoke(ETCD_TIMEOUT, *lease).await.map(|()| Outcome::Revoked)
+            client.revoke(*lease).await.map(|()| Outcome::Revoked)
         }
     }
 }
@@ -252,13 +252,13 @@ impl Watcher {
         let mut next = match from {
             Some(next) => next,
             None => {
-                let listed = self.client.range(ETCD_TIMEOUT, wire::everything()).await?;
+                let listed = self.client.range(wire::everything()).await?;
                 let (news, revision) = wire::listed(listed);
                 let _ = self.news.send(news).await;
                 revision + 1
             }
         };
-        let (road, mut answers) = self.client.watch(ETCD_TIMEOUT, wire::changes_from(next)).await?;
+        let (road, mut answers) = self.client.watch(wire::changes_from(next)).await?;
         loop {
             let answer = tokio::select! {
                 answer = answers.message() => answer,

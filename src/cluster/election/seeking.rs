@@ -107,7 +107,8 @@ impl Election {
         self.seek(now);
     }
 
-    /// Who is told the leader asks nobody. Nor does who stops: it would only hold up those that could lead, and hears of them by itself.
+    /// Who is told the leader asks nobody. Nor does who stops: it would only hold up those that could lead, and hears of
+    /// them by itself.
     pub(super) fn ask(&mut self, peers: Vec<Peer>, is_candidate: bool) {
         if self.stopping || self.is_appointed() {
             return;

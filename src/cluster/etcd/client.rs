@@ -18,7 +18,7 @@ use tonic::{
 
 use crate::{
     cluster::{innermost, plain},
-    limits::{ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL},
+    limits::{ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_TIMEOUT, RENEW_TIMEOUT},
     proto::etcd::etcdserverpb::{
         AuthenticateRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
         LeaseRevokeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
@@ -30,7 +30,7 @@ use crate::{
 /// How an etcd is reached.
 #[derive(Clone, Default)]
 pub struct Access {
-    /// `host:port` each.
+    /// `host:port` each, at least one.
     pub endpoints: Vec<Arc<str>>,
     /// Name and password, if it asks for them.
     pub user: Option<(String, String)>,
@@ -111,48 +111,44 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(access: Access) -> Self {
         // Not all nodes at the same endpoint.
-        let next = rand::random_range(0..access.endpoints.len().max(1));
+        let next = rand::random_range(0..access.endpoints.len());
         Self { access, roads: Mutex::new(Roads { next, road: None }) }
     }
 
-    pub(super) async fn range(
-        &self,
-        time: Duration,
-        request: RangeRequest,
-    ) -> Result<RangeResponse, EtcdError> {
-        self.call(time, async |road| {
+    pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
+        self.call(ETCD_TIMEOUT, async |road| {
             KvClient::new(road.service()).range(request).await.map(Response::into_inner)
         })
         .await
     }
 
-    pub(super) async fn put(&self, time: Duration, request: PutRequest) -> Result<(), EtcdError> {
-        self.call(time, async |road| {
+    pub(super) async fn put(&self, request: PutRequest) -> Result<(), EtcdError> {
+        self.call(ETCD_TIMEOUT, async |road| {
             KvClient::new(road.service()).put(request).await.map(Response::into_inner)
         })
         .await
         .map(drop)
     }
 
-    pub(super) async fn txn(&self, time: Duration, request: TxnRequest) -> Result<TxnResponse, EtcdError> {
-        self.call(time, async |road| {
+    pub(super) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, EtcdError> {
+        self.call(ETCD_TIMEOUT, async |road| {
             KvClient::new(road.service()).txn(request).await.map(Response::into_inner)
         })
         .await
     }
 
-    pub(super) async fn grant(&self, time: Duration, ttl: Duration) -> Result<LeaseGrantResponse, EtcdError> {
+    pub(super) async fn grant(&self, ttl: Duration) -> Result<LeaseGrantResponse, EtcdError> {
         let ttl = ttl.as_secs().cast_signed();
         let request = LeaseGrantRequest { ttl };
-        self.call(time, async |road| {
+        self.call(ETCD_TIMEOUT, async |road| {
             LeaseClient::new(road.service()).lease_grant(request).await.map(Response::into_inner)
         })
         .await
     }
 
-    pub(super) async fn revoke(&self, time: Duration, id: i64) -> Result<(), EtcdError> {
+    pub(super) async fn revoke(&self, id: i64) -> Result<(), EtcdError> {
         let request = LeaseRevokeRequest { id };
-        self.call(time, async |road| {
+        self.call(ETCD_TIMEOUT, async |road| {
             LeaseClient::new(road.service()).lease_revoke(request).await.map(Response::into_inner)
         })
         .await
@@ -163,11 +159,10 @@ impl Client {
     /// is cut off with an old leader of etcd cannot read. Returns the time that etcd grants; none if there is no lease.
     pub(super) async fn renew(
         &self,
-        time: Duration,
         id: i64,
         read: RangeRequest,
     ) -> Result<(Duration, RangeResponse), EtcdError> {
-        self.call(time, async |road| {
+        self.call(RENEW_TIMEOUT, async |road| {
             let request = once(LeaseKeepAliveRequest { id }).chain(pending());
             let mut answers = LeaseClient::new(road.service()).lease_keep_alive(request).await?.into_inner();
             let ttl = answers.message().await?.map_or(0, |answer| answer.ttl);
@@ -180,11 +175,10 @@ impl Client {
     /// Watches from a revision on. The road is left when a call on it fails.
     pub(super) async fn watch(
         &self,
-        time: Duration,
         request: WatchCreateRequest,
     ) -> Result<(Road, Streaming<WatchResponse>), EtcdError> {
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(request)) };
-        self.call(time, async |road| {
+        self.call(ETCD_TIMEOUT, async |road| {
             let request = once(request).chain(pending());
             let answers = WatchClient::new(road.service()).watch(request).await?.into_inner();
             Ok((road, answers))
@@ -222,7 +216,7 @@ impl Client {
             return Ok(road.clone());
         }
         roads.road = None;
-        let address = Arc::clone(&self.access.endpoints[roads.next % self.access.endpoints.len()]);
+        let address = Arc::clone(&self.access.endpoints[roads.next]);
         roads.next = (roads.next + 1) % self.access.endpoints.len();
         let road = self.dial(&address).await?;
         roads.road = Some(road.clone());
@@ -236,7 +230,6 @@ impl Client {
         let scheme = if self.access.tls.is_some() { "https" } else { "http" };
         let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
             .map_err(|error| unreached(&error))?
-            .connect_timeout(ETCD_DIAL_TIMEOUT)
             .tcp_nodelay(true)
             .http2_keep_alive_interval(ETCD_PING_INTERVAL)
             .keep_alive_timeout(ETCD_DIAL_TIMEOUT);

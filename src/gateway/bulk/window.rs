@@ -121,9 +121,15 @@ impl Window {
         let Terms { patience, trace } = self.terms.clone();
         let mut check = Check { number, deadline: Instant::now() + patience, trace, forwarded: false };
         self.start(async move {
-            let outcome = match check.number.estimated_cost_us() > QUICK_COST_MAX_US {
-                true => check_long(&gateway, &check).await,
-                false => check_quick(&gateway, &mut check, patience).await,
+            let is_long = check.number.estimated_cost_us() > QUICK_COST_MAX_US;
+            let place = match is_long {
+                // The wait counts: a number that takes a second stands before others that do.
+                true => place(&gateway.bulk_longs, check.deadline).await,
+                false => place_of_group(&gateway, patience, &mut check.deadline).await,
+            };
+            let outcome = match place {
+                Ok(_place) => patiently(check.deadline, || gateway.scheduler.check(&check)).await,
+                Err(late) => Err(late),
             };
             Answered::One(line, check.number, outcome)
         });
@@ -158,7 +164,10 @@ impl Window {
         let Terms { patience, trace } = self.terms.clone();
         let mut batch = Batch { values, deadline: Instant::now() + patience, trace, forwarded: false };
         self.start(async move {
-            let outcome = check_batch(&gateway, &mut batch, patience).await;
+            let outcome = match place_of_group(&gateway, patience, &mut batch.deadline).await {
+                Ok(_place) => patiently(batch.deadline, || gateway.scheduler.check_batch(&batch)).await,
+                Err(late) => Err(late),
+            };
             Answered::Batch(lines, batch, outcome)
         });
     }
@@ -199,30 +208,15 @@ impl Window {
     }
 }
 
-/// The wait for a place counts: a number that takes a second stands before others that do.
-async fn check_long(gateway: &Gateway, check: &Check) -> Result<Outcome, CheckError> {
-    let _place = place(&gateway.bulk_longs, check.deadline).await?;
-    patiently(check.deadline, || gateway.scheduler.check(check)).await
-}
-
-async fn check_quick(
-    gateway: &Gateway,
-    check: &mut Check,
+/// A place for what is no long number; its time counts from then.
+async fn place_of_group<'a>(
+    gateway: &'a Gateway,
     patience: Duration,
-) -> Result<Outcome, CheckError> {
-    let _place = place(&gateway.bulk_groups, Instant::now() + BULK_IDLE_TIMEOUT).await?;
-    check.deadline = Instant::now() + patience;
-    patiently(check.deadline, || gateway.scheduler.check(check)).await
-}
-
-async fn check_batch(
-    gateway: &Gateway,
-    batch: &mut Batch,
-    patience: Duration,
-) -> Result<BatchOutcome, CheckError> {
-    let _place = place(&gateway.bulk_groups, Instant::now() + BULK_IDLE_TIMEOUT).await?;
-    batch.deadline = Instant::now() + patience;
-    patiently(batch.deadline, || gateway.scheduler.check_batch(batch)).await
+    deadline: &mut Instant,
+) -> Result<SemaphorePermit<'a>, CheckError> {
+    let place = place(&gateway.bulk_groups, Instant::now() + BULK_IDLE_TIMEOUT).await?;
+    *deadline = Instant::now() + patience;
+    Ok(place)
 }
 
 /// A place, first come, first served: no bulk takes all of them from the others.
