@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::time::timeout_at;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     cluster::trace::Trace,
@@ -31,6 +31,22 @@ use crate::{
     prime::{Certainty, Number},
     scheduler::{Check, Outcome},
 };
+
+/// The headers that every question may have, for the contract; [`crate::gateway::context`] reads them.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it stands for headers in the contract")]
+pub(super) struct RequestHeaders {
+    /// The same in milliseconds, 1 to 10 digits
+    #[param(rename = "Connect-Timeout-Ms", example = 30000, maximum = 9_999_999_999_u64)]
+    connect_timeout_ms: Option<u64>,
+    /// An id of yours, up to 128 visible ASCII characters; it is echoed
+    #[param(rename = "X-Request-Id", example = "my-request-1")]
+    request_id: Option<String>,
+    /// W3C Trace Context, version 00; it is echoed
+    #[param(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    traceparent: Option<String>,
+}
 
 /// A number to be checked.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -97,9 +113,7 @@ pub(super) fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema>
     post, path = "/prime", tag = "numbers", operation_id = "checkPrime",
     params(
         ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
-        ("Connect-Timeout-Ms" = Option<u64>, Header, description = "The same in milliseconds, 1 to 10 digits", example = 30000, maximum = 9_999_999_999_u64),
-        ("X-Request-Id" = Option<String>, Header, description = "An id of yours, up to 128 visible ASCII characters; it is echoed", example = "my-request-1"),
-        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, version 00; it is echoed", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        RequestHeaders,
     ),
     request_body(content = inline(PrimeQuestion), content_type = "application/json", description = "The number",
         examples(
@@ -145,9 +159,7 @@ pub async fn check_prime(
     params(
         ("number" = String, Path, description = "A whole number in decimal, up to 10,000 digits", example = "9223372036854775783", pattern = "^(0|-?[1-9][0-9]*)$"),
         ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
-        ("Connect-Timeout-Ms" = Option<u64>, Header, description = "The same in milliseconds, 1 to 10 digits", example = 30000, maximum = 9_999_999_999_u64),
-        ("X-Request-Id" = Option<String>, Header, description = "An id of yours, up to 128 visible ASCII characters; it is echoed", example = "my-request-1"),
-        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, version 00; it is echoed", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        RequestHeaders,
         ("If-None-Match" = Option<String>, Header, description = "An `ETag` that you have", example = "W/\"0\""),
     ),
     responses(

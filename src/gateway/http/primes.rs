@@ -24,7 +24,7 @@ use tokio::{
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-use super::prime::{PrimeAnswer, expect_json, expect_plain, late, parse_number, read_body};
+use super::prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, late, parse_number, read_body};
 use crate::{
     cluster::trace::Trace,
     gateway::{
@@ -131,9 +131,7 @@ fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
     post, path = "/primes", tag = "numbers", operation_id = "checkPrimes",
     params(
         ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: for all of a JSON body, and for each number of NDJSON: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
-        ("Connect-Timeout-Ms" = Option<u64>, Header, description = "The same in milliseconds, 1 to 10 digits", example = 30000, maximum = 9_999_999_999_u64),
-        ("X-Request-Id" = Option<String>, Header, description = "An id of yours, up to 128 visible ASCII characters; it is echoed", example = "my-request-1"),
-        ("traceparent" = Option<String>, Header, description = "W3C Trace Context, version 00; it is echoed", example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+        RequestHeaders,
     ),
     request_body(description = "The numbers", content(
         (inline(PrimesQuestion) = "application/json", example = json!({"numbers": [17, 18, "170141183460469231731687303715884105727"]})),
