@@ -7,6 +7,7 @@
 //!                                                            ▼
 //!                            gateway and scheduler read  watch<ClusterView>
 //! ```
+//! Where an etcd tells who leads, [`etcd`] tells it to the driver, and the election holds what it was told.
 
 mod calls;
 mod driver;
