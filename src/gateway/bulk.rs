@@ -13,6 +13,7 @@ pub mod window;
 
 use std::{future::ready, sync::Arc};
 
+use axum::body::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
@@ -25,7 +26,8 @@ use tonic::Code;
 
 use super::{Gateway, error::ApiError};
 use crate::limits::{
-    BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_LINGER, BULK_PIECES_BEFORE_YIELD, BULK_STOP_TIMEOUT, BULKS_MAX,
+    BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_LINGER, BULK_PIECES_BEFORE_YIELD,
+    BULK_STOP_TIMEOUT, BULKS_MAX,
 };
 use window::{Answered, Terms, Window};
 
@@ -114,8 +116,39 @@ pub fn answer<F: Form>(
         }
         ended
     }));
+    until_the_end(chunks, running)
+}
+
+/// An answer that is whole, in chunks. Its place is free when the last one has left, or the client does not read. The
+/// stream must be kept.
+pub fn send_whole(
+    place: OwnedSemaphorePermit,
+    answer: Vec<u8>,
+) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + 'static {
+    let (out, chunks) = mpsc::channel(BULK_CHUNKS_MAX);
+    let running = AbortOnDropHandle::new(tokio::spawn(async move {
+        let _place = place;
+        for chunk in answer.chunks(BULK_CHUNK_BYTES) {
+            // Copied, so that the connection of who does not read holds some chunks and not the whole.
+            room(&out).await?.send(Bytes::copy_from_slice(chunk));
+        }
+        Ok(())
+    }));
+    until_the_end(chunks, running)
+}
+
+/// The chunks of a task, and an error if it did not bring the last one to the client.
+fn until_the_end<T: Send + 'static, E: Send + 'static>(
+    chunks: mpsc::Receiver<T>,
+    running: AbortOnDropHandle<Result<E, ApiError>>,
+) -> impl Stream<Item = Result<T, ApiError>> + Send + 'static {
     let cut_off = async { running.await.unwrap_or_else(|_| Err(defect())).err().map(Err) };
     ReceiverStream::new(chunks).map(Ok).chain(stream::once(cut_off).filter_map(ready))
+}
+
+/// Room for a chunk, within the time that a client may leave one unread.
+async fn room<T>(out: &mpsc::Sender<T>) -> Result<mpsc::Permit<'_, T>, ApiError> {
+    timeout(BULK_IDLE_TIMEOUT, out.reserve()).await.ok().and_then(Result::ok).ok_or_else(unread)
 }
 
 impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
@@ -231,13 +264,8 @@ impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
         if self.form.is_empty() {
             return Ok(());
         }
-        match timeout(BULK_IDLE_TIMEOUT, self.out.reserve()).await {
-            Ok(Ok(room)) => {
-                room.send(self.form.chunk());
-                Ok(())
-            }
-            Ok(Err(_)) | Err(_) => Err(unread()),
-        }
+        room(&self.out).await?.send(self.form.chunk());
+        Ok(())
     }
 }
 

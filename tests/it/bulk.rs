@@ -790,6 +790,16 @@ async fn a_bulk_that_stays_idle_or_unread_gives_its_place_back() {
     join_all(unread.iter_mut().map(|bulk| bulk.send_until_blocked(text.as_bytes()))).await;
     let refused = post(&node, "application/x-ndjson", "17\n").await;
     refused.problem("one more", 429, "resource_exhausted");
+    // Over HTTP/2 a connection is alive whose streams are not read.
+    let http2 = Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let whole = format!("{{\"numbers\":[{}]}}", vec!["7"; JSON_BULK_NUMBERS_MAX].join(","));
+    let mut unread_whole = Vec::new();
+    while let answer = http2.post(node.url("/primes")).body(whole.clone()).send().await.unwrap()
+        && answer.status() == 200
+    {
+        unread_whole.push(answer);
+        assert!(unread_whole.len() < 16, "the places have no end");
+    }
 
     let ended = timeout(BULK_IDLE_TIMEOUT + SOON, idle.answers.from.fill_buf()).await;
     assert!(!ended.expect("it ends").unwrap().is_empty());
@@ -803,6 +813,10 @@ async fn a_bulk_that_stays_idle_or_unread_gives_its_place_back() {
     })
     .await;
     ask_lines(node.http, &[17, 18]).await;
+    eventually("so are those of JSON", || async { post(&node, "", whole.clone()).await.status == 200 }).await;
+    unread_whole.truncate(1);
+    let rest = timeout(SOON, unread_whole.remove(0).bytes()).await.expect("an end");
+    rest.expect_err("what was not read is cut off");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

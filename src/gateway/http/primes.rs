@@ -36,7 +36,7 @@ use crate::{
         context::patience,
         error::{ApiError, Problem},
     },
-    limits::{BODY_TIMEOUT, BULK_LINGER, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
+    limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, BULK_LINGER, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
     prime::Number,
     scheduler::CheckError,
 };
@@ -221,20 +221,19 @@ async fn answer_json(
     let place = hold(gateway, answer_bytes)?;
     let answered = answer_numbers(Window::new(Arc::clone(gateway), terms), numbers, answer_bytes);
     let answered = timeout_at(deadline.into(), answered).await;
-    let bytes = answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))??;
-    let body = Body::from(Bytes::from_owner(HeldAnswer { bytes, _place: place }));
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+    let answer = answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))??;
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CONTENT_LENGTH, answer.len().into()),
+    ];
+    Ok((headers, json_body(place, answer)).into_response())
 }
 
-/// An answer and its place among those of all JSON bodies, which is free when the connection has sent the last byte.
-struct HeldAnswer {
-    bytes: Vec<u8>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for HeldAnswer {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+/// The place of a large answer is held until it has left; that of a small one is no more than any answer takes.
+fn json_body(place: OwnedSemaphorePermit, answer: Vec<u8>) -> Body {
+    match answer.len() > BULK_CHUNK_BYTES {
+        false => Body::from(answer),
+        true => Body::from_stream(bulk::send_whole(place, answer).map_err(Status::from)),
     }
 }
 
