@@ -226,11 +226,23 @@ impl Processes {
                 Process::start(id, &name, grpc, http, &peers.join(","))
             })
             .collect();
-        let cluster = Self { nodes };
-        for node in &cluster.nodes {
-            all_alive(node.grpc, cluster.nodes.len()).await;
+        Self::settled(nodes).await
+    }
+
+    /// The same with a coordinator instead of peers.
+    pub async fn start_over(workers: u32, coordinator: &str) -> Self {
+        let start = |place| {
+            let (id, name) = name_of(place, workers);
+            Process::start_with(Some(id), &name, &["--coordinator", coordinator])
+        };
+        Self::settled((0..=workers).map(start).collect()).await
+    }
+
+    async fn settled(nodes: Vec<Process>) -> Self {
+        for node in &nodes {
+            all_alive(node.grpc, nodes.len()).await;
         }
-        cluster
+        Self { nodes }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Real processes and real signals, again and again, under thousands of requests in flight aimed at the survivors: the
 //! leader is killed, hung and stopped; every answer is checked, and the time until all survivors agree on the next
-//! leader is measured. The gate runs ten rounds with bounds five times the design's; `PRIMACY_ROUNDS=300` makes a bench
-//! of it, whose table is in `bench/README.md`.
+//! leader is measured, with Bully and with etcd. The gate runs some rounds with bounds five times the design's;
+//! `PRIMACY_ROUNDS=300` makes a bench of it, whose tables are in `bench/README.md`.
 
 use std::{
     collections::BTreeMap,
@@ -25,20 +25,25 @@ use tokio::{
 };
 
 use crate::{
+    etcd::Etcds,
     harness::{
         Process, Processes, SOON, all_alive, channel, eventually, long_number, run_command, view, within,
     },
     load::{Load, Tally},
 };
 
-/// Requests in flight at each node that is asked: thousands in all, so that many are underway at every moment. A bench
-/// may want fewer, to see the cluster's own times and not those of queues (`PRIMACY_IN_FLIGHT`).
-fn many() -> usize {
-    std::env::var("PRIMACY_IN_FLIGHT").map_or(700, |count| count.parse().unwrap())
-}
+/// Requests in flight at each node that is asked: thousands in all, so that many are underway at every moment.
+const MANY: usize = 700;
 
 /// So few that an answer waits for nothing but the cluster.
 const FEW: usize = 10;
+
+/// A bench may want fewer requests in flight, to see the cluster's own times and not those of queues
+/// (`PRIMACY_IN_FLIGHT`), and more rounds (`PRIMACY_ROUNDS`).
+fn wanted(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |count| count.parse().unwrap())
+}
+
 /// Streams that share a connection.
 const PER_CONNECTION: usize = 100;
 
@@ -158,7 +163,7 @@ async fn leader_of(cluster: &Processes) -> usize {
 }
 
 /// Strikes the leader under load at the others, and lets it return.
-async fn round(cluster: &mut Processes, strike: Strike) -> (Option<Duration>, Tally) {
+async fn round(cluster: &mut Processes, strike: Strike, in_flight: usize) -> (Option<Duration>, Tally) {
     let struck = leader_of(cluster).await;
     let name = cluster.nodes[struck].name.clone();
     let survivors: Vec<usize> = (0..cluster.nodes.len()).filter(|place| *place != struck).collect();
@@ -168,8 +173,13 @@ async fn round(cluster: &mut Processes, strike: Strike) -> (Option<Duration>, Ta
     for place in &survivors {
         watches.push(Watch::on(&cluster.nodes[*place], &observers).await);
     }
-    let flood = flood_on(&addresses, many()).await;
+    let flood = flood_on(&addresses, in_flight).await;
     flood.more(3000).await;
+    if leader_of(cluster).await != struck {
+        // It has just handed over.
+        flood.stop().await;
+        return Box::pin(round(cluster, strike, in_flight)).await;
+    }
     let struck_at = Instant::now();
     let agreed = match strike {
         Strike::Kill => {
@@ -236,23 +246,15 @@ fn print(figures: &mut BTreeMap<Strike, Figures>) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "strikes the leader under load, ten times: it needs the machine for itself"]
-async fn rounds_of_strikes_at_the_leader() {
-    let rounds = std::env::var("PRIMACY_ROUNDS").map_or(10, |rounds| rounds.parse().unwrap());
+/// Strikes in turn. `bounds` says, in milliseconds, until when all are to agree, and how long an answer may take.
+async fn rounds(cluster: &mut Processes, count: usize, in_flight: usize, bounds: fn(Strike) -> (u64, u64)) {
     let strikes = [Strike::Kill, Strike::Hang, Strike::Stop, Strike::Kill, Strike::Hiccup];
-    let mut cluster = Processes::start(3).await;
     let mut figures: BTreeMap<Strike, Figures> = BTreeMap::new();
-    for (number, strike) in strikes.into_iter().cycle().take(rounds).enumerate() {
-        let (agreed, tally) = round(&mut cluster, strike).await;
+    for (number, strike) in strikes.into_iter().cycle().take(count).enumerate() {
+        let (agreed, tally) = round(cluster, strike, in_flight).await;
         eprintln!("round {number}: {strike:?}, agreed after {agreed:?}, slowest {:?}", tally.slowest);
         assert_eq!(tally.failures, Vec::<String>::new(), "round {number}: {strike:?}");
-        // Five times what the design promises at most.
-        let (agreed_max, slowest_max) = match strike {
-            Strike::Kill => (1000, 3000),
-            Strike::Hang => (3000, 5000),
-            Strike::Stop | Strike::Hiccup => (500, 1500),
-        };
+        let (agreed_max, slowest_max) = bounds(strike);
         assert!(agreed <= Some(Duration::from_millis(agreed_max)), "{strike:?}: agreed after {agreed:?}");
         assert!(tally.slowest <= Duration::from_millis(slowest_max), "{strike:?}: {:?}", tally.slowest);
         let figures = figures.entry(strike).or_default();
@@ -262,6 +264,36 @@ async fn rounds_of_strikes_at_the_leader() {
         figures.failed += tally.failures.len();
     }
     print(&mut figures);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "strikes the leader under load, ten times: it needs the machine for itself"]
+async fn rounds_of_strikes_at_the_leader() {
+    let mut cluster = Processes::start(3).await;
+    // Five times what the design promises at most.
+    let bounds = |strike| match strike {
+        Strike::Kill => (1000, 3000),
+        Strike::Hang => (3000, 5000),
+        Strike::Stop | Strike::Hiccup => (500, 1500),
+    };
+    let count = wanted("PRIMACY_ROUNDS", 10);
+    rounds(&mut cluster, count, wanted("PRIMACY_IN_FLIGHT", MANY), bounds).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "strikes the leader under load; needs etcd (Debian's etcd-server) and the machine for itself"]
+async fn rounds_of_strikes_at_the_leader_with_etcd() {
+    let etcds = Etcds::start(3).await;
+    let mut cluster = Processes::start_over(3, &etcds.coordinator()).await;
+    // Five times the lease, where it is the lease that ends. Nobody waits for the next leader.
+    let bounds = |strike| match strike {
+        Strike::Kill => (15_000, 3000),
+        Strike::Hang => (15_000, 5000),
+        Strike::Stop | Strike::Hiccup => (5000, 1500),
+    };
+    // Few in flight: etcd has but what is left of the two cores.
+    let count = wanted("PRIMACY_ROUNDS", 5);
+    rounds(&mut cluster, count, wanted("PRIMACY_IN_FLIGHT", FEW), bounds).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -283,7 +315,7 @@ async fn a_busy_machine_elects_nobody() {
         })
         .collect();
     let addresses: Vec<SocketAddr> = cluster.nodes.iter().map(|node| node.grpc).collect();
-    let flood = flood_on(&addresses, many()).await;
+    let flood = flood_on(&addresses, MANY).await;
     let started = Instant::now();
     within(Duration::from_secs(seconds + 60), "the time is over", || async {
         started.elapsed() > Duration::from_secs(seconds)
