@@ -14,6 +14,10 @@ mod client;
 mod tenure;
 mod wire;
 
+#[cfg(test)]
+#[path = "../../tests/tenure/mod.rs"]
+mod lease_simulator;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
