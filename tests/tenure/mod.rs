@@ -8,6 +8,7 @@
 //! around them, the watch, and etcd are imitated event by event. Every clock runs at its own rate, up to 10 % off.
 //! Not in it: an etcd that loses data, and two leaders of etcd at once.
 
+mod crowd;
 mod mutants;
 mod node;
 mod plan;
@@ -35,6 +36,7 @@ pub enum Broken {
     CountsFromAnswer,
     LeadsWhileHandingOver,
     HandsOverBeforeStandingDown,
+    MindsTheViewOfBefore,
     FormerLease,
     OlderNews,
     PlainPut,

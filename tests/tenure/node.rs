@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Broken, Identity, Time, ms,
-    tenure::{Failure, Holder, Outcome, Step, Tenure, Told},
+    tenure::{Failure, Holder, News, Outcome, Step, Tenure, Told},
 };
 use crate::cluster::election::{Election, Recognised};
 
@@ -14,6 +14,7 @@ pub struct View {
     /// The leader's life, and the counter of its ballot.
     pub leader: Option<(u64, u64)>,
     pub until: Time,
+    pub resignations: u64,
 }
 
 #[derive(Default)]
@@ -43,6 +44,8 @@ pub struct Node {
     pub call: Option<(u64, bool)>,
     pub wakes: u64,
     pub lease: i64,
+    /// What it heard last of the leader.
+    told: Option<Told>,
     pub watch: Watch,
 }
 
@@ -64,6 +67,7 @@ impl Node {
             call: None,
             wakes: 0,
             lease: 0,
+            told: None,
             watch: Watch::default(),
         }
     }
@@ -96,27 +100,29 @@ impl Node {
             assert_eq!(member.id, Some(ballot.id), "a ballot is of its holder");
             (member.boot.unwrap(), ballot.counter)
         });
-        View { leader, until: self.election.recognised_until().unwrap() }
+        let until = self.election.recognised_until().unwrap();
+        View { leader, until, resignations: self.election.resignations() }
     }
 
-    fn mend_told(&self, told: Told, newest: &mut i64, broken: Option<Broken>) -> Told {
-        let Told { mut holder, mut revision } = told;
-        match broken {
-            Some(Broken::FormerLease) => {
-                let mine = holder.as_mut().filter(|holder: &&mut Holder| holder.node.boot == self.me.boot);
-                mine.into_iter().for_each(|holder| holder.lease = self.lease);
-            }
-            Some(Broken::OlderNews) => {
-                *newest += 1;
-                revision = *newest;
-            }
-            _ => {}
+    fn mend_told(&mut self, told: Told, newest: &mut i64, broken: Option<Broken>) -> Told {
+        let Told { holder, mut revision } = told;
+        if broken == Some(Broken::OlderNews) {
+            *newest += 1;
+            revision = *newest;
         }
-        Told { holder, revision }
+        let told = Told { holder, revision };
+        self.told = Some(told.clone());
+        told
     }
 
-    pub fn hear(&mut self, real: Time, news: super::tenure::News, newest: &mut i64, broken: Option<Broken>) {
-        use super::tenure::News;
+    /// As if the key were bound to the lease of now.
+    fn bound_anew(&self) -> Option<News> {
+        let Told { holder, revision } = self.told.clone()?;
+        let holder = holder.filter(|holder| holder.node.boot == self.me.boot)?;
+        Some(News::Leads(Told { holder: Some(Holder { lease: self.lease, ..holder }), revision }))
+    }
+
+    pub fn hear(&mut self, real: Time, news: News, newest: &mut i64, broken: Option<Broken>) {
         let news = match news {
             News::Listed(members, told) => News::Listed(members, self.mend_told(told, newest, broken)),
             News::Leads(told) => News::Leads(self.mend_told(told, newest, broken)),
@@ -156,6 +162,10 @@ impl Node {
             Err(_) if broken == Some(Broken::FailsWithoutPause) => Err(Failure::LeaseGone),
             other => other,
         };
+        let is_granted = matches!(result, Ok(Outcome::Granted { .. }));
         self.tenure.take(now, sent, step, result);
+        if is_granted && broken == Some(Broken::FormerLease) {
+            self.bound_anew().into_iter().for_each(|news| self.tenure.hear(now, news));
+        }
     }
 }

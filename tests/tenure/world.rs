@@ -376,7 +376,7 @@ impl World {
         node.recognised = recognised;
         node.mailed += 1;
         if !std::mem::replace(&mut node.is_driving, true) {
-            let lag = self.lag(self.plan.driver_lag, 0.1);
+            let lag = self.lag(self.plan.driver_lag, 0.3);
             self.push(now + lag, Event::Take(place, boot));
         }
     }
@@ -406,20 +406,21 @@ impl World {
         let (id, boot, sent) = (self.sequence, node.me.boot, node.local(now));
         let gives_up = matches!(step, Step::HandOver { .. } | Step::Revoke { .. });
         node.call = Some((id, gives_up));
-        let (until, leads) = (node.real(node.view.until), node.leads(now).is_some());
+        let until = node.real(node.view.until);
         let waits = !matches!(
             self.plan.broken,
             Some(Broken::LeadsWhileHandingOver | Broken::HandsOverBeforeStandingDown)
         );
-        let stands = gives_up && leads && waits;
+        let stands = gives_up && waits;
         self.say(|| format!("{place}: {step:?}"));
         let call =
             Call { place, boot, step, sent, kept: None, stands, is_given_up: false, is_answer_lost: false };
         self.calls.insert(id, call);
         self.count_call(place);
         if stands {
-            self.push(until, Event::StandDown(place, boot, id));
             self.give_up_after(id, ETCD_TIMEOUT);
+            self.push(until, Event::StandDown(place, boot, id));
+            self.stand_down(place, id);
         } else {
             self.send(id);
         }
@@ -446,7 +447,10 @@ impl World {
     }
 
     fn stand_down(&mut self, place: usize, id: u64) {
-        let leads = self.nodes[place].as_ref().is_some_and(|node| node.leads(self.now).is_some());
+        let minds = self.plan.broken != Some(Broken::MindsTheViewOfBefore);
+        let Some(node) = &self.nodes[place] else { return };
+        let knows = node.view.resignations >= node.tenure.resignations() || !minds;
+        let leads = node.leads(self.now).is_some() || !knows;
         let Some(call) = self.calls.get_mut(&id) else { return };
         if !leads && !call.is_given_up && std::mem::take(&mut call.stands) {
             self.send(id);
@@ -593,13 +597,12 @@ impl World {
         };
         node.watch.next = Some(upto + 1);
         let events = self.store.since(next).iter().take_while(|event| wire::revision(event) <= upto);
-        for event in events.filter(|_| !skips).cloned().collect::<Vec<_>>() {
+        for event in events.filter(|_| !skips).cloned() {
             self.figures.told += 1;
             let Some(news) = wire::news(event) else { continue };
-            let Some(node) = &mut self.nodes[place] else { return };
             node.hear(now, news, &mut self.newest, broken);
-            self.turn(place);
         }
+        self.turn(place);
     }
 
     fn break_watch(&mut self, place: usize) {
@@ -648,7 +651,7 @@ impl World {
     // ── The driver ─────────────────────────────────────────────────────────────────────────────────────────────
 
     fn take_mail(&mut self, place: usize, boot: u64) {
-        let lag = self.lag(self.plan.driver_lag, 0.1);
+        let lag = self.lag(self.plan.driver_lag, 0.3);
         let back = (!self.places[place].is_twin).then_some(ms(1_000));
         let Some(node) = &mut self.nodes[place] else { return };
         let view = node.drive(self.now);
@@ -659,7 +662,7 @@ impl World {
     }
 
     fn publish(&mut self, place: usize, boot: u64, view: View) {
-        let lag = self.lag(self.plan.driver_lag, 0.1);
+        let lag = self.lag(self.plan.driver_lag, 0.3);
         let Some(node) = &mut self.nodes[place] else { return };
         node.view = view;
         node.is_driving = node.mailed > node.taken;
@@ -798,6 +801,11 @@ impl World {
         let first = follows.next()??;
         let leads = self.living().any(|(_, node)| node.leads(self.now).is_some());
         (leads && follows.all(|other| other == Some(first))).then_some(first.0)
+    }
+
+    /// Where the leader lives.
+    pub fn leader(&self) -> Option<usize> {
+        self.living().find(|(_, node)| node.leads(self.now).is_some()).map(|(place, _)| place)
     }
 
     fn look(&mut self) {

@@ -2,7 +2,7 @@
 //! work, the leader too.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -22,20 +22,23 @@ use crate::cluster::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recognised {
     /// Who is registered, this node included.
-    pub members: Vec<Identity>,
+    pub members: Arc<[Identity]>,
     /// Who leads, and the counter of its ballot.
     pub leader: Option<(Identity, u64)>,
     /// Until when this node may rely on what is said of the leader.
     pub until: Time,
     /// Where another node is that has this one's id and was there before.
     pub taken: Option<Arc<str>>,
+    /// How often this node began to give up the lead, or its lease: it does so when it is seen not to lead.
+    pub resignations: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Appointed {
     until: Time,
     /// The registered lives that were taken in; what is met of them later is newer.
-    known: BTreeSet<u64>,
+    known: HashSet<u64>,
+    resignations: u64,
     leaderless_since: Time,
 }
 
@@ -50,9 +53,11 @@ impl Election {
         self.enter(now);
         let Some(appointed) = &mut self.appointed else { return };
         appointed.until = recognised.until;
-        appointed.known.retain(|boot| recognised.members.iter().any(|node| node.boot == *boot));
-        let known = appointed.known.clone();
-        for node in recognised.members.iter().filter(|node| !known.contains(&node.boot)) {
+        appointed.resignations = recognised.resignations;
+        let listed: HashSet<u64> = recognised.members.iter().map(|node| node.boot).collect();
+        appointed.known.retain(|boot| listed.contains(boot));
+        let is_new = |node: &&Identity| !appointed.known.contains(&node.boot);
+        for node in recognised.members.iter().filter(is_new).collect::<Vec<_>>() {
             self.take_in(now, node);
         }
         self.taken.clone_from(&recognised.taken);
@@ -64,6 +69,11 @@ impl Election {
     /// Until when the leader is what it is said to be; nothing with Bully, where that ends by events alone.
     pub fn recognised_until(&self) -> Option<Time> {
         self.appointed.as_ref().map(|appointed| appointed.until)
+    }
+
+    /// The resignation that the leader is known as of.
+    pub fn resignations(&self) -> u64 {
+        self.appointed.as_ref().map_or(0, |appointed| appointed.resignations)
     }
 
     /// One that is refused is tried again: who had its id may be gone by then.
