@@ -77,7 +77,7 @@ fn a_thousand_nodes() {
     println!(
         "| what | time | calls | of a node | most in 100 ms | events told | to a node |\n|---|---|---|---|---|---|---|"
     );
-    let mut world = World::new(Plan::quiet(1, COUNT, ms(600_000)), false);
+    let mut world = World::new(Plan { gathers: true, ..Plan::quiet(1, COUNT, ms(600_000)) }, false);
     let agree = |world: &World| world.agreed_on().is_some();
     tell("all join at once, until all follow one", &mut world, ms(60_000), agree);
     tell("at rest", &mut world, ms(20_000), |_| false);

@@ -24,6 +24,8 @@ pub struct Watch {
     /// From where to go on; nothing if it has to list.
     pub next: Option<i64>,
     pub is_open: bool,
+    /// News are on their way.
+    pub is_told: bool,
 }
 
 pub struct Node {

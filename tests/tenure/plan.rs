@@ -52,6 +52,8 @@ pub struct Plan {
     pub driver_lag: Duration,
     /// How often etcd looks for leases that have ended.
     pub expiry: Duration,
+    /// What etcd tells within a few milliseconds comes together: for very many nodes.
+    pub gathers: bool,
     pub broken: Option<Broken>,
 }
 
@@ -69,6 +71,7 @@ impl Plan {
             lag: ms(3),
             driver_lag: ms(1),
             expiry: ms(500),
+            gathers: false,
             broken: None,
         }
     }

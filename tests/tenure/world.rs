@@ -580,18 +580,22 @@ impl World {
     }
 
     fn begin_pump(&mut self, place: usize) {
-        let Some(node) = &self.nodes[place] else { return };
-        if node.watch.is_open && self.now >= self.places[place].cut_until {
-            let pump = Event::Pump(place, node.me.boot, node.watch.epoch, self.store.revision);
-            let lag = self.lag(self.plan.lag, 0.8);
-            self.push(self.now + lag, pump);
+        let lag = if self.plan.gathers { ms(10) } else { self.lag(self.plan.lag, 0.8) };
+        let Some(node) = &mut self.nodes[place] else { return };
+        let is_reached = node.watch.is_open && self.now >= self.places[place].cut_until;
+        if !is_reached || (self.plan.gathers && std::mem::replace(&mut node.watch.is_told, true)) {
+            return;
         }
+        let pump = Event::Pump(place, node.me.boot, node.watch.epoch, self.store.revision);
+        self.push(self.now + lag, pump);
     }
 
     fn pump(&mut self, place: usize, epoch: u32, upto: i64) {
         let (now, broken) = (self.now, self.plan.broken);
         let skips = broken == Some(Broken::WatchSkips) && self.random.random_bool(0.25);
         let Some(node) = &mut self.nodes[place] else { return };
+        node.watch.is_told = false;
+        let upto = if self.plan.gathers { self.store.revision } else { upto };
         let Some(next) = node.watch.next.filter(|next| node.watch.epoch == epoch && *next <= upto) else {
             return;
         };
