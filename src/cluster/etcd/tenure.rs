@@ -9,6 +9,7 @@
 //! ```
 //! The leader is who holds the key `leader`, which only a lease keeps alive. A hand-over puts the successor's name and
 //! lease into that key, so that there is no moment without a holder, and the ballot's counter is the revision of that.
+//! `cargo test --lib lease_simulator` runs it under seeded faults.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
