@@ -100,6 +100,8 @@ pub struct ClusterView {
     leader: Option<Leader>,
     /// Until when that holds, if it ends by itself: a node that wakes up may be beyond it before it can say so.
     leader_until: Option<Time>,
+    /// The resignation of this node that it was composed after.
+    resignations: u64,
     /// The lane on which the leader schedules for this node.
     pub leader_lane: Option<Lane>,
     /// The lanes to those that do work for this node, while it leads or has no leader.

@@ -277,6 +277,7 @@ impl Driver {
             members: members.members(),
             leader,
             leader_until: self.election.recognised_until(),
+            resignations: self.election.resignations(),
             leader_lane: self.election.leading_peer().and_then(lane_of),
             workers: workers.collect(),
             recent: Arc::clone(&self.recent),

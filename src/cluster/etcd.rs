@@ -14,6 +14,10 @@ mod client;
 mod tenure;
 mod wire;
 
+#[cfg(test)]
+#[path = "../../tests/tenure/mod.rs"]
+mod lease_simulator;
+
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
@@ -110,13 +114,18 @@ impl Office {
     /// Runs until the driver is gone, or a task of its own has died; the driver hears of that.
     pub(super) async fn run(mut self) {
         let (to_office, mut news) = mpsc::channel(ETCD_NEWS_MAX);
+        let mut heard = Vec::with_capacity(ETCD_NEWS_MAX);
         let mut watching = JoinSet::new();
         watching.spawn(Watcher { client: Arc::clone(&self.client), news: to_office }.run());
         loop {
             let wait = self.begin_next();
             self.publish();
             tokio::select! {
-                Some(heard) = news.recv() => self.tenure.hear(self.clock.now(), heard),
+                // What comes together is made one list of.
+                1.. = news.recv_many(&mut heard, ETCD_NEWS_MAX) => {
+                    let now = self.clock.now();
+                    heard.drain(..).for_each(|news| self.tenure.hear(now, news));
+                }
                 order = self.orders.recv() => match order {
                     Some(order) => self.tenure.order(order),
                     None => return,
@@ -142,8 +151,9 @@ impl Office {
             Next::Do(step) => {
                 let (me, client, views) =
                     (Arc::clone(&self.me), Arc::clone(&self.client), self.views.clone());
+                let resignation = self.tenure.resignations();
                 self.calls.spawn(async move {
-                    let result = perform(&step, &me, &client, views).await;
+                    let result = perform(&step, &me, &client, views, resignation).await;
                     (now, step, result)
                 });
                 self.clock.instant(now + ETCD_TIMEOUT)
@@ -195,6 +205,7 @@ async fn perform(
     me: &Identity,
     client: &Client,
     mut views: watch::Receiver<Arc<ClusterView>>,
+    resignation: u64,
 ) -> Result<Outcome, EtcdError> {
     match step {
         Step::Grant => {
@@ -214,20 +225,25 @@ async fn perform(
             Ok(Outcome::Told(wire::told_by_txn(client.txn(request).await?, holder)))
         }
         Step::HandOver { mine, to } => {
-            stands_down(&mut views).await?;
+            stands_down(&mut views, resignation).await?;
             let request = wire::hand_over(*mine, to);
             Ok(Outcome::Told(wire::told_by_txn(client.txn(request).await?, to.clone())))
         }
         Step::Revoke { lease } => {
-            stands_down(&mut views).await?;
+            stands_down(&mut views, resignation).await?;
             client.revoke(*lease).await.map(|()| Outcome::Revoked)
         }
     }
 }
 
-/// Who gives up the lead does not call itself leader any more when the next one does.
-async fn stands_down(views: &mut watch::Receiver<Arc<ClusterView>>) -> Result<(), EtcdError> {
-    let stood_down = timeout(ETCD_TIMEOUT, views.wait_for(|view| !view.leads())).await;
+/// Who gives up the lead does not call itself leader any more when the next one does. A view of before the resignation
+/// says nothing: the driver may be about to publish that this node leads.
+async fn stands_down(
+    views: &mut watch::Receiver<Arc<ClusterView>>,
+    resignation: u64,
+) -> Result<(), EtcdError> {
+    let stands_down = |view: &Arc<ClusterView>| view.resignations >= resignation && !view.leads();
+    let stood_down = timeout(ETCD_TIMEOUT, views.wait_for(stands_down)).await;
     stood_down.map_err(|_| EtcdError::TimedOut)?.map(drop).map_err(|_| EtcdError::TimedOut)
 }
 
@@ -296,5 +312,22 @@ impl Watcher {
             }
         }
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_resigns_waits_until_the_view_knows_it() {
+        let views = watch::Sender::new(Arc::new(ClusterView::default()));
+        let mut seen = views.subscribe();
+        assert!(
+            stands_down(&mut seen, 1).await.is_err(),
+            "what the driver does meanwhile is not in this view"
+        );
+        views.send_replace(Arc::new(ClusterView { resignations: 1, ..ClusterView::default() }));
+        assert!(stands_down(&mut seen, 1).await.is_ok());
     }
 }

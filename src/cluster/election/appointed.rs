@@ -2,7 +2,7 @@
 //! work, the leader too.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -15,28 +15,40 @@ use super::{
 };
 use crate::cluster::{
     Identity, PeerAddress,
-    membership::{Change, ChangeKind, MISSED, Peer, Time, silence_max},
+    membership::{Change, ChangeKind, MISSED, Peer, Status, Time, silence_max},
 };
 
 /// What a coordinator recognises.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recognised {
     /// Who is registered, this node included.
-    pub members: Vec<Identity>,
+    pub members: Arc<[Identity]>,
     /// Who leads, and the counter of its ballot.
     pub leader: Option<(Identity, u64)>,
     /// Until when this node may rely on what is said of the leader.
     pub until: Time,
     /// Where another node is that has this one's id and was there before.
     pub taken: Option<Arc<str>>,
+    /// How often this node began to give up the lead, or its lease: it does so when it is seen not to lead.
+    pub resignations: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Appointed {
     until: Time,
     /// The registered lives that were taken in; what is met of them later is newer.
-    known: BTreeSet<u64>,
-    leaderless_since: Time,
+    known: HashSet<u64>,
+    resignations: u64,
+    /// Who led last, and why no more.
+    lost: Option<Lost>,
+}
+
+#[derive(Debug)]
+struct Lost {
+    name: Arc<str>,
+    reason: String,
+    /// When it was last heard, if it was missed before it was lost.
+    since: Time,
 }
 
 impl Election {
@@ -50,9 +62,11 @@ impl Election {
         self.enter(now);
         let Some(appointed) = &mut self.appointed else { return };
         appointed.until = recognised.until;
-        appointed.known.retain(|boot| recognised.members.iter().any(|node| node.boot == *boot));
-        let known = appointed.known.clone();
-        for node in recognised.members.iter().filter(|node| !known.contains(&node.boot)) {
+        appointed.resignations = recognised.resignations;
+        let listed: HashSet<u64> = recognised.members.iter().map(|node| node.boot).collect();
+        appointed.known.retain(|boot| listed.contains(boot));
+        let is_new = |node: &&Identity| !appointed.known.contains(&node.boot);
+        for node in recognised.members.iter().filter(is_new).collect::<Vec<_>>() {
             self.take_in(now, node);
         }
         self.taken.clone_from(&recognised.taken);
@@ -64,6 +78,11 @@ impl Election {
     /// Until when the leader is what it is said to be; nothing with Bully, where that ends by events alone.
     pub fn recognised_until(&self) -> Option<Time> {
         self.appointed.as_ref().map(|appointed| appointed.until)
+    }
+
+    /// The resignation that the leader is known as of.
+    pub fn resignations(&self) -> u64 {
+        self.appointed.as_ref().map_or(0, |appointed| appointed.resignations)
     }
 
     /// One that is refused is tried again: who had its id may be gone by then.
@@ -91,10 +110,7 @@ impl Election {
     }
 
     fn follow_or_lead(&mut self, now: Time, peer: Option<Peer>, ballot: Ballot) {
-        let led = self.leader().is_some();
-        let since = self.appointed.as_ref().map_or(now, |appointed| appointed.leaderless_since);
-        let took = if led { Duration::ZERO } else { now.saturating_sub(since) };
-        let reason: Arc<str> = "it holds the leader's key in etcd".into();
+        let (reason, took) = self.succeeds(now, peer);
         self.record_leader(now, peer, &reason, took);
         self.highest = self.highest.max(ballot);
         self.role = match peer {
@@ -116,14 +132,33 @@ impl Election {
         };
     }
 
+    /// What is said of a new leader, and for how long there was none that was heard.
+    fn succeeds(&mut self, now: Time, peer: Option<Peer>) -> (Arc<str>, Duration) {
+        let holds = "it holds the leader's key in etcd";
+        let before = self.lose(now, holds);
+        let lost = self.appointed.as_mut().and_then(|appointed| before.or(appointed.lost.take()));
+        let Some(Lost { name, reason, since }) = lost else { return (holds.into(), now) };
+        let leader = peer.and_then(|peer| self.members.member(peer)).unwrap_or(self.members.me());
+        let reason =
+            if leader.name == name { holds.into() } else { format!("took over from {name}: {reason}") };
+        (reason.into(), now.saturating_sub(since))
+    }
+
+    fn lose(&self, now: Time, reason: &str) -> Option<Lost> {
+        let (leader, ..) = self.leader()?;
+        let is_missed = leader.status != Status::Alive;
+        let since = leader.heard.filter(|_| is_missed).unwrap_or(now);
+        Some(Lost { name: Arc::clone(&leader.name), reason: reason.to_owned(), since })
+    }
+
     /// From now on this node knows of no leader.
     pub(super) fn leave_leader(&mut self, now: Time, reason: &str) {
         let Some((leader, _, since)) = self.leader() else { return };
         let (name, duration) = (Arc::clone(&leader.name), now.saturating_sub(since));
-        let kind = ChangeKind::LeaderLost;
+        let (kind, lost) = (ChangeKind::LeaderLost, self.lose(now, reason));
         self.members.record(Change { at: now, name, kind, reason: reason.to_owned(), duration });
         if let Some(appointed) = &mut self.appointed {
-            appointed.leaderless_since = now;
+            appointed.lost = lost;
         }
         let phase = Phase::Delaying { until: now, gives_way: false };
         self.role = Role::Seeking(Seeking { phase, lost: None, unreached: None });
@@ -149,5 +184,65 @@ impl Election {
     /// With Bully there is none.
     pub(super) fn is_appointed(&self) -> bool {
         self.appointed.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::membership::Wanted;
+
+    fn node(id: u32) -> Identity {
+        let name: Arc<str> = format!("n{id}").into();
+        Identity { id: Some(id), boot: id.into(), grpc_addr: Arc::clone(&name), name, ..Identity::default() }
+    }
+
+    fn recognised(leader: Option<(u32, u64)>) -> Recognised {
+        let leader = leader.map(|(id, counter)| (node(id), counter));
+        let members = [1, 2, 3].map(node).into();
+        Recognised { members, leader, until: Duration::from_secs(60), ..Recognised::default() }
+    }
+
+    /// Node 1, which follows node 3 until its lane closes at 1 s.
+    fn missing_its_leader() -> Election {
+        let second = Duration::from_secs(1);
+        let mut election = Election::appointed(&node(1), &[], second);
+        election.recognise(Time::ZERO, &recognised(Some((3, 5))));
+        let leader = election.leading_peer().unwrap();
+        election.lane_up(second, leader, Wanted::Schedule, &node(3));
+        election.lane_down(second, leader, Some("connection closed"));
+        election
+    }
+
+    fn last_change(election: &Election) -> (&str, &str, Duration) {
+        let change = election.members().recent().next().unwrap();
+        (&change.name, &change.reason, change.duration)
+    }
+
+    #[test]
+    fn the_next_leader_took_over_from_the_one_that_was_missed() {
+        let (mut election, third) = (missing_its_leader(), Duration::from_secs(3));
+        election.recognise(third, &recognised(None));
+        election.recognise(third, &recognised(Some((2, 7))));
+        let reason = "took over from n3: it gave up its key in etcd, or lost it";
+        assert_eq!(last_change(&election), ("n2", reason, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_change_without_a_moment_between_is_a_succession_too() {
+        let mut election = missing_its_leader();
+        election.recognise(Duration::from_secs(3), &recognised(Some((2, 7))));
+        let reason = "took over from n3: it holds the leader's key in etcd";
+        assert_eq!(last_change(&election), ("n2", reason, Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn the_first_leader_took_over_from_nobody() {
+        let mut election = Election::appointed(&node(1), &[], Duration::from_secs(1));
+        election.recognise(Duration::from_secs(2), &recognised(Some((3, 5))));
+        assert_eq!(
+            last_change(&election),
+            ("n3", "it holds the leader's key in etcd", Duration::from_secs(2))
+        );
     }
 }

@@ -9,11 +9,12 @@
 //! ```
 //! The leader is who holds the key `leader`, which only a lease keeps alive. A hand-over puts the successor's name and
 //! lease into that key, so that there is no moment without a holder, and the ballot's counter is the revision of that.
+//! `cargo test --lib lease_simulator` runs it under seeded faults.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -159,11 +160,14 @@ pub(super) struct Tenure {
     me: Arc<Identity>,
     lease: Option<Lease>,
     members: BTreeMap<u64, Registration>,
+    /// Of those the ones that count, until they change.
+    newest: OnceLock<Arc<[Identity]>>,
     told: Told,
     /// Since when the present holder is known, or that there is none.
     since: Time,
     /// A call to hand over or to leave is on its way: from before it this node does not call itself leader.
     is_giving_up: bool,
+    resignations: u64,
     stopping: bool,
     transfer_to: Option<u64>,
     /// After a failure: not before then.
@@ -195,9 +199,11 @@ impl Tenure {
             me,
             lease: None,
             members: BTreeMap::new(),
+            newest: OnceLock::new(),
             told: Told { holder: None, revision: 0 },
             since: Time::ZERO,
             is_giving_up: false,
+            resignations: 0,
             stopping: false,
             transfer_to: None,
             retry_at: Time::ZERO,
@@ -214,14 +220,19 @@ impl Tenure {
         match news {
             News::Listed(members, told) => {
                 self.members = members.into_iter().map(|member| (member.node.boot, member)).collect();
+                self.newest.take();
                 self.learn(now, told);
             }
             News::Registered(member) => {
                 if self.members.len() < MEMBERS_MAX || self.members.contains_key(&member.node.boot) {
                     self.members.insert(member.node.boot, member);
+                    self.newest.take();
                 }
             }
-            News::Unregistered(boot) => drop(self.members.remove(&boot)),
+            News::Unregistered(boot) => {
+                self.members.remove(&boot);
+                self.newest.take();
+            }
             News::Leads(told) => self.learn(now, told),
         }
     }
@@ -277,11 +288,11 @@ impl Tenure {
         let give_up = lease.is_abandoned || self.stopping;
         let is_registered = lease.is_registered;
         if let Some(step) = self.hand_over(now, fit) {
-            self.is_giving_up = true;
+            self.resign();
             return Next::Do(step);
         }
         if give_up {
-            self.is_giving_up = true;
+            self.resign();
             return Next::Do(Step::Revoke { lease: id });
         }
         if !is_registered {
@@ -305,11 +316,17 @@ impl Tenure {
             .as_ref()
             .filter(|holder| holder.node.boot != self.me.boot || self.is_mine(holder));
         Recognised {
-            members: self.newest().map(|member| member.node.clone()).collect(),
+            members: Arc::clone(self.newest.get_or_init(|| self.newest().cloned().collect())),
             leader: leader.map(|holder| (holder.node.clone(), holder.revision.unsigned_abs())),
             until: self.lease.as_ref().map_or(Time::ZERO, Lease::holds_until),
             taken: self.taken(now),
+            resignations: self.resignations,
         }
+    }
+
+    /// How often this node began to give up the lead, or its lease.
+    pub(super) fn resignations(&self) -> u64 {
+        self.resignations
     }
 
     // ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -323,6 +340,11 @@ impl Tenure {
             self.since = now;
         }
         self.told = told;
+    }
+
+    fn resign(&mut self) {
+        self.is_giving_up = true;
+        self.resignations += 1;
     }
 
     fn renewed(&mut self, sent: Time, ttl: Duration) {
@@ -353,15 +375,21 @@ impl Tenure {
     }
 
     /// The newest life of each id and address: older ones are gone, and only their leases are not.
-    fn newest(&self) -> impl Iterator<Item = &Registration> {
-        let is_older = |member: &Registration, other: &Registration| {
-            let same_id = member.node.id.is_some() && member.node.id == other.node.id;
-            let same = same_id || member.node.grpc_addr == other.node.grpc_addr;
-            same && member.revision < other.revision
+    fn newest(&self) -> impl Iterator<Item = &Identity> {
+        let (mut by_id, mut by_address) = (HashMap::new(), HashMap::new());
+        for Registration { node, revision, .. } in self.members.values() {
+            let of_address = by_address.entry(&*node.grpc_addr).or_insert(*revision);
+            *of_address = (*of_address).max(*revision);
+            if node.id.is_some() {
+                let of_id = by_id.entry(node.id).or_insert(*revision);
+                *of_id = (*of_id).max(*revision);
+            }
+        }
+        let counts = move |Registration { node, revision, .. }: &&Registration| {
+            let is_newest_of_id = by_id.get(&node.id).is_none_or(|newest| revision >= newest);
+            is_newest_of_id && by_address.get(&*node.grpc_addr).is_none_or(|newest| revision >= newest)
         };
-        self.members
-            .values()
-            .filter(move |member| !self.members.values().any(|other| is_older(member, other)))
+        self.members.values().filter(counts).map(|member| &member.node)
     }
 
     /// When this node tries to take the key that nobody holds: the more registered ids are higher, the later.

@@ -1,0 +1,173 @@
+//! A process: the real `Tenure` and `Election`, and of the tasks around them what they hold.
+
+use std::sync::Arc;
+
+use super::{
+    Broken, Identity, Time, ms,
+    tenure::{Failure, Holder, News, Outcome, Step, Tenure, Told},
+};
+use crate::cluster::election::{Election, Recognised};
+
+/// As everybody reads it who asks who leads.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct View {
+    /// The leader's life, and the counter of its ballot.
+    pub leader: Option<(u64, u64)>,
+    pub until: Time,
+    pub resignations: u64,
+}
+
+#[derive(Default)]
+pub struct Watch {
+    /// Counted up when it breaks.
+    pub epoch: u32,
+    /// From where to go on; nothing if it has to list.
+    pub next: Option<i64>,
+    pub is_open: bool,
+    /// News are on their way.
+    pub is_told: bool,
+}
+
+pub struct Node {
+    pub me: Arc<Identity>,
+    pub rate: f64,
+    /// In real time.
+    pub born: Time,
+    pub up_since: Time,
+    pub tenure: Tenure,
+    pub election: Election,
+    pub recognised: Recognised,
+    /// How often that changed, and how much of it the driver has taken.
+    pub mailed: u64,
+    pub taken: u64,
+    pub is_driving: bool,
+    pub view: View,
+    /// The call that is on its way, and whether it gives up the lead.
+    pub call: Option<(u64, bool)>,
+    pub wakes: u64,
+    pub lease: i64,
+    /// What it heard last of the leader.
+    told: Option<Told>,
+    pub watch: Watch,
+}
+
+impl Node {
+    pub fn new(me: Identity, rate: f64, born: Time) -> Self {
+        let me = Arc::new(me);
+        Self {
+            rate,
+            born,
+            up_since: born,
+            tenure: Tenure::new(Arc::clone(&me)),
+            election: Election::appointed(&me, &[], ms(100)),
+            me,
+            recognised: Recognised::default(),
+            mailed: 0,
+            taken: 0,
+            is_driving: false,
+            view: View::default(),
+            call: None,
+            wakes: 0,
+            lease: 0,
+            told: None,
+            watch: Watch::default(),
+        }
+    }
+
+    /// Its own clock.
+    pub fn local(&self, real: Time) -> Time {
+        real.saturating_sub(self.born).mul_f64(self.rate)
+    }
+
+    pub fn real(&self, local: Time) -> Time {
+        self.born + local.min(ms(1 << 40)).div_f64(self.rate)
+    }
+
+    /// Whether it calls itself leader, or would if it ran; the counter.
+    pub fn leads(&self, real: Time) -> Option<u64> {
+        let (boot, counter) = self.follows(real)?;
+        (boot == self.me.boot).then_some(counter)
+    }
+
+    pub fn follows(&self, real: Time) -> Option<(u64, u64)> {
+        self.view.leader.filter(|_| self.local(real) < self.view.until)
+    }
+
+    /// The driver takes what was said last; returns the view that it will publish.
+    pub fn drive(&mut self, real: Time) -> View {
+        let now = self.local(real);
+        self.taken = self.mailed;
+        self.election.recognise(now, &self.recognised);
+        let leader = self.election.leader().map(|(member, ballot, _)| {
+            assert_eq!(member.id, Some(ballot.id), "a ballot is of its holder");
+            (member.boot.unwrap(), ballot.counter)
+        });
+        let until = self.election.recognised_until().unwrap();
+        View { leader, until, resignations: self.election.resignations() }
+    }
+
+    fn mend_told(&mut self, told: Told, newest: &mut i64, broken: Option<Broken>) -> Told {
+        let Told { holder, mut revision } = told;
+        if broken == Some(Broken::OlderNews) {
+            *newest += 1;
+            revision = *newest;
+        }
+        let told = Told { holder, revision };
+        self.told = Some(told.clone());
+        told
+    }
+
+    /// As if the key were bound to the lease of now.
+    fn bound_anew(&self) -> Option<News> {
+        let Told { holder, revision } = self.told.clone()?;
+        let holder = holder.filter(|holder| holder.node.boot == self.me.boot)?;
+        Some(News::Leads(Told { holder: Some(Holder { lease: self.lease, ..holder }), revision }))
+    }
+
+    pub fn hear(&mut self, real: Time, news: News, newest: &mut i64, broken: Option<Broken>) {
+        let news = match news {
+            News::Listed(members, told) => News::Listed(members, self.mend_told(told, newest, broken)),
+            News::Leads(told) => News::Leads(self.mend_told(told, newest, broken)),
+            other => other,
+        };
+        self.tenure.hear(self.local(real), news);
+    }
+
+    pub fn take(
+        &mut self,
+        real: Time,
+        sent: Time,
+        step: &Step,
+        result: Result<Outcome, Failure>,
+        newest: &mut i64,
+        broken: Option<Broken>,
+    ) {
+        let now = self.local(real);
+        let longer = |ttl| if broken == Some(Broken::NoMargin) { ttl * 5 / 4 } else { ttl };
+        let sent = if broken == Some(Broken::CountsFromAnswer) { now } else { sent };
+        let result = match result {
+            Ok(Outcome::Granted { lease, ttl }) => {
+                self.lease = lease;
+                Ok(Outcome::Granted { lease, ttl: longer(ttl) })
+            }
+            Ok(Outcome::Renewed { ttl, told }) => {
+                let is_zero = ttl.is_zero() && broken == Some(Broken::ZeroIsAlive);
+                let ttl = if is_zero { crate::limits::LEASE_TTL } else { longer(ttl) };
+                Ok(Outcome::Renewed { ttl, told: self.mend_told(told, newest, broken) })
+            }
+            Ok(Outcome::Told(told)) => Ok(Outcome::Told(self.mend_told(told, newest, broken))),
+            Err(Failure::Unknown)
+                if broken == Some(Broken::UnknownIsUndone) && matches!(step, Step::HandOver { .. }) =>
+            {
+                Err(Failure::LeaseGone)
+            }
+            Err(_) if broken == Some(Broken::FailsWithoutPause) => Err(Failure::LeaseGone),
+            other => other,
+        };
+        let is_granted = matches!(result, Ok(Outcome::Granted { .. }));
+        self.tenure.take(now, sent, step, result);
+        if is_granted && broken == Some(Broken::FormerLease) {
+            self.bound_anew().into_iter().for_each(|news| self.tenure.hear(now, news));
+        }
+    }
+}
