@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Runs the cluster in containers and does to it what people do: asks, stops a worker, kills the leader. Takes the ports
-# that docker-compose.yml publishes; without a Docker engine it leaves everything out.
+# Runs the cluster in containers and does to it what people do: asks, stops a worker, kills the leader; then over etcd,
+# with ten workers more. Takes the ports that docker-compose.yml publishes; without a Docker engine it leaves all out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 passed=0
 failed=0
 nodes=(leader worker1 worker2 worker3)
+ports=(8080 8081 8082 8083)
+files=(--file docker-compose.yml)
 work=$(mktemp -d)
 
 say() { printf '%4s s  %s\n' "$SECONDS" "$*"; }
@@ -43,7 +45,7 @@ within() {
     done
 }
 
-compose() { "${tool[@]}" --project-name "$project" "$@" </dev/null; }
+compose() { "${tool[@]}" --project-name "$project" "${files[@]}" "$@" </dev/null; }
 
 inspect() { docker inspect --format "$2" "$(compose ps --all -q "$1")"; }
 
@@ -152,12 +154,39 @@ leader_logged() { compose logs leader | grep -F "$1"; }
 leader_is_killed() { compose kill leader && [ "$(inspect leader '{{.State.ExitCode}}')" = 137 ] && ! get 8080/livez; }
 
 nothing_is_left() {
-    compose down --remove-orphans && [ -z "$(docker ps -aq --filter "label=com.docker.compose.project=$project")" ]
+    local of="label=com.docker.compose.project=$project"
+    compose down --remove-orphans --volumes &&
+        [ -z "$(docker ps -aq --filter "$of")$(docker volume ls -q --filter "$of")$(network_of)" ]
 }
+
+alive_are() { [ "$(get 8081/cluster | grep -o '"status":"alive"' | wc -l)" -eq "$1" ]; }
+
+# Asked over POST, a prime and a composite.
+are_right() {
+    local port
+    for port in "$@"; do
+        curl -sS --fail --max-time 5 -d '{"number": 9223372036854775783}' "localhost:$port/prime" | grep '"is_prime":true' &&
+            curl -sS --fail --max-time 5 -d '{"number": 9223372036854775781}' "localhost:$port/prime" | grep '"is_prime":false' ||
+            return 1
+    done
+}
+
+has_no_leader() { get "$1/cluster" >"$work/cluster" && ! grep -F '"leader":{' "$work/cluster"; }
+
+nobody_leads() {
+    local port
+    for port in "$@"; do
+        has_no_leader "$port" || return 1
+    done
+}
+
+ballot() { get 8081/cluster | grep -oE '"leader":\{[^}]*"counter":[0-9]+' | grep -oE '[0-9]+$'; }
+
+is_higher_than() { [ "$(ballot)" -gt "$1" ]; }
 
 clean_up() {
     local code=$?
-    [ -z "${project-}" ] || compose down --remove-orphans >/dev/null 2>&1 || true
+    [ -z "${project-}" ] || compose down --remove-orphans --volumes >/dev/null 2>&1 || true
     rm -rf "$work"
     exit "$code"
 }
@@ -245,6 +274,34 @@ scenario() {
     check "nothing is left" nothing_is_left
 }
 
+# The same nodes, which etcd tells who leads, and ten that only work.
+over_etcd() {
+    local before
+    files+=(--file docker-compose.etcd.yml)
+    check "etcd's image is built" compose build
+    check "fifteen containers are started" within 90 compose up -d --scale worker=10
+    check "fourteen members are alive" within 60 alive_are 14
+    check "the leader leads" within 30 leads leader "${ports[@]}"
+    check "its answers are right" are_right 8080 8081
+    before=$(ballot)
+
+    check "the leader is killed" leader_is_killed
+    check "another one leads" within 15 leads 'worker[123]' 8081 8082 8083
+    check "by a higher ballot than $before" is_higher_than "$before"
+    check "the others' answers are right" are_right 8081 8082 8083
+    check "the leader is back" compose start leader
+    check "fourteen members are alive" within 30 alive_are 14
+
+    check "etcd is stopped" compose stop etcd
+    check "nobody leads" within 15 nobody_leads "${ports[@]}"
+    check "every one's answers are right" are_right "${ports[@]}"
+    check "etcd is back" compose start etcd
+    check "there is a leader" within 30 leads '[a-z]+[0-9]?' "${ports[@]}"
+    check "fourteen members are alive" within 30 alive_are 14
+    check "every one's answers are right" are_right "${ports[@]}"
+    check "nothing is left" nothing_is_left
+}
+
 main() {
     trap clean_up EXIT
     find_engine
@@ -253,6 +310,7 @@ main() {
     # The system may have lent one of the ports to an outgoing connection, which it keeps for a minute.
     [ "$failed" -gt 0 ] || check "four nodes are started" within 90 compose up -d
     [ "$failed" -gt 0 ] || scenario
+    [ "$failed" -gt 0 ] || over_etcd
     [ "$failed" -eq 0 ] || compose logs --tail 30 || true
     summary
     [ "$failed" -eq 0 ]

@@ -28,9 +28,10 @@ use std::{
     collections::BTreeMap,
     error::Error,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -80,10 +81,11 @@ pub struct PeerAddress {
     pub grpc_addr: Arc<str>,
 }
 
-/// Time since the node started, and how to say it to people.
+/// Time since the node started, and how to say it to people. On Linux it goes on while the machine is suspended.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    started: Instant,
+    /// By the system's clock.
+    started: Duration,
     started_at: SystemTime,
 }
 
@@ -417,19 +419,19 @@ impl ClusterView {
 impl Default for Clock {
     /// A clock that starts now.
     fn default() -> Self {
-        Self { started: Instant::now(), started_at: SystemTime::now() }
+        Self { started: since_boot(), started_at: SystemTime::now() }
     }
 }
 
 impl Clock {
     /// The time since it started.
     pub fn now(&self) -> Time {
-        self.started.elapsed()
+        since_boot().saturating_sub(self.started)
     }
 
-    /// The moment at a time of this clock.
+    /// When timers, which a suspension only delays, are to go off for a time of this clock: at once if it is past.
     fn instant(&self, time: Time) -> tokio::time::Instant {
-        (self.started + time).into()
+        tokio::time::Instant::now() + time.saturating_sub(self.now())
     }
 
     /// Milliseconds since the Unix epoch at a time of this clock.
@@ -437,6 +439,18 @@ impl Clock {
         let at = self.started_at + time;
         at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
     }
+}
+
+/// What a lease is counted by: it must not stand still while etcd's goes on.
+#[cfg(target_os = "linux")]
+const CLOCK: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const CLOCK: ClockId = ClockId::Monotonic;
+
+/// It never goes back, and counts from a moment that is the same for as long as the machine runs.
+fn since_boot() -> Duration {
+    let time = clock_gettime(CLOCK);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// The cause of all causes: "connection reset by peer", not "transport error".
@@ -462,4 +476,32 @@ const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_jump_of_the_clock_what_was_due_is_due_at_once() {
+        let mut clock = Clock::default();
+        let due = clock.now() + Duration::from_secs(100);
+        let far = clock.instant(due) - tokio::time::Instant::now();
+        assert!(far > Duration::from_secs(90), "{far:?}");
+        // As if the machine had slept for an hour.
+        clock.started -= Duration::from_secs(3600).min(clock.started);
+        assert!(clock.now() > due);
+        assert!(clock.instant(due) <= tokio::time::Instant::now());
+        let next = clock.instant(clock.now() + Duration::from_secs(1)) - tokio::time::Instant::now();
+        assert!(next <= Duration::from_secs(1), "{next:?}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_clock_counts_suspensions() {
+        let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+        let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+        let since_boot = since_boot().as_secs_f64();
+        assert!((since_boot - uptime).abs() < 5.0, "{since_boot} is not {uptime}, which counts them");
+    }
 }

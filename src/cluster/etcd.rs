@@ -18,7 +18,7 @@ mod wire;
 #[path = "../../tests/tenure/mod.rs"]
 mod lease_simulator;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -27,9 +27,9 @@ use tokio::{
 };
 use tonic::Code;
 
-use super::{Clock, ClusterView, Identity, Status, election::Recognised, membership::Time};
+use super::{Clock, ClusterView, Identity, Status, election::Recognised, membership::Time, plain};
 use crate::{
-    limits::{ETCD_NEWS_MAX, ETCD_PAUSE, ETCD_TIMEOUT, LEASE_TTL},
+    limits::{ETCD_ENDPOINTS_MAX, ETCD_NEWS_MAX, ETCD_PAUSE, ETCD_TIMEOUT, LEASE_TTL},
     proto::etcd::etcdserverpb::WatchResponse,
 };
 use client::{Client, EtcdError, Road};
@@ -55,8 +55,8 @@ pub(super) struct Office {
     recognised: watch::Sender<Recognised>,
     /// At most one.
     calls: JoinSet<(Time, Step, Result<Outcome, EtcdError>)>,
-    /// What went wrong last, as it was logged.
-    trouble: Option<String>,
+    /// What went wrong since something went well, as it was logged: each endpoint has troubles of its own.
+    troubles: BTreeSet<String>,
 }
 
 /// The task that holds the lease has ended, which it does not by itself.
@@ -68,10 +68,15 @@ pub(super) struct OfficeDied;
 struct Watcher {
     client: Arc<Client>,
     news: mpsc::Sender<News>,
+    /// It was not permitted to, and that was logged.
+    is_forbidden: bool,
 }
 
 /// Orders that wait: a stop, and a transfer or two.
 const ORDERS_MAX: usize = 4;
+
+/// Troubles that are logged before something goes well again: some of each endpoint.
+const TROUBLES_MAX: usize = 4 * ETCD_ENDPOINTS_MAX;
 
 /// What goes on between the driver and etcd.
 pub(super) fn open(
@@ -92,7 +97,7 @@ pub(super) fn open(
         orders,
         recognised,
         calls: JoinSet::new(),
-        trouble: None,
+        troubles: BTreeSet::new(),
     };
     (office, desk)
 }
@@ -116,7 +121,8 @@ impl Office {
         let (to_office, mut news) = mpsc::channel(ETCD_NEWS_MAX);
         let mut heard = Vec::with_capacity(ETCD_NEWS_MAX);
         let mut watching = JoinSet::new();
-        watching.spawn(Watcher { client: Arc::clone(&self.client), news: to_office }.run());
+        let client = Arc::clone(&self.client);
+        watching.spawn(Watcher { client, news: to_office, is_forbidden: false }.run());
         loop {
             let wait = self.begin_next();
             self.publish();
@@ -174,21 +180,26 @@ impl Office {
         self.log(step, result.as_ref().err());
         let result = result.map_err(|error| match error {
             EtcdError::Refused(_, Code::NotFound) => Failure::LeaseGone,
-            EtcdError::Refused(..) | EtcdError::Unreached(..) | EtcdError::TimedOut => Failure::Unknown,
+            EtcdError::Refused(..)
+            | EtcdError::Unreached(..)
+            | EtcdError::Ended(..)
+            | EtcdError::TimedOut => Failure::Unknown,
         });
         self.tenure.take(self.clock.now(), sent, step, result);
     }
 
     /// Each trouble once, and its end.
     fn log(&mut self, step: &Step, error: Option<&EtcdError>) {
-        let trouble = error.map(ToString::to_string);
-        match (&trouble, &self.trouble) {
-            (Some(now), Some(before)) if now == before => {}
-            (Some(now), _) => tracing::warn!("etcd does not do as asked ({step}): {now}"),
-            (None, Some(_)) => tracing::info!("etcd does as asked again"),
-            (None, None) => tracing::debug!("etcd has done as asked ({step})"),
+        let Some(error) = error else {
+            match self.troubles.is_empty() {
+                true => tracing::debug!("etcd has done as asked ({step})"),
+                false => tracing::info!("etcd does as asked again"),
+            }
+            return self.troubles.clear();
+        };
+        if self.troubles.len() < TROUBLES_MAX && self.troubles.insert(error.to_string()) {
+            tracing::warn!("etcd does not do as asked ({step}): {error}");
         }
-        self.trouble = trouble;
     }
 
     /// The candidates that are alive; of the leader's own view, which hears their heartbeats.
@@ -249,22 +260,33 @@ async fn stands_down(
 
 impl Watcher {
     /// Runs until nobody reads its news.
-    async fn run(self) {
+    async fn run(mut self) {
         let mut from = None;
         while !self.news.is_closed() {
             match self.follow(from).await {
                 Ok(next) => from = next,
                 Err(error) => {
-                    tracing::debug!("the watch of etcd has ended: {error}");
+                    self.log(&error);
                     sleep(ETCD_PAUSE).await;
                 }
             }
         }
     }
 
+    /// What else fails for the watch fails for the lease too, and is logged there.
+    fn log(&mut self, error: &EtcdError) {
+        let is_forbidden = matches!(error, EtcdError::Refused(_, Code::PermissionDenied));
+        if is_forbidden && !self.is_forbidden {
+            tracing::warn!("etcd does not do as asked (list and watch /primacy/): {error}");
+        } else {
+            tracing::debug!("the watch of etcd has ended: {error}");
+        }
+        self.is_forbidden |= is_forbidden;
+    }
+
     /// Lists if it does not know from where to watch; then watches until that ends. Returns from where to go on;
     /// nothing if what happened since is lost.
-    async fn follow(&self, from: Option<i64>) -> Result<Option<i64>, EtcdError> {
+    async fn follow(&mut self, from: Option<i64>) -> Result<Option<i64>, EtcdError> {
         let mut next = match from {
             Some(next) => next,
             None => {
@@ -274,24 +296,26 @@ impl Watcher {
                 revision + 1
             }
         };
-        let (road, mut answers) = self.client.watch(wire::changes_from(next)).await?;
+        let mut watch = self.client.watch(wire::changes_from(next)).await?;
         loop {
             let answer = tokio::select! {
-                answer = answers.message() => answer,
-                () = road.left.cancelled() => return Ok(Some(next)),
+                answer = watch.answers.message() => answer,
+                () = watch.road.left.cancelled() => return Ok(Some(next)),
                 () = self.news.closed() => return Ok(None),
             };
             let Ok(Some(answer)) = answer else {
-                self.broken(&road).await;
+                self.broken(&watch.road).await;
                 return Ok(Some(next));
             };
             if answer.compact_revision > 0 {
                 return Ok(None);
             }
             if answer.canceled {
-                self.broken(&road).await;
+                tracing::debug!("etcd has cancelled the watch: {}", plain(&answer.cancel_reason));
+                self.broken(&watch.road).await;
                 return Ok(Some(next));
             }
+            self.is_forbidden = false;
             next = next.max(self.tell(answer).await);
         }
     }

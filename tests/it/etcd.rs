@@ -23,7 +23,9 @@ use tokio::{
 
 use crate::{
     faults::load_on,
-    harness::{Process, alive, command, eventually, free_address, run_command, status_of, view, within},
+    harness::{
+        Process, alive, command, eventually, free_address, run_command, send_signal, status_of, view, within,
+    },
     load::Load,
 };
 
@@ -33,7 +35,7 @@ const LEASE_SEEN_GONE: Duration = Duration::from_secs(8);
 /// One etcd of a cluster; it is killed with the test.
 pub struct Etcd {
     arguments: Vec<String>,
-    address: SocketAddr,
+    pub address: SocketAddr,
     child: Child,
 }
 
@@ -44,28 +46,32 @@ impl Etcd {
         etcd.spawn().expect("etcd is installed: Debian's package etcd-server")
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.child = Self::spawn(&self.arguments);
     }
 
-    async fn call(&self, path: &str, body: Value) -> Option<Value> {
+    pub fn signal(&self, signal: Signal) {
+        send_signal(i32::try_from(self.child.id()).unwrap(), signal);
+    }
+
+    pub async fn call(&self, path: &str, body: Value) -> Option<Value> {
         let url = format!("http://{}/v3/{path}", self.address);
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
         client.post(url).body(body.to_string()).send().await.ok()?.json().await.ok()
     }
 
     /// A read that a majority vouches for.
-    async fn revision(&self) -> Option<i64> {
+    pub async fn revision(&self) -> Option<i64> {
         let answer = self.call("kv/range", json!({"key": "Lw=="})).await?;
         answer["header"]["revision"].as_str()?.parse().ok()
     }
 
-    async fn leads(&self) -> bool {
+    pub async fn leads(&self) -> bool {
         let status = self.call("maintenance/status", json!({})).await.unwrap_or_default();
         status["leader"].is_string() && status["leader"] == status["header"]["member_id"]
     }
@@ -80,7 +86,7 @@ impl Drop for Etcd {
 
 /// A cluster of etcds.
 pub struct Etcds {
-    members: Vec<Etcd>,
+    pub members: Vec<Etcd>,
     folder: PathBuf,
 }
 
@@ -92,7 +98,7 @@ impl Etcds {
     }
 
     /// Without waiting for their answers.
-    fn spawn(count: usize, scheme: &str, more: &[&str]) -> Self {
+    pub fn spawn(count: usize, scheme: &str, more: &[&str]) -> Self {
         let ports: Vec<(SocketAddr, SocketAddr)> =
             (0..count).map(|_| (free_address(), free_address())).collect();
         let folder = std::env::temp_dir().join(format!("primacy-etcd-{}", ports[0].0.port()));
@@ -116,7 +122,7 @@ impl Etcds {
         Self { members, folder }
     }
 
-    async fn all_answer(&self) {
+    pub async fn all_answer(&self) {
         for member in &self.members {
             eventually("etcd answers", || async { member.revision().await.is_some() }).await;
         }
@@ -128,7 +134,7 @@ impl Etcds {
         format!("etcd://{}", addresses.join(","))
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<SocketAddr> {
         self.members.iter().map(|member| member.address).collect()
     }
 }
@@ -141,7 +147,7 @@ impl Drop for Etcds {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub enum Mode {
     Open,
     /// Connections break, and new ones too.
     Cut,
@@ -150,14 +156,14 @@ enum Mode {
 }
 
 /// Stands between a node and an etcd.
-struct Proxy {
-    address: SocketAddr,
-    mode: watch::Sender<Mode>,
+pub struct Proxy {
+    pub address: SocketAddr,
+    pub mode: watch::Sender<Mode>,
     _tasks: JoinSet<()>,
 }
 
 impl Proxy {
-    async fn to(etcd: SocketAddr) -> Self {
+    pub async fn to(etcd: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mode = watch::Sender::new(Mode::Open);
@@ -180,6 +186,12 @@ impl Proxy {
             }
         });
         Self { address, mode, _tasks: tasks }
+    }
+
+    /// Whether a connection by it is open.
+    pub fn is_used(&self) -> bool {
+        // Beside the listener's.
+        self.mode.receiver_count() > 1
     }
 }
 
@@ -474,7 +486,7 @@ async fn a_leader_hands_its_key_over_when_it_stops_or_an_operator_asks() {
     history.never_two();
 }
 
-async fn comes_to_lead(arguments: &[&str]) {
+pub async fn comes_to_lead(arguments: &[&str]) {
     let node = Process::start_with(Some(4), "alone", arguments);
     let leads = || async { view(node.grpc).await.is_ok_and(|view| view.leader.is_some()) };
     eventually(&format!("it leads: {}", node.log()), leads).await;

@@ -3,6 +3,7 @@
 mod bulk;
 mod command_line;
 mod etcd;
+mod etcd_access;
 mod events;
 mod faults;
 mod harness;

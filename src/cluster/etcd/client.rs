@@ -1,13 +1,21 @@
 //! A thin client of etcd: one connection at a time, to the next endpoint when a call fails, a deadline on every call.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use thiserror::Error;
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, mpsc},
     time::{Instant, timeout_at},
 };
-use tokio_stream::{StreamExt, once, pending};
+use tokio_stream::{once, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Request, Response, Status, Streaming,
@@ -18,7 +26,7 @@ use tonic::{
 
 use crate::{
     cluster::{innermost, plain},
-    limits::{ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_TIMEOUT, RENEW_TIMEOUT},
+    limits::{ETCD_DENIED_PAUSE, ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_TIMEOUT, RENEW_TIMEOUT},
     proto::etcd::etcdserverpb::{
         AuthenticateRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
         LeaseRevokeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
@@ -60,6 +68,10 @@ pub(super) enum EtcdError {
     /// There is no connection.
     #[error("{0} is not reached: {1}")]
     Unreached(Arc<str>, String),
+    /// It ends the connection before it has answered anything, for a reason that differs from time to time: that it
+    /// does not like this node's certificate, it says only after the handshake.
+    #[error("{0} ends connections before it answers: {1}")]
+    Ended(Arc<str>, &'static str),
     /// No answer came.
     #[error("no answer in time")]
     TimedOut,
@@ -71,8 +83,10 @@ pub(super) enum EtcdError {
 /// A connection, and what each call on it carries.
 #[derive(Debug, Clone)]
 pub(super) struct Road {
+    address: Arc<str>,
     channel: Channel,
     token: Option<AsciiMetadataValue>,
+    has_answered: Arc<AtomicBool>,
     /// Cancelled when a call on it has failed.
     pub(super) left: CancellationToken,
 }
@@ -94,11 +108,21 @@ impl Interceptor for Stamp {
     }
 }
 
+/// What etcd tells from a revision on, until it is dropped.
+pub(super) struct Watch {
+    pub(super) road: Road,
+    pub(super) answers: Streaming<WatchResponse>,
+    /// While it is there etcd does not end the call, and when it is gone it does.
+    _open: mpsc::Sender<WatchRequest>,
+}
+
 #[derive(Debug)]
 struct Roads {
     /// The endpoint to dial next.
     next: usize,
     road: Option<Road>,
+    /// Until when name and password are not shown again, and what was said to them.
+    denied: Option<(Instant, EtcdError)>,
 }
 
 /// Shared by those that call.
@@ -112,7 +136,7 @@ impl Client {
     pub(super) fn new(access: Access) -> Self {
         // Not all nodes at the same endpoint.
         let next = rand::random_range(0..access.endpoints.len());
-        Self { access, roads: Mutex::new(Roads { next, road: None }) }
+        Self { access, roads: Mutex::new(Roads { next, road: None, denied: None }) }
     }
 
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
@@ -163,7 +187,8 @@ impl Client {
         read: RangeRequest,
     ) -> Result<(Duration, RangeResponse), EtcdError> {
         self.call(RENEW_TIMEOUT, async |road| {
-            let request = once(LeaseKeepAliveRequest { id }).chain(pending());
+            // It ends, so that etcd ends the call once it has answered: one that is only dropped is open for ever.
+            let request = once(LeaseKeepAliveRequest { id });
             let mut answers = LeaseClient::new(road.service()).lease_keep_alive(request).await?.into_inner();
             let ttl = answers.message().await?.map_or(0, |answer| answer.ttl);
             let read = KvClient::new(road.service()).range(read).await?.into_inner();
@@ -173,15 +198,14 @@ impl Client {
     }
 
     /// Watches from a revision on. The road is left when a call on it fails.
-    pub(super) async fn watch(
-        &self,
-        request: WatchCreateRequest,
-    ) -> Result<(Road, Streaming<WatchResponse>), EtcdError> {
+    pub(super) async fn watch(&self, request: WatchCreateRequest) -> Result<Watch, EtcdError> {
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(request)) };
         self.call(ETCD_TIMEOUT, async |road| {
-            let request = once(request).chain(pending());
-            let answers = WatchClient::new(road.service()).watch(request).await?.into_inner();
-            Ok((road, answers))
+            let (open, requests) = mpsc::channel(1);
+            let _ = open.try_send(request);
+            let requests = ReceiverStream::new(requests);
+            let answers = WatchClient::new(road.service()).watch(requests).await?.into_inner();
+            Ok(Watch { road, answers, _open: open })
         })
         .await
     }
@@ -194,13 +218,16 @@ impl Client {
         let until = Instant::now() + time;
         let road = timeout_at(until, self.road()).await.map_err(|_| EtcdError::TimedOut)??;
         match timeout_at(until, ask(road.clone())).await {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => {
+                road.has_answered.store(true, Relaxed);
+                Ok(answer)
+            }
             Ok(Err(status)) => {
                 // It says no, and another endpoint would too.
                 if !matches!(status.code(), Code::NotFound | Code::OutOfRange | Code::PermissionDenied) {
                     road.left.cancel();
                 }
-                Err(refused(&status))
+                Err(self.failed(&road, &status))
             }
             Err(_) => {
                 road.left.cancel();
@@ -215,12 +242,24 @@ impl Client {
         if let Some(road) = roads.road.as_ref().filter(|road| !road.left.is_cancelled()) {
             return Ok(road.clone());
         }
+        if let Some((until, error)) = &roads.denied
+            && Instant::now() < *until
+        {
+            return Err(error.clone());
+        }
         roads.road = None;
         let address = Arc::clone(&self.access.endpoints[roads.next]);
         roads.next = (roads.next + 1) % self.access.endpoints.len();
-        let road = self.dial(&address).await?;
-        roads.road = Some(road.clone());
-        Ok(road)
+        let dialled = self.dial(&address).await;
+        match &dialled {
+            Ok(road) => roads.road = Some(road.clone()),
+            // Of what is asked on the way only that can be wrong.
+            Err(error @ EtcdError::Refused(_, Code::InvalidArgument)) => {
+                roads.denied = Some((Instant::now() + ETCD_DENIED_PAUSE, error.clone()));
+            }
+            Err(_) => {}
+        }
+        dialled
     }
 
     async fn dial(&self, address: &Arc<str>) -> Result<Road, EtcdError> {
@@ -238,11 +277,46 @@ impl Client {
         }
         let connected = tokio::time::timeout(ETCD_DIAL_TIMEOUT, endpoint.connect()).await;
         let channel = connected.map_err(|_| EtcdError::TimedOut)?.map_err(|error| unreached(&error))?;
-        let token = match &self.access.user {
-            Some((name, password)) => Some(authenticate(channel.clone(), name, password).await?),
-            None => None,
+        let (has_answered, left) = (Arc::default(), CancellationToken::new());
+        let road = Road { address: Arc::clone(address), channel, token: None, has_answered, left };
+        let token = self.authenticate(&road).await?;
+        Ok(Road { token, ..road })
+    }
+
+    /// A token; none from an etcd that does not ask for users, or not yet: its clients may be told of them first.
+    async fn authenticate(&self, road: &Road) -> Result<Option<AsciiMetadataValue>, EtcdError> {
+        let Some((name, password)) = self.access.user.clone() else { return Ok(None) };
+        let request = AuthenticateRequest { name, password };
+        let token = match AuthClient::new(road.channel.clone()).authenticate(request).await {
+            Ok(answer) => answer.into_inner().token,
+            Err(status) if status.code() == Code::FailedPrecondition => return Ok(None),
+            Err(status) => return Err(self.failed(road, &status)),
         };
-        Ok(Road { channel, token, left: CancellationToken::new() })
+        let none = |_| EtcdError::Refused("its token is none".to_owned(), Code::Internal);
+        token.parse().map(Some).map_err(none)
+    }
+
+    fn failed(&self, road: &Road, status: &Status) -> EtcdError {
+        // Without a cause etcd itself says it; else what carries its words, and only the cause tells why.
+        let Some(source) = status.source() else {
+            let needs = if status.code() == Code::PermissionDenied { PERMISSION_NEEDED } else { "" };
+            return EtcdError::Refused(plain(status.message()) + needs, status.code());
+        };
+        if !road.has_answered.load(Relaxed) {
+            return EtcdError::Ended(Arc::clone(&road.address), self.access.perhaps());
+        }
+        EtcdError::Refused(plain(&innermost(source).to_string()), status.code())
+    }
+}
+
+impl Access {
+    /// Why an etcd mostly ends connections.
+    fn perhaps(&self) -> &'static str {
+        match &self.tls {
+            None => "it may speak TLS, and ETCDCTL_CACERT is not set",
+            Some(Tls { identity: None, .. }) => "it may ask for a certificate, and ETCDCTL_CERT is not set",
+            Some(Tls { identity: Some(_), .. }) => "it may not accept the certificate of ETCDCTL_CERT",
+        }
     }
 }
 
@@ -262,13 +336,6 @@ impl Tls {
     }
 }
 
-async fn authenticate(channel: Channel, name: &str, password: &str) -> Result<AsciiMetadataValue, EtcdError> {
-    let request = AuthenticateRequest { name: name.to_owned(), password: password.to_owned() };
-    let answer = AuthClient::new(channel).authenticate(request).await.map_err(|status| refused(&status))?;
-    let token = answer.into_inner().token;
-    token.parse().map_err(|_| EtcdError::Refused("its token is none".to_owned(), Code::Internal))
-}
-
-fn refused(status: &Status) -> EtcdError {
-    EtcdError::Refused(plain(status.message()), status.code())
-}
+/// What an operator can do when etcd does not permit it.
+const PERMISSION_NEEDED: &str = "; a role of its user needs: \
+    etcdctl role grant-permission ROLE --prefix=true readwrite /primacy/";
