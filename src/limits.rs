@@ -155,6 +155,9 @@ pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
 /// Members of a cluster.
 pub const MEMBERS_MAX: usize = 1024;
+/// Peers that a node which has no leader from etcd reaches for: enough to share its work, and not a lane from everybody
+/// to everybody while etcd is away.
+pub const REACHED_WITHOUT_LEADER_MAX: usize = 32;
 /// How long a member that joined by itself is remembered when it is dead; configured ones are never forgotten.
 pub const JOINED_KEPT: Duration = Duration::from_secs(3600);
 /// Leaderships that a claim names as succeeded: a hand-over adds one, and older ones cannot be met any more.
@@ -194,6 +197,8 @@ pub const RENEW_TIMEOUT: Duration = Duration::from_millis(500);
 pub const ETCD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a connection to an endpoint of etcd.
 pub const ETCD_DIAL_TIMEOUT: Duration = Duration::from_millis(400);
+/// Time for a connection that nothing else waits for, with its user's password, over which etcd takes some 0.1 s each.
+pub const ETCD_REACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a call to etcd that failed.
 pub const ETCD_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a wrong name or password: each that is tried costs etcd some 70 ms of a core.

@@ -37,7 +37,7 @@ use super::{
         Wanted, silence_max,
     },
 };
-use crate::worker::Figures;
+use crate::{limits::REACHED_WITHOUT_LEADER_MAX, worker::Figures};
 use appointed::Appointed;
 use following::{Following, Loss};
 use leading::{Cause, Leading};
@@ -519,12 +519,14 @@ impl Election {
     fn settle(&mut self, now: Time) {
         let leader = self.leading_peer();
         let is_led = leader.is_some_and(|leader| self.members.is_up(leader));
-        let settled = Some((leader, is_led, self.members.shape()));
+        let is_leading = matches!(self.role, Role::Leading(_));
+        let settled = Some((leader, is_led || is_leading, self.members.shape()));
         if self.settled == settled && self.keeps(Rule::KeepsKnocking) {
             return;
         }
         self.settled = settled;
         let peers: Vec<Peer> = self.members.peers().collect();
+        let beyond_reach = if is_leading { BTreeSet::new() } else { self.beyond_reach(&peers) };
         for peer in peers {
             let wanted = match leader {
                 Some(leader) if leader == peer => Wanted::Schedule,
@@ -532,10 +534,28 @@ impl Election {
                 None if !self.keeps(Rule::KeepsKnocking) && self.members.status(peer) == Status::Dead => {
                     Wanted::Off
                 }
+                Some(_) | None if beyond_reach.contains(&peer) => Wanted::Off,
                 Some(_) | None => Wanted::Work,
             };
             self.members.want(now, peer, wanted);
         }
+    }
+
+    /// A coordinator may be away for long, and the cluster large: then each node without a leader has some others, not
+    /// the same as the next one has.
+    fn beyond_reach(&self, peers: &[Peer]) -> BTreeSet<Peer> {
+        if !self.is_appointed() || peers.len() <= REACHED_WITHOUT_LEADER_MAX {
+            return BTreeSet::new();
+        }
+        let boot = self.members.me().boot.unwrap_or_default();
+        let first = usize::try_from(boot % peers.len() as u64).unwrap_or_default();
+        peers
+            .iter()
+            .copied()
+            .cycle()
+            .skip(first + REACHED_WITHOUT_LEADER_MAX)
+            .take(peers.len() - REACHED_WITHOUT_LEADER_MAX)
+            .collect()
     }
 
     fn record_leader(&mut self, now: Time, leader: Option<Peer>, reason: &str, took: Duration) {

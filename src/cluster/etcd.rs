@@ -180,6 +180,7 @@ impl Office {
         self.log(step, result.as_ref().err());
         let result = result.map_err(|error| match error {
             EtcdError::Refused(_, Code::NotFound) => Failure::LeaseGone,
+            EtcdError::Refused(_, Code::PermissionDenied | Code::ResourceExhausted) => Failure::Refused,
             EtcdError::Refused(..)
             | EtcdError::Unreached(..)
             | EtcdError::Ended(..)
@@ -287,6 +288,8 @@ impl Watcher {
     /// Lists if it does not know from where to watch; then watches until that ends. Returns from where to go on;
     /// nothing if what happened since is lost.
     async fn follow(&mut self, from: Option<i64>) -> Result<Option<i64>, EtcdError> {
+        // Whoever waits for less time than this may wait for the connection that is made here.
+        self.client.reach().await?;
         let mut next = match from {
             Some(next) => next,
             None => {
@@ -314,6 +317,13 @@ impl Watcher {
                 tracing::debug!("etcd has cancelled the watch: {}", plain(&answer.cancel_reason));
                 self.broken(&watch.road).await;
                 return Ok(Some(next));
+            }
+            if answer.created && answer.header.is_some_and(|header| header.revision + 1 < next) {
+                tracing::error!(
+                    "etcd's revisions went back: it has lost its data, or an older state was restored"
+                );
+                sleep(ETCD_PAUSE).await;
+                return Ok(None);
             }
             self.is_forbidden = false;
             next = next.max(self.tell(answer).await);

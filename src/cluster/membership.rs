@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -426,6 +426,15 @@ impl Membership {
             state.joined && is_gone && gone_for > JOINED_KEPT && state.orders.wanted != Wanted::Schedule
         };
         self.peers.retain(|_, state| !forgotten(state));
+    }
+
+    /// Drops those who are gone and are not among these lives. Configured ones stay.
+    pub fn drop_gone(&mut self, registered: &HashSet<u64>) {
+        self.peers.retain(|_, state| {
+            let is_gone = matches!(state.member.status, Status::Dead | Status::Stopped);
+            let is_registered = state.member.boot.is_some_and(|boot| registered.contains(&boot));
+            !(state.joined && is_gone) || is_registered || state.orders.wanted == Wanted::Schedule
+        });
     }
 
     /// After a late wake-up of one's own the silence was one's own too.

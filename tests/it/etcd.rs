@@ -32,6 +32,9 @@ use crate::{
 /// The lease, and what etcd and a busy machine add until it is seen to be gone.
 const LEASE_SEEN_GONE: Duration = Duration::from_secs(8);
 
+/// `/primacy/leader`, as JSON carries it.
+const LEADER_KEY: &str = "L3ByaW1hY3kvbGVhZGVy";
+
 /// One etcd of a cluster; it is killed with the test.
 pub struct Etcd {
     arguments: Vec<String>,
@@ -484,6 +487,42 @@ async fn a_leader_hands_its_key_over_when_it_stops_or_an_operator_asks() {
     assert!(cluster.nodes[1].ended().await.success());
     fails_nothing(load).await;
     history.never_two();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
+async fn an_etcd_that_lost_its_data_has_a_leader_again_and_who_is_gone_is_no_member() {
+    let mut etcds = Etcds::start(1).await;
+    let mut cluster = Cluster::start(&etcds).await;
+    let load = cluster.load_at(&[1, 2, 3]);
+    load.more(300).await;
+    etcds.members[0].kill();
+    std::fs::remove_dir_all(&etcds.folder).unwrap();
+    etcds.members[0].restart();
+    etcds.all_answer().await;
+    // All hear of the new store: its revisions are below those of the lost one.
+    let all: Vec<usize> = (0..cluster.nodes.len()).collect();
+    eventually("one leads by a key of the new store", || async {
+        let holder = etcds.members[0].call("kv/range", json!({"key": LEADER_KEY})).await.unwrap_or_default();
+        let Some(revision) = holder["kvs"][0]["mod_revision"].as_str().and_then(|text| text.parse().ok())
+        else {
+            return false;
+        };
+        let mut counters = Vec::new();
+        for place in &all {
+            let leader = view(cluster.nodes[*place].grpc).await.ok().and_then(|view| view.leader);
+            counters.push(leader.map(|leader| leader.counter));
+        }
+        counters.iter().all(|counter: &Option<u64>| *counter == Some(revision))
+    })
+    .await;
+    fails_nothing(load).await;
+
+    cluster.nodes[3].kill();
+    eventually("the member list is etcd's", || async {
+        view(cluster.nodes[1].grpc).await.is_ok_and(|view| view.members.len() == 3)
+    })
+    .await;
 }
 
 pub async fn comes_to_lead(arguments: &[&str]) {

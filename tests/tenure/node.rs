@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     Broken, Identity, Time, ms,
-    tenure::{Failure, Holder, News, Outcome, Step, Tenure, Told},
+    tenure::{Failure, News, Outcome, Step, Tenure, Told},
 };
 use crate::cluster::election::{Election, Recognised};
 
@@ -117,13 +117,6 @@ impl Node {
         told
     }
 
-    /// As if the key were bound to the lease of now.
-    fn bound_anew(&self) -> Option<News> {
-        let Told { holder, revision } = self.told.clone()?;
-        let holder = holder.filter(|holder| holder.node.boot == self.me.boot)?;
-        Some(News::Leads(Told { holder: Some(Holder { lease: self.lease, ..holder }), revision }))
-    }
-
     pub fn hear(&mut self, real: Time, news: News, newest: &mut i64, broken: Option<Broken>) {
         let news = match news {
             News::Listed(members, told) => News::Listed(members, self.mend_told(told, newest, broken)),
@@ -151,9 +144,7 @@ impl Node {
                 Ok(Outcome::Granted { lease, ttl: longer(ttl) })
             }
             Ok(Outcome::Renewed { ttl, told }) => {
-                let is_zero = ttl.is_zero() && broken == Some(Broken::ZeroIsAlive);
-                let ttl = if is_zero { crate::limits::LEASE_TTL } else { longer(ttl) };
-                Ok(Outcome::Renewed { ttl, told: self.mend_told(told, newest, broken) })
+                Ok(Outcome::Renewed { ttl: longer(ttl), told: self.mend_told(told, newest, broken) })
             }
             Ok(Outcome::Told(told)) => Ok(Outcome::Told(self.mend_told(told, newest, broken))),
             Err(Failure::Unknown)
@@ -164,10 +155,6 @@ impl Node {
             Err(_) if broken == Some(Broken::FailsWithoutPause) => Err(Failure::LeaseGone),
             other => other,
         };
-        let is_granted = matches!(result, Ok(Outcome::Granted { .. }));
         self.tenure.take(now, sent, step, result);
-        if is_granted && broken == Some(Broken::FormerLease) {
-            self.bound_anew().into_iter().for_each(|news| self.tenure.hear(now, news));
-        }
     }
 }

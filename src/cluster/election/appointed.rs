@@ -69,6 +69,7 @@ impl Election {
         for node in recognised.members.iter().filter(is_new).collect::<Vec<_>>() {
             self.take_in(now, node);
         }
+        self.members.drop_gone(&listed);
         self.taken.clone_from(&recognised.taken);
         let leader = recognised.leader.as_ref().filter(|_| now < recognised.until);
         self.appoint(now, leader);

@@ -113,6 +113,8 @@ pub(super) enum Outcome {
 pub(super) enum Failure {
     /// There is no such lease, and nothing was done.
     LeaseGone,
+    /// etcd does not do it, for want of permission or space.
+    Refused,
     /// Anything else: perhaps it was done, or still will be.
     Unknown,
 }
@@ -151,6 +153,8 @@ struct Lease {
     /// When what last kept it alive was sent: etcd counts from later on.
     sent: Time,
     is_registered: bool,
+    /// It was asked who leads since it was granted: a lease alone vouches for nothing that was heard before it.
+    is_vouched: bool,
     /// A call to give it, or the lead, up may be done or not: it is not relied on any more, and revoked.
     is_abandoned: bool,
 }
@@ -177,6 +181,10 @@ pub(super) struct Tenure {
     /// When it registered for the first time, and how often it did.
     registered: Option<Time>,
     registrations: u32,
+    /// Its registration was deleted, and it has not heard of another one: at the next renewal it registers again.
+    is_missing: bool,
+    /// What was known of etcd's revision when the renewal that is on its way was sent.
+    known_when_sent: i64,
 }
 
 /// Longer than any node runs.
@@ -185,11 +193,20 @@ const FOREVER: Time = Duration::from_secs(1 << 32);
 impl Lease {
     /// Until then etcd keeps it for certain, whatever this node's clock and scheduling add.
     fn holds_until(&self) -> Time {
+        if !self.is_vouched {
+            return Time::ZERO;
+        }
         self.sent + self.ttl - self.ttl / LEASE_MARGIN_DIVISOR
     }
 
     fn renew_at(&self) -> Time {
-        self.sent + self.ttl / LEASE_RENEWALS
+        if self.is_vouched { self.sent + self.ttl / LEASE_RENEWALS } else { Time::ZERO }
+    }
+
+    /// As far as this node knows. etcd may have kept it alive without its answer being heard, again and again: it is
+    /// given up then, or its holder would neither lead nor let others lead.
+    fn has_run_out(&self, now: Time) -> bool {
+        now >= self.sent + self.ttl
     }
 }
 
@@ -211,12 +228,22 @@ impl Tenure {
             hand_over_after: Time::ZERO,
             registered: None,
             registrations: 0,
+            is_missing: false,
+            known_when_sent: 0,
         }
     }
 
     // ── What comes in ──────────────────────────────────────────────────────────────────────────────────────────
 
     pub(super) fn hear(&mut self, now: Time, news: News) {
+        match &news {
+            News::Registered(member) if member.node.boot == self.me.boot => self.is_missing = false,
+            News::Unregistered(boot) if *boot == self.me.boot => self.is_missing = true,
+            News::Listed(members, _) => {
+                self.is_missing = !members.iter().any(|member| member.node.boot == self.me.boot);
+            }
+            _ => {}
+        }
         match news {
             News::Listed(members, told) => {
                 self.members = members.into_iter().map(|member| (member.node.boot, member)).collect();
@@ -250,17 +277,27 @@ impl Tenure {
         let gives_up = is_hand_over || matches!(step, Step::Revoke { .. });
         match result {
             Ok(Outcome::Granted { lease: id, ttl }) => {
-                self.lease = Some(Lease { id, ttl, sent, is_registered: false, is_abandoned: false });
+                let (is_registered, is_vouched, is_abandoned) = (false, false, false);
+                self.lease = Some(Lease { id, ttl, sent, is_registered, is_vouched, is_abandoned });
             }
             Ok(Outcome::Registered) => self.has_registered(now),
             Ok(Outcome::Renewed { ttl, told }) => {
                 self.renewed(sent, ttl);
+                // Who reads hears of all that was written before: this is another store, and what was known is void.
+                if told.revision < self.known_when_sent {
+                    self.forget_store();
+                }
                 self.learn(now, told);
             }
             Ok(Outcome::Told(told)) => self.learn(now, told),
-            // That of the successor is gone, and ours is as it was.
+            // The lease of the successor is gone, or etcd takes no writes; ours is as it was.
             Err(Failure::LeaseGone) if is_hand_over => self.retry_at = now + ETCD_PAUSE,
-            Ok(Outcome::Revoked) | Err(Failure::LeaseGone) => self.lease = None,
+            Err(Failure::Refused) => self.retry_at = now + ETCD_PAUSE,
+            Ok(Outcome::Revoked) => self.lease = None,
+            Err(Failure::LeaseGone) => {
+                self.lease = None;
+                self.retry_at = now + ETCD_PAUSE;
+            }
             Err(Failure::Unknown) => {
                 self.retry_at = now + ETCD_PAUSE;
                 if let Some(lease) = &mut self.lease {
@@ -285,7 +322,7 @@ impl Tenure {
             return if self.stopping { Next::WaitUntil(FOREVER) } else { Next::Do(Step::Grant) };
         };
         let (id, renew_at) = (lease.id, lease.renew_at());
-        let give_up = lease.is_abandoned || self.stopping;
+        let give_up = lease.is_abandoned || self.stopping || lease.has_run_out(now);
         let is_registered = lease.is_registered;
         if let Some(step) = self.hand_over(now, fit) {
             self.resign();
@@ -299,6 +336,7 @@ impl Tenure {
             return Next::Do(Step::Register { lease: id });
         }
         if now >= renew_at {
+            self.known_when_sent = self.told.revision;
             return Next::Do(Step::Renew { lease: id });
         }
         match self.campaign_at() {
@@ -342,6 +380,14 @@ impl Tenure {
         self.told = told;
     }
 
+    /// etcd has lost its data, or an older state of them was restored.
+    fn forget_store(&mut self) {
+        self.told = Told { holder: None, revision: 0 };
+        self.members.clear();
+        self.newest.take();
+        self.is_missing = true;
+    }
+
     fn resign(&mut self) {
         self.is_giving_up = true;
         self.resignations += 1;
@@ -349,7 +395,11 @@ impl Tenure {
 
     fn renewed(&mut self, sent: Time, ttl: Duration) {
         match &mut self.lease {
-            Some(lease) if !ttl.is_zero() => (lease.sent, lease.ttl) = (sent, ttl),
+            Some(lease) if !ttl.is_zero() => {
+                (lease.sent, lease.ttl, lease.is_vouched) = (sent, ttl, true);
+                // A call under a former lease that came late may have taken it over, or an operator deleted it.
+                lease.is_registered &= !self.is_missing;
+            }
             _ => self.lease = None,
         }
     }
@@ -358,6 +408,7 @@ impl Tenure {
         if let Some(lease) = &mut self.lease {
             lease.is_registered = true;
         }
+        self.is_missing = false;
         self.registered.get_or_insert(now);
         self.registrations += 1;
         self.campaign_after = now + CAMPAIGN_DELAY_FIRST;
@@ -414,7 +465,7 @@ impl Tenure {
         let to = if self.stopping {
             highest.map(|(member, _)| member)
         } else if transfer_to.is_some() {
-            transfer_to.and_then(|boot| self.members.get(&boot))
+            transfer_to.and_then(|boot| self.members.get(&boot)).filter(|member| member.node.id.is_some())
         } else {
             let is_healthy = |since: Time| now.saturating_sub(since) >= HEALTHY;
             let is_due = !held.transferred && is_healthy(self.since) && now >= self.hand_over_after;
@@ -485,6 +536,7 @@ mod tests {
         let register = Step::Register { lease: 2 };
         assert_eq!(tenure.next(at(0), &[]), Next::Do(register.clone()));
         tenure.take(at(0), at(0), &register, Ok(Outcome::Registered));
+        renew(&mut tenure, 0, 0, vacant(2));
         let members = vec![registration(1, 1, 1), registration(2, 2, 2), registration(4, 4, 3)];
         tenure.hear(at(0), News::Listed(members, vacant(3)));
         tenure
@@ -538,8 +590,8 @@ mod tests {
         assert!(leads(&tenure, 3399));
         assert!(!leads(&tenure, 3400));
         // After a silence it leads again only if the key is still its own.
-        renew(&mut tenure, 9000, 9000, told(holder(4, 4, 5)));
-        assert!(!leads(&tenure, 9001));
+        renew(&mut tenure, 3900, 3900, told(holder(4, 4, 5)));
+        assert!(!leads(&tenure, 3901));
     }
 
     #[test]
@@ -550,6 +602,7 @@ mod tests {
         assert!(!leads(&tenure, 9000));
         assert_eq!(tenure.next(at(9000), &[]), Next::Do(Step::Grant));
         tenure.take(at(9000), at(9000), &Step::Grant, Ok(Outcome::Granted { lease: 3, ttl: TTL }));
+        assert_eq!(tenure.recognised(at(9000)).until, Time::ZERO, "a grant vouches for nothing");
         tenure.hear(at(9000), News::Leads(told(holder(2, 2, 10))));
         assert!(tenure.recognised(at(9000)).leader.is_none(), "the key of a former lease is not relied on");
     }
@@ -570,7 +623,9 @@ mod tests {
     #[test]
     fn a_higher_id_that_is_healthy_for_ten_seconds_leads() {
         let mut tenure = leading();
-        renew(&mut tenure, 10_000, 10_000, told(holder(2, 2, 4)));
+        for sent in [2500, 5000, 7500, 10_000] {
+            renew(&mut tenure, sent, sent, told(holder(2, 2, 4)));
+        }
         let fit = |since: u64| [Fit { boot: 1, since: at(0) }, Fit { boot: 4, since: at(since) }];
         assert_eq!(
             tenure.next(at(10_500), &fit(0)),
@@ -626,6 +681,72 @@ mod tests {
         assert_eq!(tenure.recognised(at(10_000)).taken.as_deref(), Some("other:1"));
         tenure.hear(at(0), News::Unregistered(9));
         assert_eq!(tenure.recognised(at(10_000)).taken, None);
+    }
+
+    #[test]
+    fn who_is_not_registered_any_more_registers_again() {
+        let mut tenure = leading();
+        tenure.hear(at(600), News::Unregistered(2));
+        tenure.hear(at(600), News::Registered(registration(2, 2, 9)));
+        renew(&mut tenure, 1000, 1000, told(holder(2, 2, 4)));
+        assert_eq!(tenure.next(at(1000), &[]), Next::WaitUntil(at(2000)), "that was of a former lease");
+        tenure.hear(at(1500), News::Unregistered(2));
+        renew(&mut tenure, 2000, 2000, told(holder(2, 2, 4)));
+        assert_eq!(tenure.next(at(2000), &[]), Next::Do(Step::Register { lease: 2 }));
+        assert!(leads(&tenure, 2000));
+    }
+
+    #[test]
+    fn a_lease_that_was_kept_alive_unheard_is_given_up() {
+        let mut tenure = leading();
+        let step = Step::Renew { lease: 2 };
+        for sent in [1000, 1600, 2200, 2800] {
+            assert_eq!(tenure.next(at(sent), &[]), Next::Do(step.clone()));
+            tenure.take(at(sent + 500), at(sent), &step, Err(Failure::Unknown));
+        }
+        assert_eq!(tenure.next(at(3400), &[]), Next::Do(Step::Revoke { lease: 2 }));
+    }
+
+    #[test]
+    fn an_etcd_that_lost_its_data_is_begun_with_anew() {
+        let mut tenure = leading();
+        renew(&mut tenure, 1000, 1000, told(holder(4, 4, 50)));
+        let step = Step::Renew { lease: 2 };
+        assert_eq!(tenure.next(at(2000), &[]), Next::Do(step.clone()));
+        // A watch may be ahead of an answer, and no store was lost.
+        tenure.hear(at(2000), News::Leads(told(holder(4, 4, 52))));
+        tenure.take(at(2000), at(2000), &step, Ok(Outcome::Renewed { ttl: TTL, told: vacant(51) }));
+        assert_eq!(tenure.told, told(holder(4, 4, 52)));
+        assert_eq!(tenure.next(at(3000), &[]), Next::Do(step.clone()));
+        tenure.take(at(3000), at(3000), &step, Ok(Outcome::Renewed { ttl: Duration::ZERO, told: vacant(2) }));
+        assert!(tenure.recognised(at(3000)).leader.is_none());
+        assert_eq!(tenure.next(at(3000), &[]), Next::Do(Step::Grant));
+        tenure.take(at(3000), at(3000), &Step::Grant, Ok(Outcome::Granted { lease: 3, ttl: TTL }));
+        let register = Step::Register { lease: 3 };
+        assert_eq!(tenure.next(at(3000), &[]), Next::Do(register.clone()));
+        tenure.take(at(3000), at(3000), &register, Ok(Outcome::Registered));
+        let renewal = Step::Renew { lease: 3 };
+        assert_eq!(tenure.next(at(3000), &[]), Next::Do(renewal.clone()));
+        tenure.take(at(3000), at(3000), &renewal, Ok(Outcome::Renewed { ttl: TTL, told: vacant(3) }));
+        assert_eq!(tenure.next(at(3500), &[]), Next::Do(Step::Campaign { lease: 3 }), "nobody leads there");
+    }
+
+    #[test]
+    fn what_etcd_refuses_was_not_done() {
+        let mut tenure = leading();
+        tenure.order(Order::Transfer(1));
+        let Next::Do(step) = tenure.next(at(600), &[]) else { panic!("it hands over") };
+        tenure.take(at(700), at(600), &step, Err(Failure::Refused));
+        assert!(leads(&tenure, 700));
+    }
+
+    #[test]
+    fn nobody_without_an_id_is_handed_the_key() {
+        let mut tenure = leading();
+        let worker = Registration { node: Identity { id: None, ..node(7, 7) }, lease: 7, revision: 5 };
+        tenure.hear(at(600), News::Registered(worker));
+        tenure.order(Order::Transfer(7));
+        assert_eq!(tenure.next(at(600), &[]), Next::WaitUntil(at(1000)));
     }
 
     #[test]
