@@ -197,8 +197,6 @@ pub const RENEW_TIMEOUT: Duration = Duration::from_millis(500);
 pub const ETCD_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for a connection to an endpoint of etcd.
 pub const ETCD_DIAL_TIMEOUT: Duration = Duration::from_millis(400);
-/// Time for a connection that nothing else waits for, with its user's password, over which etcd takes some 0.1 s each.
-pub const ETCD_REACH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The pause after a call to etcd that failed.
 pub const ETCD_PAUSE: Duration = Duration::from_millis(100);
 /// The pause after a wrong name or password: each that is tried costs etcd some 70 ms of a core.

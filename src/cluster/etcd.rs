@@ -288,8 +288,6 @@ impl Watcher {
     /// Lists if it does not know from where to watch; then watches until that ends. Returns from where to go on;
     /// nothing if what happened since is lost.
     async fn follow(&mut self, from: Option<i64>) -> Result<Option<i64>, EtcdError> {
-        // Whoever waits for less time than this may wait for the connection that is made here.
-        self.client.reach().await?;
         let mut next = match from {
             Some(next) => next,
             None => {

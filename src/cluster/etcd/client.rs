@@ -26,10 +26,7 @@ use tonic::{
 
 use crate::{
     cluster::{innermost, plain},
-    limits::{
-        ETCD_DENIED_PAUSE, ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_REACH_TIMEOUT, ETCD_TIMEOUT,
-        RENEW_TIMEOUT,
-    },
+    limits::{ETCD_DENIED_PAUSE, ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_TIMEOUT, RENEW_TIMEOUT},
     proto::etcd::etcdserverpb::{
         AuthenticateRequest, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
         LeaseRevokeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
@@ -124,8 +121,6 @@ struct Roads {
     /// The endpoint to dial next.
     next: usize,
     road: Option<Road>,
-    /// Good for all endpoints, until etcd says no to it.
-    token: Option<AsciiMetadataValue>,
     /// Until when name and password are not shown again, and what was said to them.
     denied: Option<(Instant, EtcdError)>,
 }
@@ -141,14 +136,7 @@ impl Client {
     pub(super) fn new(access: Access) -> Self {
         // Not all nodes at the same endpoint.
         let next = rand::random_range(0..access.endpoints.len());
-        Self { access, roads: Mutex::new(Roads { next, road: None, token: None, denied: None }) }
-    }
-
-    /// Makes a connection if there is none, with more time than a call has: an etcd that all nodes come back to at once
-    /// takes long over their passwords, and longer if nobody waits for it.
-    pub(super) async fn reach(&self) -> Result<(), EtcdError> {
-        let reached = timeout_at(Instant::now() + ETCD_REACH_TIMEOUT, self.road()).await;
-        reached.map_err(|_| EtcdError::TimedOut)?.map(drop)
+        Self { access, roads: Mutex::new(Roads { next, road: None, denied: None }) }
     }
 
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
@@ -239,9 +227,6 @@ impl Client {
                 if !matches!(status.code(), Code::NotFound | Code::OutOfRange | Code::PermissionDenied) {
                     road.left.cancel();
                 }
-                if matches!(status.code(), Code::Unauthenticated | Code::InvalidArgument) {
-                    self.roads.lock().await.token = None;
-                }
                 Err(self.failed(&road, &status))
             }
             Err(_) => {
@@ -265,12 +250,9 @@ impl Client {
         roads.road = None;
         let address = Arc::clone(&self.access.endpoints[roads.next]);
         roads.next = (roads.next + 1) % self.access.endpoints.len();
-        let dialled = self.dial(&address, roads.token.clone()).await;
+        let dialled = self.dial(&address).await;
         match &dialled {
-            Ok(road) => {
-                roads.token.clone_from(&road.token);
-                roads.road = Some(road.clone());
-            }
+            Ok(road) => roads.road = Some(road.clone()),
             // Of what is asked on the way only that can be wrong.
             Err(error @ EtcdError::Refused(_, Code::InvalidArgument)) => {
                 roads.denied = Some((Instant::now() + ETCD_DENIED_PAUSE, error.clone()));
@@ -280,7 +262,7 @@ impl Client {
         dialled
     }
 
-    async fn dial(&self, address: &Arc<str>, token: Option<AsciiMetadataValue>) -> Result<Road, EtcdError> {
+    async fn dial(&self, address: &Arc<str>) -> Result<Road, EtcdError> {
         let unreached = |error: &tonic::transport::Error| {
             EtcdError::Unreached(Arc::clone(address), plain(&innermost(error).to_string()))
         };
@@ -297,7 +279,7 @@ impl Client {
         let channel = connected.map_err(|_| EtcdError::TimedOut)?.map_err(|error| unreached(&error))?;
         let (has_answered, left) = (Arc::default(), CancellationToken::new());
         let road = Road { address: Arc::clone(address), channel, token: None, has_answered, left };
-        let token = if token.is_some() { token } else { self.authenticate(&road).await? };
+        let token = self.authenticate(&road).await?;
         Ok(Road { token, ..road })
     }
 
