@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a cluster costs by its number of workers, with Bully and with three etcds: see "Scale" in bench/README.md.
+"""What a cluster costs by its number of workers, with Bully and with three etcds.
 
 Needs a release build of Primacy and of the load program (`cargo build --release --example load`), and `etcd` on the PATH
 (Debian: etcd-server). Everything runs on loopback and is ended by its pid.
