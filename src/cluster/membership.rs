@@ -9,7 +9,7 @@
 //! ```
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -429,7 +429,7 @@ impl Membership {
     }
 
     /// Drops those who are gone and are not among these lives. Configured ones stay.
-    pub fn drop_gone(&mut self, registered: &HashSet<u64>) {
+    pub fn drop_gone(&mut self, registered: &BTreeSet<u64>) {
         self.peers.retain(|_, state| {
             let is_gone = matches!(state.member.status, Status::Dead | Status::Stopped);
             let is_registered = state.member.boot.is_some_and(|boot| registered.contains(&boot));

@@ -2,7 +2,7 @@
 //! work, the leader too.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -37,7 +37,7 @@ pub struct Recognised {
 pub(super) struct Appointed {
     until: Time,
     /// The registered lives that were taken in; what is met of them later is newer.
-    known: HashSet<u64>,
+    known: BTreeSet<u64>,
     resignations: u64,
     /// Who led last, and why no more.
     lost: Option<Lost>,
@@ -63,7 +63,7 @@ impl Election {
         let Some(appointed) = &mut self.appointed else { return };
         appointed.until = recognised.until;
         appointed.resignations = recognised.resignations;
-        let listed: HashSet<u64> = recognised.members.iter().map(|node| node.boot).collect();
+        let listed: BTreeSet<u64> = recognised.members.iter().map(|node| node.boot).collect();
         appointed.known.retain(|boot| listed.contains(boot));
         let is_new = |node: &&Identity| !appointed.known.contains(&node.boot);
         for node in recognised.members.iter().filter(is_new).collect::<Vec<_>>() {

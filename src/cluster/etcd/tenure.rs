@@ -12,7 +12,7 @@
 //! `cargo test --lib lease_simulator` runs it under seeded faults.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -427,7 +427,7 @@ impl Tenure {
 
     /// The newest life of each id and address: older ones are gone, and only their leases are not.
     fn newest(&self) -> impl Iterator<Item = &Identity> {
-        let (mut by_id, mut by_address) = (HashMap::new(), HashMap::new());
+        let (mut by_id, mut by_address) = (BTreeMap::new(), BTreeMap::new());
         for Registration { node, revision, .. } in self.members.values() {
             let of_address = by_address.entry(&*node.grpc_addr).or_insert(*revision);
             *of_address = (*of_address).max(*revision);
