@@ -191,7 +191,7 @@ impl Election {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::membership::Wanted;
+    use crate::{cluster::membership::Wanted, limits::REACHED_WITHOUT_LEADER_MAX};
 
     fn node(id: u32) -> Identity {
         let name: Arc<str> = format!("n{id}").into();
@@ -245,5 +245,23 @@ mod tests {
             last_change(&election),
             ("n3", "it holds the leader's key in etcd", Duration::from_secs(2))
         );
+    }
+
+    /// To how many peers it wants a lane that they work on.
+    fn worked_for(election: &Election) -> usize {
+        let members = election.members();
+        members.peers().filter(|peer| members.orders(*peer).wanted == Wanted::Work).count()
+    }
+
+    #[test]
+    fn without_a_leader_some_others_are_reached_and_a_leader_reaches_all() {
+        let mut election = Election::appointed(&node(1), &[], Duration::from_secs(1));
+        let crowd = |leader| Recognised { members: (1..=100).map(node).collect(), ..recognised(leader) };
+        election.recognise(Time::ZERO, &crowd(None));
+        assert_eq!(worked_for(&election), REACHED_WITHOUT_LEADER_MAX);
+        election.recognise(Time::ZERO, &crowd(Some((1, 5))));
+        assert_eq!(worked_for(&election), 99);
+        election.recognise(Time::ZERO, &crowd(None));
+        assert_eq!(worked_for(&election), REACHED_WITHOUT_LEADER_MAX);
     }
 }

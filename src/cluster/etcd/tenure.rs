@@ -275,6 +275,9 @@ impl Tenure {
     pub(super) fn take(&mut self, now: Time, sent: Time, step: &Step, result: Result<Outcome, Failure>) {
         let is_hand_over = matches!(step, Step::HandOver { .. });
         let gives_up = is_hand_over || matches!(step, Step::Revoke { .. });
+        if result.is_err() {
+            self.retry_at = now + ETCD_PAUSE;
+        }
         match result {
             Ok(Outcome::Granted { lease: id, ttl }) => {
                 let (is_registered, is_vouched, is_abandoned) = (false, false, false);
@@ -290,16 +293,11 @@ impl Tenure {
                 self.learn(now, told);
             }
             Ok(Outcome::Told(told)) => self.learn(now, told),
-            // The lease of the successor is gone, or etcd takes no writes; ours is as it was.
-            Err(Failure::LeaseGone) if is_hand_over => self.retry_at = now + ETCD_PAUSE,
-            Err(Failure::Refused) => self.retry_at = now + ETCD_PAUSE,
-            Ok(Outcome::Revoked) => self.lease = None,
-            Err(Failure::LeaseGone) => {
-                self.lease = None;
-                self.retry_at = now + ETCD_PAUSE;
-            }
+            // The lease of the successor is gone, and ours is as it was.
+            Err(Failure::LeaseGone) if is_hand_over => {}
+            Err(Failure::Refused) => {}
+            Ok(Outcome::Revoked) | Err(Failure::LeaseGone) => self.lease = None,
             Err(Failure::Unknown) => {
-                self.retry_at = now + ETCD_PAUSE;
                 if let Some(lease) = &mut self.lease {
                     lease.is_abandoned |= gives_up;
                 }
