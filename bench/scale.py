@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a cluster costs by its number of workers, with Bully and with three etcds.
+"""What a cluster costs by its number of workers, with Bully and with three etcds: "Scale" in bench/README.md.
 
 Needs a release build of Primacy and of the load program (`cargo build --release --example load`), and `etcd` on the PATH
 (Debian: etcd-server). Everything runs on loopback and is ended by its pid.
@@ -83,10 +83,14 @@ class Cluster:
         killed_ms = time.time() * 1e3
         process.send_signal(signal.SIGKILL)
         process.wait()
-        views = self.wait(lambda view: view["leader"] and view["leader"]["name"] != "leader")
-        if len({view["leader"]["name"] for view in views.values()}) > 1:
-            raise Failed("they follow several leaders")
-        return max(view["leader"]["since"] for view in views.values()) - killed_ms
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            leaders = [view and view["leader"] for view in map(self.view, self.http)]
+            if all(leaders) and len({(leader["id"], leader["counter"]) for leader in leaders}) == 1:
+                if leaders[0]["name"] != "leader":
+                    return max(leader["since"] for leader in leaders) - killed_ms
+            time.sleep(0.05)
+        raise Failed("they follow no leader, or several")
 
 
 def led_by(view, name):

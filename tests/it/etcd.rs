@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use primacy::proto::MemberStatus;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -32,8 +33,16 @@ use crate::{
 /// The lease, and what etcd and a busy machine add until it is seen to be gone.
 const LEASE_SEEN_GONE: Duration = Duration::from_secs(8);
 
-/// `/primacy/leader`, as JSON carries it.
-const LEADER_KEY: &str = "L3ByaW1hY3kvbGVhZGVy";
+/// A key as JSON carries it to etcd.
+pub fn base64(key: &str) -> String {
+    BASE64_STANDARD.encode(key)
+}
+
+/// What a node is told of an etcd at these endpoints.
+pub fn coordinator_at(endpoints: impl IntoIterator<Item = SocketAddr>) -> String {
+    let endpoints: Vec<String> = endpoints.into_iter().map(|address| address.to_string()).collect();
+    format!("etcd://{}", endpoints.join(","))
+}
 
 /// One etcd of a cluster; it is killed with the test.
 pub struct Etcd {
@@ -70,7 +79,7 @@ impl Etcd {
 
     /// A read that a majority vouches for.
     pub async fn revision(&self) -> Option<i64> {
-        let answer = self.call("kv/range", json!({"key": "Lw=="})).await?;
+        let answer = self.call("kv/range", json!({"key": base64("/")})).await?;
         answer["header"]["revision"].as_str()?.parse().ok()
     }
 
@@ -133,8 +142,7 @@ impl Etcds {
 
     /// What a node is told of them.
     pub fn coordinator(&self) -> String {
-        let addresses: Vec<String> = self.addresses().iter().map(ToString::to_string).collect();
-        format!("etcd://{}", addresses.join(","))
+        coordinator_at(self.addresses())
     }
 
     pub fn addresses(&self) -> Vec<SocketAddr> {
@@ -213,8 +221,7 @@ impl Cluster {
             for etcd in etcds.addresses() {
                 proxies.push(Proxy::to(etcd).await);
             }
-            let endpoints: Vec<String> = proxies.iter().map(|proxy| proxy.address.to_string()).collect();
-            let coordinator = format!("etcd://{}", endpoints.join(","));
+            let coordinator = coordinator_at(proxies.iter().map(|proxy| proxy.address));
             cluster.nodes.push(Process::start_with(id, name, &["--coordinator", &coordinator]));
             cluster.proxies.push(proxies);
         }
@@ -243,6 +250,15 @@ impl Cluster {
             .await;
         }
         started.elapsed()
+    }
+
+    /// Whether all follow the same leader, whoever it is.
+    async fn follow_one(&self) -> bool {
+        let mut leaders = Vec::new();
+        for node in &self.nodes {
+            leaders.push(view(node.grpc).await.ok().and_then(|view| Some(view.leader?.name)));
+        }
+        leaders[0].is_some() && leaders.iter().all(|leader| *leader == leaders[0])
     }
 
     async fn leaderless(&self, places: &[usize]) {
@@ -503,7 +519,10 @@ async fn an_etcd_that_lost_its_data_has_a_leader_again_and_who_is_gone_is_no_mem
     // All hear of the new store: its revisions are below those of the lost one.
     let all: Vec<usize> = (0..cluster.nodes.len()).collect();
     eventually("one leads by a key of the new store", || async {
-        let holder = etcds.members[0].call("kv/range", json!({"key": LEADER_KEY})).await.unwrap_or_default();
+        let holder = etcds.members[0]
+            .call("kv/range", json!({"key": base64("/primacy/leader")}))
+            .await
+            .unwrap_or_default();
         let Some(revision) = holder["kvs"][0]["mod_revision"].as_str().and_then(|text| text.parse().ok())
         else {
             return false;
@@ -539,7 +558,7 @@ async fn etcd_may_ask_for_a_user() {
     etcd.call("auth/user/add", json!({"name": "root", "password": "secret"})).await.unwrap();
     etcd.call("auth/user/grant", json!({"user": "root", "role": "root"})).await.unwrap();
     etcd.call("auth/enable", json!({})).await.unwrap();
-    let coordinator = format!("etcd://{}", etcd.address);
+    let coordinator = etcds.coordinator();
     let stranger = Process::start_with(Some(4), "stranger", &["--coordinator", &coordinator]);
     eventually("etcd refuses a stranger", || async { stranger.has_logged("user name is empty") }).await;
     comes_to_lead(&["--coordinator", &coordinator, "--etcd-user", "root:secret"]).await;
@@ -561,7 +580,7 @@ async fn etcd_may_speak_tls() {
     assert!(openssl.output().unwrap().status.success());
 
     let etcds = Etcds::spawn(1, "https", &["--cert-file", &certificate, "--key-file", &key]);
-    let coordinator = format!("etcd://{}", etcds.members[0].address);
+    let coordinator = etcds.coordinator();
     comes_to_lead(&["--coordinator", &coordinator, "--etcd-cacert", &certificate]).await;
     std::fs::remove_dir_all(&folder).unwrap();
 }
@@ -582,7 +601,7 @@ async fn a_coordinator_that_is_none_is_refused_with_what_is_allowed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_never_reached_etcd_answers_all_the_same() {
-    let nowhere = format!("etcd://{}", free_address());
+    let nowhere = coordinator_at([free_address()]);
     let node = Process::start_with(Some(4), "alone", &["--coordinator", &nowhere]);
     eventually("it answers", || async {
         crate::harness::check(node.grpc, 17).await.is_ok_and(|answer| answer.is_prime)
@@ -606,7 +625,7 @@ async fn time_until_a_leader_is_there_when_etcd_is_back() {
         etcds.members.iter_mut().for_each(Etcd::restart);
         etcds.all_answer().await;
         let answered = Instant::now();
-        cluster.agree(&all, "leader").await;
+        eventually("all follow one leader", || cluster.follow_one()).await;
         back.push(answered.elapsed());
     }
     back.sort();

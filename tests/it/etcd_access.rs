@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinSet};
 
 use crate::{
-    etcd::{Etcd, Etcds, Proxy, comes_to_lead},
+    etcd::{Etcd, Etcds, Proxy, base64, comes_to_lead, coordinator_at},
     harness::{Process, eventually, free_address, view, within},
 };
 
@@ -66,22 +66,6 @@ impl Drop for Papers {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-fn base64(text: &str) -> String {
-    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let encode = |chunk: &[u8]| {
-        let bits = chunk
-            .iter()
-            .enumerate()
-            .fold(0, |bits, (place, byte)| bits | u32::from(*byte) << (16 - 8 * place));
-        let digit = |place: usize| {
-            let index = bits >> (18 - 6 * place) & 63;
-            if place <= chunk.len() { char::from(alphabet[index as usize]) } else { '=' }
-        };
-        (0..4).map(digit).collect::<String>()
-    };
-    text.as_bytes().chunks(3).map(encode).collect()
 }
 
 /// Asks as root; the answer of etcd, errors included.
@@ -137,6 +121,11 @@ async fn answered_more(etcd: &Etcd, method: &str, code: &str, more: u64) {
     eventually(&format!("{more} of {method} with {code}"), has).await;
 }
 
+fn node_as(etcds: &Etcds, user: &str) -> Process {
+    let arguments = ["--coordinator", &etcds.coordinator(), "--etcd-user", user];
+    Process::start_with(Some(4), "node", &arguments)
+}
+
 /// The counter of the ballot by which the node follows a leader.
 async fn counter(node: &Process) -> Option<u64> {
     Some(view(node.grpc).await.ok()?.leader?.counter)
@@ -166,7 +155,7 @@ async fn etcd_may_ask_for_a_certificate() {
     let tls = ["--cert-file", &certificate, "--key-file", &key];
     let asks = ["--client-cert-auth", "--trusted-ca-file", &authority];
     let etcds = Etcds::spawn(1, "https", &[tls.as_slice(), asks.as_slice()].concat());
-    let coordinator = format!("etcd://{}", etcds.members[0].address);
+    let coordinator = etcds.coordinator();
     let trusts =
         |authority: &str| ["--coordinator", &coordinator, "--etcd-cacert", authority].map(str::to_owned);
     let refused_with = async |arguments: &[String], text: &str| {
@@ -196,7 +185,7 @@ async fn a_user_of_the_prefix_alone_may_do_all_that_nodes_do() {
     let etcd = &etcds.members[0];
     asks_for_users(etcd).await;
     gets_the_role(etcd).await;
-    let coordinator = format!("etcd://{}", etcd.address);
+    let coordinator = etcds.coordinator();
     let arguments = ["--coordinator", &coordinator, "--etcd-user", "node:word"];
     let follows = async |node: &Process, leader: &str| {
         eventually(&format!("{} follows {leader}", node.name), || async {
@@ -233,10 +222,8 @@ async fn a_token_that_ends_is_replaced_and_the_lead_is_kept() {
     for (tokens, ends_by_itself) in [("simple".to_owned(), false), (jwt("1h"), false), (jwt("3s"), true)] {
         let mut etcds = Etcds::spawn(1, "http", &["--auth-token", &tokens]);
         etcds.all_answer().await;
-        let coordinator = format!("etcd://{}", etcds.members[0].address);
-        let arguments = ["--coordinator", &coordinator, "--etcd-user", "node:word"];
         let etcd = &etcds.members[0];
-        let node = Process::start_with(Some(4), "node", &arguments);
+        let node = node_as(&etcds, "node:word");
         // Users may be told of before etcd asks for them.
         let before = leads(&node).await;
         asks_for_users(etcd).await;
@@ -271,9 +258,7 @@ async fn a_wrong_password_is_said_and_not_tried_without_end() {
     let etcd = &etcds.members[0];
     asks_for_users(etcd).await;
     gets_the_role(etcd).await;
-    let coordinator = format!("etcd://{}", etcd.address);
-    let node =
-        Process::start_with(Some(4), "node", &["--coordinator", &coordinator, "--etcd-user", "node:wrong"]);
+    let node = node_as(&etcds, "node:wrong");
     eventually("it says so", || async { warnings(&node, "invalid user ID or password") == 1 }).await;
     // Each costs etcd some 70 ms of a core.
     let (started, before) = (Instant::now(), answered(etcd, "Authenticate", "InvalidArgument").await);
@@ -289,9 +274,7 @@ async fn what_a_user_may_not_is_said_once_and_what_it_needs() {
     let etcds = Etcds::start(1).await;
     let etcd = &etcds.members[0];
     asks_for_users(etcd).await;
-    let coordinator = format!("etcd://{}", etcd.address);
-    let node =
-        Process::start_with(Some(4), "node", &["--coordinator", &coordinator, "--etcd-user", "node:word"]);
+    let node = node_as(&etcds, "node:word");
     for method in ["Put", "Range"] {
         answered_more(etcd, method, "PermissionDenied", 10).await;
     }
@@ -313,9 +296,8 @@ async fn an_endpoint_that_hangs_costs_no_lease() {
     for address in etcds.addresses() {
         proxies.push(Proxy::to(address).await);
     }
-    let endpoints: Vec<String> = proxies.iter().map(|proxy| proxy.address.to_string()).collect();
-    let node =
-        Process::start_with(Some(4), "node", &["--coordinator", &format!("etcd://{}", endpoints.join(","))]);
+    let coordinator = coordinator_at(proxies.iter().map(|proxy| proxy.address));
+    let node = Process::start_with(Some(4), "node", &["--coordinator", &coordinator]);
     let before = leads(&node).await;
     let used = || (0..3).filter(|place| proxies[*place].is_used()).collect::<Vec<_>>();
     for _ in 0..2 {
@@ -346,7 +328,7 @@ async fn an_endpoint_that_hangs_costs_no_lease() {
 async fn a_lease_that_is_kept_alive_leaves_no_call_open() {
     let etcds = Etcds::start(1).await;
     let etcd = &etcds.members[0];
-    let node = Process::start_with(Some(4), "node", &["--coordinator", &format!("etcd://{}", etcd.address)]);
+    let node = Process::start_with(Some(4), "node", &["--coordinator", &etcds.coordinator()]);
     leads(&node).await;
     answered_more(etcd, "LeaseKeepAlive", "OK", 3).await;
 }
@@ -358,7 +340,7 @@ async fn one_endpoint_that_works_is_found() {
     // Accepts, by the system's queue, and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = (silent.local_addr().unwrap(), silent);
-    let coordinator = format!("etcd://{},{},{}", free_address(), silent.0, etcds.members[0].address);
+    let coordinator = coordinator_at([free_address(), silent.0, etcds.members[0].address]);
     // It begins at any of them.
     for round in 0..4 {
         let node = Process::start_with(Some(4), &format!("node{round}"), &["--coordinator", &coordinator]);
@@ -373,7 +355,7 @@ async fn the_troubles_of_several_endpoints_are_said_once_each() {
     let tried = Arc::new(AtomicUsize::new(0));
     for _ in 0..3 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        addresses.push(listener.local_addr().unwrap().to_string());
+        addresses.push(listener.local_addr().unwrap());
         let tried = Arc::clone(&tried);
         tasks.spawn(async move {
             // Closes each at once.
@@ -382,11 +364,11 @@ async fn the_troubles_of_several_endpoints_are_said_once_each() {
             }
         });
     }
-    let coordinator = format!("etcd://{}", addresses.join(","));
+    let coordinator = coordinator_at(addresses.iter().copied());
     let node = Process::start_with(Some(4), "node", &["--coordinator", &coordinator]);
     eventually("each was tried again and again", || async { tried.load(Relaxed) > 30 }).await;
     for address in addresses {
-        let times = warnings(&node, &address);
+        let times = warnings(&node, &address.to_string());
         assert!((1..=4).contains(&times), "{times} times {address}: {}", node.log());
     }
 }
