@@ -199,8 +199,19 @@ pub const ETCD_TIMEOUT: Duration = Duration::from_secs(2);
 pub const ETCD_DIAL_TIMEOUT: Duration = Duration::from_millis(400);
 /// The pause after a call to etcd that failed.
 pub const ETCD_PAUSE: Duration = Duration::from_millis(100);
-/// The pause after a wrong name or password: each that is tried costs etcd some 70 ms of a core.
+/// Time for an endpoint of etcd to answer anything on a new connection: enough for a busy one, and a hung one is left
+/// before it is shown a password.
+pub const ETCD_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for a token: each password costs etcd some 70 ms of a core, so that many nodes wait for each other.
+pub const ETCD_AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause before the second round of all endpoints, when none has answered; doubled before each other one.
+pub const ETCD_DIAL_PAUSE: Duration = Duration::from_millis(100);
+/// To this at most: so long etcd may be back unnoticed.
+pub const ETCD_DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The pause after a wrong name or password; doubled after each other one.
 pub const ETCD_DENIED_PAUSE: Duration = Duration::from_secs(1);
+/// To this at most.
+pub const ETCD_DENIED_PAUSE_MAX: Duration = Duration::from_secs(16);
 /// Pings on a connection to etcd; one that gets them more often than every 5 s closes the connection.
 pub const ETCD_PING_INTERVAL: Duration = Duration::from_secs(6);
 /// How much later each lower id tries to lead: a call to etcd takes some milliseconds.

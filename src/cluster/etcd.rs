@@ -11,6 +11,7 @@
 //! alive, less a margin. Without etcd there is no leader, and every node schedules over those that it knows.
 
 mod client;
+mod road;
 mod tenure;
 mod wire;
 
@@ -32,10 +33,11 @@ use crate::{
     limits::{ETCD_ENDPOINTS_MAX, ETCD_NEWS_MAX, ETCD_PAUSE, ETCD_TIMEOUT, LEASE_TTL},
     proto::etcd::etcdserverpb::WatchResponse,
 };
-use client::{Client, EtcdError, Road};
+use client::{Client, EtcdError};
+use road::Road;
 use tenure::{Failure, Fit, News, Next, Outcome, Step, Tenure};
 
-pub use client::{Access, Tls};
+pub use road::{Access, Tls};
 pub(super) use tenure::Order;
 
 /// The driver's side.
@@ -330,7 +332,7 @@ impl Watcher {
 
     /// Another endpoint may do better.
     async fn broken(&self, road: &Road) {
-        road.left.cancel();
+        self.client.leave(road);
         sleep(ETCD_PAUSE).await;
     }
 

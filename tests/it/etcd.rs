@@ -83,9 +83,18 @@ impl Etcd {
         answer["header"]["revision"].as_str()?.parse().ok()
     }
 
+    async fn status(&self) -> Value {
+        self.call("maintenance/status", json!({})).await.unwrap_or_default()
+    }
+
     pub async fn leads(&self) -> bool {
-        let status = self.call("maintenance/status", json!({})).await.unwrap_or_default();
+        let status = self.status().await;
         status["leader"].is_string() && status["leader"] == status["header"]["member_id"]
+    }
+
+    /// It answers, and knows a leader, which may be itself.
+    pub async fn follows(&self) -> bool {
+        self.status().await["leader"].is_string()
     }
 }
 

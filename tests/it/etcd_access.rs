@@ -244,10 +244,12 @@ async fn a_token_that_ends_is_replaced_and_the_lead_is_kept() {
 
         etcds.members[0].kill();
         etcds.members[0].restart();
-        let answers = || async { answered(&etcds.members[0], "Authenticate", "OK").await > 0 };
-        eventually("etcd asks again", answers).await;
-        answered_more(&etcds.members[0], "Range", "OK", 5).await;
+        let etcd = &etcds.members[0];
+        eventually("it answers", || async { answered(etcd, "Range", "OK").await >= 5 }).await;
         leads(&node).await;
+        if tokens == jwt("1h") {
+            assert_eq!(answered(etcd, "Authenticate", "OK").await, 0, "a signed token is shown again");
+        }
     }
 }
 
@@ -260,12 +262,11 @@ async fn a_wrong_password_is_said_and_not_tried_without_end() {
     gets_the_role(etcd).await;
     let node = node_as(&etcds, "node:wrong");
     eventually("it says so", || async { warnings(&node, "invalid user ID or password") == 1 }).await;
-    // Each costs etcd some 70 ms of a core.
-    let (started, before) = (Instant::now(), answered(etcd, "Authenticate", "InvalidArgument").await);
-    answered_more(etcd, "Authenticate", "InvalidArgument", 4).await;
-    let tried = answered(etcd, "Authenticate", "InvalidArgument").await - before;
-    assert!(started.elapsed() > Duration::from_secs(2), "{tried} in {:?}", started.elapsed());
-    assert_eq!(warnings(&node, "invalid user ID or password"), 1, "{}", node.log());
+    // Each costs etcd some 70 ms of a core. The pauses are 0.5 to 1 s, 1 to 2 s, 2 to 4 s.
+    let started = Instant::now();
+    eventually("it tries", || async { answered(etcd, "Authenticate", "InvalidArgument").await >= 4 }).await;
+    assert!(started.elapsed() > Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(warnings(&node, "does not do as asked"), 1, "{}", node.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -291,13 +292,25 @@ async fn what_a_user_may_not_is_said_once_and_what_it_needs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
 async fn an_endpoint_that_hangs_costs_no_lease() {
+    for with_user in [false, true] {
+        an_endpoint_hangs(with_user).await;
+    }
+}
+
+async fn an_endpoint_hangs(with_user: bool) {
     let etcds = Etcds::start(3).await;
+    if with_user {
+        asks_for_users(&etcds.members[0]).await;
+        gets_the_role(&etcds.members[0]).await;
+    }
     let mut proxies = Vec::new();
     for address in etcds.addresses() {
         proxies.push(Proxy::to(address).await);
     }
     let coordinator = coordinator_at(proxies.iter().map(|proxy| proxy.address));
-    let node = Process::start_with(Some(4), "node", &["--coordinator", &coordinator]);
+    let mut arguments = vec!["--coordinator", &coordinator];
+    arguments.extend(with_user.then_some(["--etcd-user", "node:word"]).into_iter().flatten());
+    let node = Process::start_with(Some(4), "node", &arguments);
     let before = leads(&node).await;
     let used = || (0..3).filter(|place| proxies[*place].is_used()).collect::<Vec<_>>();
     for _ in 0..2 {
@@ -318,7 +331,7 @@ async fn an_endpoint_that_hangs_costs_no_lease() {
         answered_more(&etcds.members[next().unwrap()], "Range", "OK", 3).await;
         assert_eq!(counter(&node).await, Some(before), "{}", node.log());
         etcd.signal(Signal::CONT);
-        eventually("etcd is whole", || async { etcd.revision().await.is_some() }).await;
+        eventually("etcd is whole", || async { etcd.follows().await }).await;
     }
     assert!(!node.has_logged("is lost"), "{}", node.log());
 }
@@ -341,12 +354,54 @@ async fn one_endpoint_that_works_is_found() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = (silent.local_addr().unwrap(), silent);
     let coordinator = coordinator_at([free_address(), silent.0, etcds.members[0].address]);
-    // It begins at any of them.
-    for round in 0..4 {
-        let node = Process::start_with(Some(4), &format!("node{round}"), &["--coordinator", &coordinator]);
-        let leads = || async { counter(&node).await.is_some() };
-        within(Duration::from_secs(12), &format!("it leads: {}", node.log()), leads).await;
+    let arguments = ["--coordinator", &coordinator, "--etcd-user", "node:word"];
+    for with_user in [false, true] {
+        if with_user {
+            asks_for_users(&etcds.members[0]).await;
+            gets_the_role(&etcds.members[0]).await;
+        }
+        // It begins at any of them.
+        for round in 0..4 {
+            let arguments = if with_user { &arguments[..] } else { &arguments[..2] };
+            let node = Process::start_with(Some(4), &format!("node{round}"), arguments);
+            let leads = || async { counter(&node).await.is_some() };
+            within(Duration::from_secs(12), &format!("it leads: {}", node.log()), leads).await;
+        }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
+async fn nodes_with_a_password_come_back_to_etcd_together() {
+    let count = std::env::var("PRIMACY_NODES").map_or(12, |count| count.parse().unwrap());
+    let mut etcds = Etcds::start(1).await;
+    asks_for_users(&etcds.members[0]).await;
+    gets_the_role(&etcds.members[0]).await;
+    let coordinator = etcds.coordinator();
+    let arguments = ["--coordinator", &coordinator, "--etcd-user", "node:word"];
+    let start = |id| Process::start_with(Some(id), &format!("node{id}"), &arguments);
+    let nodes: Vec<Process> = (1..=count).map(start).collect();
+    let follow_one = || async {
+        let counters = futures_util::future::join_all(nodes.iter().map(counter)).await;
+        counters.iter().all(|other| other.is_some() && *other == counters[0])
+    };
+    eventually("all follow one", follow_one).await;
+    etcds.members[0].kill();
+    let alone = || async {
+        let counters = futures_util::future::join_all(nodes.iter().map(counter)).await;
+        counters.iter().all(Option::is_none)
+    };
+    eventually("nobody leads", alone).await;
+
+    etcds.members[0].restart();
+    let etcd = &etcds.members[0];
+    eventually("etcd answers", || async { answered(etcd, "Check", "OK").await > 0 }).await;
+    let back = Instant::now();
+    eventually("all follow one again", follow_one).await;
+    // Each password costs etcd some 70 ms of a core, and none is shown in vain.
+    let shown = answered(etcd, "Authenticate", "OK").await;
+    println!("{count} nodes follow one after {:?}, and {shown} passwords were shown", back.elapsed());
+    assert_eq!(shown, u64::from(count));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

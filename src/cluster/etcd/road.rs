@@ -1,0 +1,267 @@
+//! The connection to etcd: to one endpoint at a time, and made once for all who wait for it. Its making goes on when their
+//! deadlines end, so that what a password costs etcd (bcrypt: some 0.1 s of a core) is not spent in vain, however many
+//! nodes come to a busy etcd together.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use super::client::EtcdError;
+use crate::{
+    cluster::{innermost, plain},
+    limits::{
+        ETCD_AUTHENTICATE_TIMEOUT, ETCD_DENIED_PAUSE, ETCD_DENIED_PAUSE_MAX, ETCD_DIAL_PAUSE,
+        ETCD_DIAL_PAUSE_MAX, ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_PROBE_TIMEOUT, ETCD_TIMEOUT,
+    },
+    proto::etcd::etcdserverpb::{AuthenticateRequest, auth_client::AuthClient},
+};
+
+/// How an etcd is reached.
+#[derive(Clone, Default)]
+pub struct Access {
+    /// `host:port` each, at least one.
+    pub endpoints: Vec<Arc<str>>,
+    /// Name and password, if it asks for them.
+    pub user: Option<(String, String)>,
+    /// With TLS.
+    pub tls: Option<Tls>,
+}
+
+/// PEM texts.
+#[derive(Clone)]
+pub struct Tls {
+    /// Who signs the certificates of etcd.
+    pub authority: Vec<u8>,
+    /// This node's certificate and key, if etcd asks for them.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for Access {
+    /// Without what is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "etcd at {}", self.endpoints.join(","))
+    }
+}
+
+/// A connection, and what each call on it carries.
+#[derive(Debug, Clone)]
+pub(super) struct Road {
+    channel: Channel,
+    token: Option<AsciiMetadataValue>,
+    /// A call on it brought something.
+    pub(super) is_proven: Arc<AtomicBool>,
+    /// Cancelled when a call on it has failed.
+    pub(super) left: CancellationToken,
+}
+
+pub(super) type Service = InterceptedService<Channel, Stamp>;
+
+/// What each call carries: who calls, and that a member of etcd without a leader is not to answer.
+#[derive(Debug, Clone)]
+pub(super) struct Stamp(Option<AsciiMetadataValue>);
+
+impl Interceptor for Stamp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        let metadata = request.metadata_mut();
+        metadata.insert("hasleader", AsciiMetadataValue::from_static("true"));
+        if let Some(token) = &self.0 {
+            metadata.insert("token", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection that is made, or was; polled by whoever waits for it.
+pub(super) type Dial = Shared<BoxFuture<'static, Result<Road, EtcdError>>>;
+
+/// The connection of the moment, and what the next one is made by.
+pub(super) struct Roads {
+    access: Arc<Access>,
+    /// The endpoint to dial next.
+    next: usize,
+    dial: Option<Dial>,
+    /// What let the last connection in: another endpoint may know it too.
+    token: Option<AsciiMetadataValue>,
+    /// Connections in a row that brought nothing, and why there was none.
+    failures: u32,
+    failure: Option<EtcdError>,
+}
+
+impl fmt::Debug for Roads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, {} failures", self.access, self.failures)
+    }
+}
+
+impl Roads {
+    pub(super) fn new(access: Access) -> Self {
+        // Not all nodes at the same endpoint.
+        let next = rand::random_range(0..access.endpoints.len());
+        Self { access: Arc::new(access), next, dial: None, token: None, failures: 0, failure: None }
+    }
+
+    /// The connection, or the one that is being made; to the next endpoint, if that one has failed or was left.
+    pub(super) fn dial(&mut self) -> Dial {
+        if let Some(dial) = &self.dial {
+            match dial.peek() {
+                None => return dial.clone(),
+                Some(Ok(road)) if !road.left.is_cancelled() => return dial.clone(),
+                Some(Ok(road)) => {
+                    self.failure = None;
+                    self.failures = if road.is_proven.load(Relaxed) { 0 } else { self.failures + 1 };
+                }
+                Some(Err(error)) => {
+                    self.failure = Some(error.clone());
+                    self.failures += 1;
+                }
+            }
+        }
+        let pause = self.pause().mul_f64(rand::random_range(0.5..1.0));
+        let (access, place, token) = (Arc::clone(&self.access), self.next, self.token.clone());
+        self.next = (place + 1) % access.endpoints.len();
+        let dial = async move {
+            sleep(pause).await;
+            access.dial(&access.endpoints[place], token).await
+        };
+        self.dial.insert(dial.boxed().shared()).clone()
+    }
+
+    /// Before each round of all endpoints but the first, and before a password that was wrong is shown again; doubled
+    /// from one to the next.
+    fn pause(&self) -> Duration {
+        let endpoints = u32::try_from(self.access.endpoints.len()).unwrap_or(u32::MAX);
+        let (first, most, times) = match self.failure {
+            Some(EtcdError::Refused(_, Code::InvalidArgument)) => {
+                (ETCD_DENIED_PAUSE, ETCD_DENIED_PAUSE_MAX, self.failures)
+            }
+            _ if self.failures.is_multiple_of(endpoints) => {
+                (ETCD_DIAL_PAUSE, ETCD_DIAL_PAUSE_MAX, self.failures / endpoints)
+            }
+            _ => return Duration::ZERO,
+        };
+        match times.checked_sub(1) {
+            Some(doublings) => most.min(first * 2_u32.pow(doublings.min(16))),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// Why there is no connection.
+    pub(super) fn failure(&self) -> EtcdError {
+        self.failure.clone().unwrap_or(EtcdError::TimedOut)
+    }
+
+    /// The next call takes another road. The token is kept, unless it was what etcd did not like.
+    pub(super) fn leave(&mut self, road: &Road, is_denied: bool) {
+        if !road.left.is_cancelled() {
+            road.left.cancel();
+            self.token = road.token.clone().filter(|_| !is_denied);
+        }
+    }
+}
+
+impl Access {
+    /// A connection that answers, and lets this node in.
+    async fn dial(&self, address: &Arc<str>, token: Option<AsciiMetadataValue>) -> Result<Road, EtcdError> {
+        let connected = timeout(ETCD_DIAL_TIMEOUT, self.connect(address)).await;
+        let channel = connected.map_err(|_| EtcdError::TimedOut)??;
+        let probed = timeout(ETCD_PROBE_TIMEOUT, self.probe(address, &channel)).await;
+        probed.map_err(|_| EtcdError::TimedOut)??;
+        let token = match token {
+            Some(token) => Some(token),
+            None => {
+                let token = timeout(ETCD_AUTHENTICATE_TIMEOUT, self.authenticate(&channel)).await;
+                token.map_err(|_| EtcdError::TimedOut)??
+            }
+        };
+        let (is_proven, left) = (Arc::default(), CancellationToken::new());
+        Ok(Road { channel, token, is_proven, left })
+    }
+
+    async fn connect(&self, address: &Arc<str>) -> Result<Channel, EtcdError> {
+        let unreached = |error: tonic::transport::Error| {
+            EtcdError::Unreached(Arc::clone(address), plain(&innermost(&error).to_string()))
+        };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+            .map_err(unreached)?
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(ETCD_PING_INTERVAL)
+            .keep_alive_timeout(ETCD_TIMEOUT);
+        if let Some(tls) = &self.tls {
+            endpoint = endpoint.tls_config(tls.config()).map_err(unreached)?;
+        }
+        endpoint.connect().await.map_err(unreached)
+    }
+
+    /// Whether it answers at all, before it is given work that takes its time. What it says does not matter, unless
+    /// that it has no leader.
+    async fn probe(&self, address: &Arc<str>, channel: &Channel) -> Result<(), EtcdError> {
+        let mut health = HealthClient::with_interceptor(channel.clone(), Stamp(None));
+        match health.check(HealthCheckRequest::default()).await {
+            Err(status) if status.source().is_some() => {
+                Err(EtcdError::Ended(Arc::clone(address), self.perhaps()))
+            }
+            Err(status) if status.code() == Code::Unavailable => Err(EtcdError::from(&status)),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// A token; none from an etcd that does not ask for users, or not yet: its clients may be told of them first.
+    async fn authenticate(&self, channel: &Channel) -> Result<Option<AsciiMetadataValue>, EtcdError> {
+        let Some((name, password)) = self.user.clone() else { return Ok(None) };
+        let request = AuthenticateRequest { name, password };
+        let mut service = AuthClient::with_interceptor(channel.clone(), Stamp(None));
+        let token = match service.authenticate(request).await.map(Response::into_inner) {
+            Ok(answer) => answer.token,
+            Err(status) if status.code() == Code::FailedPrecondition => return Ok(None),
+            Err(status) => return Err(EtcdError::from(&status)),
+        };
+        let none = |_| EtcdError::Refused("its token is none".to_owned(), Code::Internal);
+        token.parse().map(Some).map_err(none)
+    }
+
+    /// Why an etcd mostly ends connections.
+    fn perhaps(&self) -> &'static str {
+        match &self.tls {
+            None => "it may speak TLS, and ETCDCTL_CACERT is not set",
+            Some(Tls { identity: None, .. }) => "it may ask for a certificate, and ETCDCTL_CERT is not set",
+            Some(Tls { identity: Some(_), .. }) => "it may not accept the certificate of ETCDCTL_CERT",
+        }
+    }
+}
+
+impl Road {
+    pub(super) fn service(&self) -> Service {
+        InterceptedService::new(self.channel.clone(), Stamp(self.token.clone()))
+    }
+}
+
+impl Tls {
+    fn config(&self) -> ClientTlsConfig {
+        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.authority));
+        match &self.identity {
+            Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
+            None => config,
+        }
+    }
+}
