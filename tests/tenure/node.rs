@@ -6,7 +6,10 @@ use super::{
     Broken, Identity, Time, ms,
     tenure::{Failure, News, Outcome, Step, Tenure, Told},
 };
-use crate::cluster::election::{Election, Recognised};
+use crate::{
+    cluster::election::{Election, Recognised},
+    limits::ETCD_PAUSE,
+};
 
 /// As everybody reads it who asks who leads.
 #[derive(Debug, Clone, Copy, Default)]
@@ -152,9 +155,10 @@ impl Node {
             {
                 Err(Failure::LeaseGone)
             }
-            Err(_) if broken == Some(Broken::FailsWithoutPause) => Err(Failure::LeaseGone),
             other => other,
         };
-        self.tenure.take(now, sent, step, result);
+        let without_pause = result.is_err() && broken == Some(Broken::FailsWithoutPause);
+        let failed_at = if without_pause { now.saturating_sub(ETCD_PAUSE) } else { now };
+        self.tenure.take(failed_at, sent, step, result);
     }
 }

@@ -187,6 +187,8 @@ pub(super) struct Tenure {
     known_when_sent: i64,
 }
 
+/// A lease is renewed up to an eighth earlier than it must be, by so many bits of the number of the life.
+const RENEWAL_JITTER_BITS: u32 = 8;
 /// Longer than any node runs.
 const FOREVER: Time = Duration::from_secs(1 << 32);
 
@@ -199,8 +201,11 @@ impl Lease {
         self.sent + self.ttl - self.ttl / LEASE_MARGIN_DIVISOR
     }
 
-    fn renew_at(&self) -> Time {
-        if self.is_vouched { self.sent + self.ttl / LEASE_RENEWALS } else { Time::ZERO }
+    /// Each life keeps its own time, so that nodes which joined together do not renew together for ever.
+    fn renew_at(&self, boot: u64) -> Time {
+        let (most, early) = (self.ttl / LEASE_RENEWALS, boot >> (u64::BITS - RENEWAL_JITTER_BITS));
+        let earlier = most / 8 * u32::try_from(early).unwrap_or_default() / (1 << RENEWAL_JITTER_BITS);
+        if self.is_vouched { self.sent + most - earlier } else { Time::ZERO }
     }
 
     /// As far as this node knows. etcd may have kept it alive without its answer being heard, again and again: it is
@@ -319,7 +324,7 @@ impl Tenure {
         let Some(lease) = &self.lease else {
             return if self.stopping { Next::WaitUntil(FOREVER) } else { Next::Do(Step::Grant) };
         };
-        let (id, renew_at) = (lease.id, lease.renew_at());
+        let (id, renew_at) = (lease.id, lease.renew_at(self.me.boot));
         let give_up = lease.is_abandoned || self.stopping || lease.has_run_out(now);
         let is_registered = lease.is_registered;
         if let Some(step) = self.hand_over(now, fit) {
@@ -590,6 +595,17 @@ mod tests {
         // After a silence it leads again only if the key is still its own.
         renew(&mut tenure, 3900, 3900, told(holder(4, 4, 5)));
         assert!(!leads(&tenure, 3901));
+    }
+
+    #[test]
+    fn lives_that_joined_together_renew_apart() {
+        let renewals = |boot| {
+            let (is_registered, is_vouched, is_abandoned) = (true, true, false);
+            Lease { id: 1, ttl: TTL, sent: at(0), is_registered, is_vouched, is_abandoned }.renew_at(boot)
+        };
+        assert_eq!(renewals(0), at(1000));
+        assert_eq!(renewals(1 << 63), Duration::from_micros(937_500));
+        assert!((at(875)..at(876)).contains(&renewals(u64::MAX)));
     }
 
     #[test]
