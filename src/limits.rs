@@ -158,6 +158,9 @@ pub const MEMBERS_MAX: usize = 1024;
 /// Peers that a node which has no leader from etcd reaches for: enough to share its work, and not a lane from everybody
 /// to everybody while etcd is away.
 pub const REACHED_WITHOUT_LEADER_MAX: usize = 32;
+/// Heartbeats that a node without a leader sends within H, to one peer after the other: among more of them each gets its
+/// own more rarely, or a large cluster without a leader would be busy with nothing else.
+pub const HEARTBEATS_WITHOUT_LEADER_MAX: usize = 8;
 /// How long a member that joined by itself is remembered when it is dead; configured ones are never forgotten.
 pub const JOINED_KEPT: Duration = Duration::from_secs(3600);
 /// Leaderships that a claim names as succeeded: a hand-over adds one, and older ones cannot be met any more.

@@ -37,7 +37,10 @@ use super::{
         Wanted, silence_max,
     },
 };
-use crate::{limits::REACHED_WITHOUT_LEADER_MAX, worker::Figures};
+use crate::{
+    limits::{HEARTBEATS_WITHOUT_LEADER_MAX, REACHED_WITHOUT_LEADER_MAX},
+    worker::Figures,
+};
 use appointed::Appointed;
 use following::{Following, Loss};
 use leading::{Cause, Leading};
@@ -515,7 +518,7 @@ impl Election {
     }
 
     /// What is to be kept towards each peer: the leader watches everybody; a follower keeps a lane to the leader, and
-    /// while it has none it reaches for everybody.
+    /// while it has none it reaches for everybody, though not all the time.
     fn settle(&mut self, now: Time) {
         let leader = self.leading_peer();
         let is_led = leader.is_some_and(|leader| self.members.is_up(leader));
@@ -527,6 +530,7 @@ impl Election {
         self.settled = settled;
         let peers: Vec<Peer> = self.members.peers().collect();
         let beyond_reach = if is_leading { BTreeSet::new() } else { self.beyond_reach(&peers) };
+        let mut reached = 0;
         for peer in peers {
             let wanted = match leader {
                 Some(leader) if leader == peer => Wanted::Schedule,
@@ -538,7 +542,10 @@ impl Election {
                 Some(_) | None => Wanted::Work,
             };
             self.members.want(now, peer, wanted);
+            reached += usize::from(wanted == Wanted::Work);
         }
+        let turns = if is_leading { 1 } else { reached.div_ceil(HEARTBEATS_WITHOUT_LEADER_MAX).max(1) };
+        self.members.pace(now, self.heartbeat * u32::try_from(turns).unwrap_or(u32::MAX));
     }
 
     /// A coordinator may be away for long, and the cluster large: then each node without a leader has some others, not

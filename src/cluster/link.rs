@@ -1,11 +1,20 @@
 //! The road to one peer: dial, lane, heartbeats; again and again, for as long as the driver wants it.
 
-use std::{error::Error, io, pin::pin, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tonic::transport::Endpoint;
 
@@ -77,16 +86,20 @@ impl Link {
         let mut orders = self.orders.clone();
         let wanted = before.wanted;
         let began = Instant::now();
-        let mut dialling = pin!(self.dial_after(pause.now, wanted));
+        let is_connected = AtomicBool::new(false);
+        let mut dialling = pin!(self.dial_after(pause.now, wanted, &is_connected));
         let dialled = loop {
             tokio::select! {
                 biased;
                 changed = orders.changed() => {
                     changed.ok()?;
-                    let is_knock = Orders { knocks: before.knocks, ..*orders.borrow() } == before;
+                    let now = *orders.borrow();
+                    // A dial is a knock at the other end: two that ended each other's dials would never meet. And who is
+                    // busy answers a connection late, but does not lose it.
                     let dials_for = began.elapsed().checked_sub(pause.now);
-                    // A dial is a knock at the other end: two that ended each other's dials would never meet.
-                    if !(is_knock && dials_for.is_some_and(|time| time < self.heartbeat)) {
+                    let heeds_knocks =
+                        !is_connected.load(Relaxed) && dials_for.is_none_or(|time| time >= self.heartbeat);
+                    if before.are_ended_by(&now) || (now.knocks != before.knocks && heeds_knocks) {
                         return Some(Pause { now: Duration::ZERO, ..pause });
                     }
                 }
@@ -121,15 +134,21 @@ impl Link {
         &self,
         pause: Duration,
         wanted: Wanted,
+        is_connected: &AtomicBool,
     ) -> Result<(Lane, LaneDriver, Identity), DialError> {
         sleep(pause).await;
-        self.dial(wanted).await
+        self.dial(wanted, is_connected).await
     }
 
-    async fn dial(&self, wanted: Wanted) -> Result<(Lane, LaneDriver, Identity), DialError> {
+    async fn dial(
+        &self,
+        wanted: Wanted,
+        is_connected: &AtomicBool,
+    ) -> Result<(Lane, LaneDriver, Identity), DialError> {
         let time = self.heartbeat * DIAL_HEARTBEATS_MAX;
         let opened = async {
             let road = connect(&self.address, &self.token, time).await?;
+            is_connected.store(true, Relaxed);
             Lane::open(road, wanted, &self.me).await
         };
         timeout(time, opened).await.map_err(|_| DialError::TimedOut)?
@@ -150,7 +169,7 @@ impl Link {
             let _ = events.try_send(Event::Link(peer, LinkEvent::LaneStopping));
         };
         let mut running: Running = Box::pin(driver.run(on_stopping));
-        let is_other = |orders: &Orders| Orders { knocks: before.knocks, ..*orders } != before;
+        let is_other = |orders: &Orders| before.are_ended_by(orders);
         let redials = tokio::select! {
             end = &mut running => return Some(end.to_string()),
             () = self.send_heartbeats(before.wanted, lane.road()) => return None,
@@ -170,11 +189,11 @@ impl Link {
             return std::future::pending().await;
         }
         let mut client = WorkerClient::new(road).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
-        let mut ticker = interval(self.heartbeat);
-        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut orders = self.orders.clone();
         let mut their_version = 0;
-        loop {
-            ticker.tick().await;
+        let mut sent = None;
+        while Self::is_due(&mut orders, sent).await {
+            sent = Some(Instant::now());
             let asked = self.clock.now();
             let (request, ballot) = self.heartbeat_request(asked, their_version);
             let answer = timeout(self.heartbeat * DIAL_HEARTBEATS_MAX, client.heartbeat(request)).await;
@@ -187,6 +206,18 @@ impl Link {
             let judged = judged.map(|(ballot, verdict)| Judged { asked, ballot, verdict });
             if self.tell(LinkEvent::Acked { figures, judged }).await.is_none() {
                 return;
+            }
+        }
+    }
+
+    /// Waits until the next heartbeat is due, however their interval changes meanwhile; false when the driver is gone.
+    async fn is_due(orders: &mut watch::Receiver<Orders>, sent: Option<Instant>) -> bool {
+        let Some(sent) = sent else { return true };
+        loop {
+            let due = sent + orders.borrow_and_update().interval;
+            tokio::select! {
+                () = sleep_until(due) => return true,
+                changed = orders.changed() => if changed.is_err() { return false },
             }
         }
     }

@@ -90,6 +90,15 @@ pub struct Orders {
     pub redials: u64,
     /// Counted up to have the peer dialled at once if no lane is open.
     pub knocks: u64,
+    /// Between two heartbeats.
+    pub interval: Duration,
+}
+
+impl Orders {
+    /// Whether a lane, or its dial, that was begun by these is to end by the others.
+    pub fn are_ended_by(&self, other: &Self) -> bool {
+        (self.wanted, self.redials) != (other.wanted, other.redials)
+    }
 }
 
 /// A node that was met.
@@ -204,6 +213,9 @@ struct PeerState {
 pub struct Membership {
     me: Member,
     heartbeat: Duration,
+    /// Between two heartbeats to the same peer, and since when.
+    interval: Duration,
+    interval_since: Time,
     peers: BTreeMap<Peer, PeerState>,
     next_peer: u32,
     recent: VecDeque<Change>,
@@ -221,6 +233,8 @@ impl Membership {
         let mut membership = Self {
             me: Member::known(me, Status::Alive, Time::ZERO),
             heartbeat,
+            interval: heartbeat,
+            interval_since: Time::ZERO,
             peers: BTreeMap::new(),
             next_peer: 0,
             recent: VecDeque::new(),
@@ -456,6 +470,13 @@ impl Membership {
         }
     }
 
+    /// Heartbeats to the same peer are so far apart, and its silence is judged by that from now on.
+    pub fn pace(&mut self, now: Time, interval: Duration) {
+        if self.interval != interval {
+            (self.interval, self.interval_since) = (interval, now);
+        }
+    }
+
     /// The peer leads, and was not heard in time.
     pub fn suspect(&mut self, now: Time, peer: Peer, reason: &str) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
@@ -521,7 +542,8 @@ impl Membership {
 
     /// What the link to the peer is to do.
     pub fn orders(&self, peer: Peer) -> Orders {
-        self.peers.get(&peer).map(|state| state.orders).unwrap_or_default()
+        let orders = self.peers.get(&peer).map(|state| state.orders).unwrap_or_default();
+        Orders { interval: self.interval, ..orders }
     }
 
     /// Whether the lane that is wanted to the peer is open, and it may be given work.
@@ -640,7 +662,9 @@ impl Membership {
         let since = if is_lane_open { state.member.heard } else { state.unreached };
         let Some(since) = since else { return };
         let silence = now.saturating_sub(since);
-        let is_silent = is_lane_open && silence >= silence_max(self.heartbeat);
+        let is_silent = is_lane_open
+            && silence >= silence_max(self.interval)
+            && now.saturating_sub(self.interval_since) >= silence_max(self.interval);
         // Whether the leader is silent is the election's affair.
         if is_silent && state.orders.wanted != Wanted::Schedule {
             (state.up, state.draining) = (None, false);

@@ -120,8 +120,13 @@ pub struct Link {
     pub attempt: u64,
     pub pause: Duration,
     pub dialled: Time,
+    /// From then on the dial is answered, only perhaps late.
+    pub connected: Option<Time>,
     pub was_brief: bool,
     pub heartbeat: u64,
+    pub sent: Time,
+    /// When the next heartbeat is to be sent, unless an answer is awaited.
+    pub due: Option<Time>,
     pub their_version: u64,
 }
 

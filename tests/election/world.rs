@@ -652,17 +652,27 @@ impl World {
         let process = self.process_mut(node);
         let life = process.life;
         let Some(link) = process.links.get_mut(&peer) else { return };
-        let is_knock = Orders { knocks: link.orders.knocks, ..orders } == link.orders;
-        link.orders = orders;
+        let before = std::mem::replace(&mut link.orders, orders);
+        let is_ended = before.are_ended_by(&orders);
+        let is_dialled_anew = is_ended || before.knocks != orders.knocks;
+        let is_connected = link.connected.is_some_and(|connected| connected <= now);
         match link.state {
-            LinkState::Dialling if is_knock && now - link.dialled < heartbeat => {}
+            _ if !is_dialled_anew && before.interval == orders.interval => {}
+            LinkState::Open { .. } if !is_ended => {
+                if link.due.is_some() {
+                    let due = now.max(link.sent + orders.interval);
+                    let attempt = link.attempt;
+                    link.due = Some(due);
+                    self.post(due, node, life, Input::HeartbeatDue { peer, attempt });
+                }
+            }
+            LinkState::Dialling if !is_ended && (is_connected || now - link.dialled < heartbeat) => {}
+            LinkState::Idle | LinkState::Waiting | LinkState::Dialling if !is_dialled_anew => {}
             LinkState::Idle | LinkState::Waiting | LinkState::Dialling => {
                 link.pause = Duration::ZERO;
                 self.start_link(node, peer);
             }
-            LinkState::Open { before, since, .. }
-                if (Orders { knocks: before.knocks, ..orders }) != before =>
-            {
+            LinkState::Open { before, since, .. } if before.are_ended_by(&orders) => {
                 link.state = LinkState::Closing { since };
                 let attempt = link.attempt;
                 self.post(now + AT_ONCE, node, life, Input::LaneEnded { peer, attempt, reason: None });
@@ -679,6 +689,7 @@ impl World {
         let Some(link) = process.links.get_mut(&peer).filter(|link| link.attempt == attempt) else { return };
         link.state = LinkState::Dialling;
         link.dialled = now;
+        link.connected = None;
         let Some(to) = link.to else {
             let opened = Err(DialError::Unresolvable);
             return self.post(self.now + AT_ONCE, node, life, Input::Dialled { peer, attempt, opened });
@@ -688,6 +699,10 @@ impl World {
         let Some(there) = self.send(node, to) else { return };
         let Some(back) = self.send(to, node) else { return };
         let round_trip = (there - self.now) + (back - self.now);
+        let connected = now + round_trip;
+        if let Some(link) = self.process_mut(node).links.get_mut(&peer) {
+            link.connected = Some(connected);
+        }
         let from = Caller { node, life, identity };
         match self.life(to) {
             Some(their) => {
@@ -747,6 +762,7 @@ impl World {
                 let to = link.to;
                 process.election.lane_up(now, peer, kind, &identity);
                 if kind == Wanted::Work {
+                    link.due = Some(at);
                     self.post(at, node, life, Input::HeartbeatDue { peer, attempt });
                 }
                 if to.is_none_or(|to| self.life(to) != Some(their)) {
@@ -798,6 +814,10 @@ impl World {
         let Some(link) = process.links.get_mut(&peer).filter(|link| link.attempt == attempt) else { return };
         let LinkState::Open { life: their, .. } = link.state else { return };
         let Some(to) = link.to else { return };
+        if link.due.is_none_or(|due| due > sent) {
+            return;
+        }
+        (link.sent, link.due) = (sent, None);
         link.heartbeat += 1;
         let number = link.heartbeat;
         let is_changed = claim.is_some() && link.their_version != list_version;
@@ -861,7 +881,6 @@ impl World {
     }
 
     fn acked(&mut self, node: usize, now: Time, peer: Peer, attempt: u64, number: u64, ack: Option<Ack>) {
-        let heartbeat = self.nodes[node].plan.heartbeat;
         let at = self.now;
         let process = self.process_mut(node);
         let life = process.life;
@@ -870,13 +889,11 @@ impl World {
             return;
         }
         link.heartbeat += 1;
-        let mut due = at;
-        if let Some(ack) = ack {
-            due = at + heartbeat;
-            if !ack.refused {
-                link.their_version = ack.version;
-                process.election.acked(now, peer, Figures::default(), ack.judged);
-            }
+        let due = at.max(link.sent + link.orders.interval);
+        link.due = Some(due);
+        if let Some(ack) = ack.filter(|ack| !ack.refused) {
+            link.their_version = ack.version;
+            process.election.acked(now, peer, Figures::default(), ack.judged);
         }
         self.post(due, node, life, Input::HeartbeatDue { peer, attempt });
     }
@@ -1002,6 +1019,9 @@ impl World {
                     attempt: 0,
                     pause: Duration::ZERO,
                     dialled: Time::ZERO,
+                    connected: None,
+                    sent: Time::ZERO,
+                    due: None,
                     was_brief: false,
                     heartbeat: 0,
                     their_version: 0,

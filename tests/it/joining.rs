@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use primacy::{
@@ -17,10 +18,19 @@ use primacy::{
     },
 };
 use rustix::process::Signal;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
 use tonic::Code;
 
 use crate::harness::{
-    Process, Processes, Running, SOON, TestCluster, TestNode, all_alive, channel, command, config,
+    Process, Processes, Running, SOON, TestCluster, TestNode, all_alive, channel, check, command, config,
     eventually, free_address, status_of, view,
 };
 
@@ -264,4 +274,50 @@ async fn without_fallback_nothing_fails_while_the_leadership_moves() {
     }
     running.store(false, Relaxed);
     assert!(asking.await.unwrap() > 15);
+}
+
+/// A road on which everything takes so much longer, and nothing is lost.
+async fn slow_road_to(target: SocketAddr, longer: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((near, _)) = listener.accept().await {
+            let Ok(far) = TcpStream::connect(target).await else { continue };
+            let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+            for (from, to) in [(near_in, far_out), (far_in, near_out)] {
+                tokio::spawn(carry(from, to, longer));
+            }
+        }
+    });
+    address
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, longer: Duration) {
+    let (arrives, mut leaves) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    tokio::spawn(async move {
+        while let Some((due, bytes)) = leaves.recv().await {
+            sleep_until(due).await;
+            if to.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut bytes = [0; 16_384];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        let _ = arrives.send((Instant::now() + longer, bytes[..read].to_vec()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_answers_late_is_reached_while_its_heartbeats_knock() {
+    let at = free_address();
+    // Three heartbeats to and fro.
+    let slow = slow_road_to(at, Duration::from_millis(150)).await;
+    let low = Process::start_with(Some(1), "low", &["--peers", &format!("2={slow}"), "--no-fallback"]);
+    let _high = Process::start(2, "high", at, free_address(), &format!("1={}", low.grpc));
+    follows(low.grpc, "high").await;
+    eventually("the leader schedules for it", || async { check(low.grpc, 17).await.is_ok() }).await;
+    // It would take a second until it gave up.
+    sleep(Duration::from_secs(2)).await;
+    assert!(!low.has_logged("is lost"), "{}", low.log());
 }

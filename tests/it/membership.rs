@@ -80,6 +80,21 @@ fn list(version: u64, membership: &Membership) -> MemberList {
 }
 
 #[test]
+fn who_is_asked_more_rarely_may_be_silent_for_longer() {
+    let (mut membership, worker1) = leader_and_worker1();
+    membership.pace(ms(0), ms(300));
+    assert_eq!(membership.orders(worker1).interval, ms(300));
+    tick(&mut membership, 50, 1000);
+    assert_eq!(membership.status(worker1), Status::Alive, "it was asked three times at most");
+    // From now on it is asked every H, and was not yet.
+    membership.pace(ms(1000), ms(100));
+    tick(&mut membership, 1000, 1300);
+    assert_eq!(membership.status(worker1), Status::Alive);
+    tick(&mut membership, 1350, 1350);
+    assert_eq!(membership.status(worker1), Status::Suspect, "3.5 H");
+}
+
+#[test]
 fn a_nodes_own_entry_is_left_out() {
     let membership = node(4);
     assert_eq!(membership.peers().count(), 3);
@@ -113,7 +128,8 @@ fn three_missed_heartbeats_make_a_suspect_and_ten_a_dead_one() {
     assert_eq!(membership.status(worker1), Status::Suspect);
     tick(&mut membership, 1350, 1350);
     assert_eq!(membership.status(worker1), Status::Dead);
-    assert_eq!(membership.orders(worker1), Orders { wanted: Wanted::Work, redials: 1, knocks: 0 });
+    let orders = Orders { wanted: Wanted::Work, redials: 1, knocks: 0, interval: ms(100) };
+    assert_eq!(membership.orders(worker1), orders);
 
     membership.lane_up(ms(1500), worker1, Wanted::Work, &identity(1)).unwrap();
     assert_eq!(membership.status(worker1), Status::Alive, "who returns is used again");

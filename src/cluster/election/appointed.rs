@@ -257,10 +257,15 @@ mod tests {
     fn without_a_leader_some_others_are_reached_and_a_leader_reaches_all() {
         let mut election = Election::appointed(&node(1), &[], Duration::from_secs(1));
         let crowd = |leader| Recognised { members: (1..=100).map(node).collect(), ..recognised(leader) };
+        let interval = |election: &Election| {
+            election.members().orders(election.members().peers().next().unwrap()).interval
+        };
         election.recognise(Time::ZERO, &crowd(None));
         assert_eq!(worked_for(&election), REACHED_WITHOUT_LEADER_MAX);
+        assert_eq!(interval(&election), Duration::from_secs(4), "8 of 32 within H");
         election.recognise(Time::ZERO, &crowd(Some((1, 5))));
         assert_eq!(worked_for(&election), 99);
+        assert_eq!(interval(&election), Duration::from_secs(1));
         election.recognise(Time::ZERO, &crowd(None));
         assert_eq!(worked_for(&election), REACHED_WITHOUT_LEADER_MAX);
     }
