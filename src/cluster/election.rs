@@ -542,7 +542,7 @@ impl Election {
                 Some(_) | None => Wanted::Work,
             };
             self.members.want(now, peer, wanted);
-            reached += usize::from(wanted == Wanted::Work);
+            reached += usize::from(wanted != Wanted::Off);
         }
         let turns = if is_leading { 1 } else { reached.div_ceil(HEARTBEATS_WITHOUT_LEADER_MAX).max(1) };
         self.members.pace(now, self.heartbeat * u32::try_from(turns).unwrap_or(u32::MAX));

@@ -105,6 +105,8 @@ pub(super) struct Roads {
     /// Connections in a row that brought nothing, and why there was none.
     failures: u32,
     failure: Option<EtcdError>,
+    /// Times in a row that name or password were wrong.
+    denials: u32,
 }
 
 impl fmt::Debug for Roads {
@@ -117,7 +119,15 @@ impl Roads {
     pub(super) fn new(access: Access) -> Self {
         // Not all nodes at the same endpoint.
         let next = rand::random_range(0..access.endpoints.len());
-        Self { access: Arc::new(access), next, dial: None, token: None, failures: 0, failure: None }
+        Self {
+            access: Arc::new(access),
+            next,
+            dial: None,
+            token: None,
+            failures: 0,
+            failure: None,
+            denials: 0,
+        }
     }
 
     /// The connection, or the one that is being made; to the next endpoint, if that one has failed or was left.
@@ -127,10 +137,12 @@ impl Roads {
                 None => return dial.clone(),
                 Some(Ok(road)) if !road.left.is_cancelled() => return dial.clone(),
                 Some(Ok(road)) => {
-                    self.failure = None;
+                    (self.failure, self.denials) = (None, 0);
                     self.failures = if road.is_proven.load(Relaxed) { 0 } else { self.failures + 1 };
                 }
                 Some(Err(error)) => {
+                    let is_denied = matches!(error, EtcdError::Refused(_, Code::InvalidArgument));
+                    self.denials = if is_denied { self.denials + 1 } else { 0 };
                     self.failure = Some(error.clone());
                     self.failures += 1;
                 }
@@ -150,14 +162,12 @@ impl Roads {
     /// from one to the next.
     fn pause(&self) -> Duration {
         let endpoints = u32::try_from(self.access.endpoints.len()).unwrap_or(u32::MAX);
-        let (first, most, times) = match self.failure {
-            Some(EtcdError::Refused(_, Code::InvalidArgument)) => {
-                (ETCD_DENIED_PAUSE, ETCD_DENIED_PAUSE_MAX, self.failures)
-            }
-            _ if self.failures.is_multiple_of(endpoints) => {
+        let (first, most, times) = match self.denials {
+            0 if self.failures.is_multiple_of(endpoints) => {
                 (ETCD_DIAL_PAUSE, ETCD_DIAL_PAUSE_MAX, self.failures / endpoints)
             }
-            _ => return Duration::ZERO,
+            0 => return Duration::ZERO,
+            denials => (ETCD_DENIED_PAUSE, ETCD_DENIED_PAUSE_MAX, denials),
         };
         match times.checked_sub(1) {
             Some(doublings) => most.min(first * 2_u32.pow(doublings.min(16))),
@@ -174,7 +184,11 @@ impl Roads {
     pub(super) fn leave(&mut self, road: &Road, is_denied: bool) {
         if !road.left.is_cancelled() {
             road.left.cancel();
-            self.token = road.token.clone().filter(|_| !is_denied);
+            self.token.clone_from(&road.token);
+        }
+        // The watch may have left it before: it is not told why its token is not good.
+        if is_denied && self.token == road.token {
+            self.token = None;
         }
     }
 }
@@ -263,5 +277,48 @@ impl Tls {
             Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
             None => config,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roads(endpoints: usize) -> Roads {
+        let endpoints = vec!["127.0.0.1:1".into(); endpoints];
+        Roads::new(Access { endpoints, ..Access::default() })
+    }
+
+    fn road(token: &'static str) -> Road {
+        let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+        let token = Some(AsciiMetadataValue::from_static(token));
+        Road { channel, token, is_proven: Arc::default(), left: CancellationToken::new() }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_kept_until_etcd_does_not_like_it_whoever_leaves_first() {
+        let (mut roads, first) = (roads(1), road("first"));
+        roads.leave(&first, false);
+        assert_eq!(roads.token, first.token);
+        roads.leave(&first, true);
+        assert_eq!(roads.token, None);
+        let second = road("second");
+        roads.leave(&second, false);
+        roads.leave(&first, true);
+        assert_eq!(roads.token, second.token, "that was the one before");
+    }
+
+    #[test]
+    fn pauses_are_between_rounds_and_double() {
+        let mut roads = roads(3);
+        let mut after = |failures, denials| {
+            (roads.failures, roads.denials) = (failures, denials);
+            roads.pause().as_millis()
+        };
+        assert_eq!(
+            [0, 1, 2, 3, 4, 6, 9, 12, 15, 300].map(|failures| after(failures, 0)),
+            [0, 0, 0, 100, 0, 200, 400, 800, 1000, 1000]
+        );
+        assert_eq!([1, 2, 5, 6, 99].map(|denials| after(300, denials)), [1000, 2000, 16_000, 16_000, 16_000]);
     }
 }
