@@ -207,9 +207,8 @@ pub const ETCD_PAUSE: Duration = Duration::from_millis(100);
 pub const ETCD_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for a token: each password costs etcd some 70 ms of a core, so that many nodes wait for each other.
 pub const ETCD_AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The pause before the second round of all endpoints, when none has answered; doubled before each other one.
-pub const ETCD_DIAL_PAUSE: Duration = Duration::from_millis(100);
-/// To this at most: so long etcd may be back unnoticed.
+/// The longest pause before another round of all endpoints, when none has answered for longer than a lease: so long etcd
+/// may be back unnoticed.
 pub const ETCD_DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The pause after a wrong name or password; doubled after each other one.
 pub const ETCD_DENIED_PAUSE: Duration = Duration::from_secs(1);

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{
@@ -30,8 +30,8 @@ use super::client::EtcdError;
 use crate::{
     cluster::{innermost, plain},
     limits::{
-        ETCD_AUTHENTICATE_TIMEOUT, ETCD_DENIED_PAUSE, ETCD_DENIED_PAUSE_MAX, ETCD_DIAL_PAUSE,
-        ETCD_DIAL_PAUSE_MAX, ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_PROBE_TIMEOUT, ETCD_TIMEOUT,
+        ETCD_AUTHENTICATE_TIMEOUT, ETCD_DENIED_PAUSE, ETCD_DENIED_PAUSE_MAX, ETCD_DIAL_PAUSE_MAX,
+        ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_PROBE_TIMEOUT, ETCD_TIMEOUT, LEASE_TTL,
     },
     proto::etcd::etcdserverpb::{AuthenticateRequest, auth_client::AuthClient},
 };
@@ -104,6 +104,7 @@ pub(super) struct Roads {
     token: Option<AsciiMetadataValue>,
     /// Connections in a row that brought nothing, and why there was none.
     failures: u32,
+    failing_since: Option<Instant>,
     failure: Option<EtcdError>,
     /// Times in a row that name or password were wrong.
     denials: u32,
@@ -125,6 +126,7 @@ impl Roads {
             dial: None,
             token: None,
             failures: 0,
+            failing_since: None,
             failure: None,
             denials: 0,
         }
@@ -138,7 +140,10 @@ impl Roads {
                 Some(Ok(road)) if !road.left.is_cancelled() => return dial.clone(),
                 Some(Ok(road)) => {
                     (self.failure, self.denials) = (None, 0);
-                    self.failures = if road.is_proven.load(Relaxed) { 0 } else { self.failures + 1 };
+                    match road.is_proven.load(Relaxed) {
+                        true => (self.failures, self.failing_since) = (0, None),
+                        false => self.failures += 1,
+                    }
                 }
                 Some(Err(error)) => {
                     let is_denied = matches!(error, EtcdError::Refused(_, Code::InvalidArgument));
@@ -148,7 +153,11 @@ impl Roads {
                 }
             }
         }
-        let pause = self.pause().mul_f64(rand::random_range(0.5..1.0));
+        let failing_for = match self.failures {
+            0 => Duration::ZERO,
+            _ => self.failing_since.get_or_insert_with(Instant::now).elapsed(),
+        };
+        let pause = self.pause(failing_for).mul_f64(rand::random_range(0.5..1.0));
         let (access, place, token) = (Arc::clone(&self.access), self.next, self.token.clone());
         self.next = (place + 1) % access.endpoints.len();
         let dial = async move {
@@ -158,19 +167,15 @@ impl Roads {
         self.dial.insert(dial.boxed().shared()).clone()
     }
 
-    /// Before each round of all endpoints but the first, and before a password that was wrong is shown again; doubled
-    /// from one to the next.
-    fn pause(&self) -> Duration {
+    /// Before a password that was wrong is shown again, doubled from one time to the next; and before each round of all
+    /// endpoints, the longer the longer there was no connection. While a lease may still be saved there is none.
+    fn pause(&self, failing_for: Duration) -> Duration {
         let endpoints = u32::try_from(self.access.endpoints.len()).unwrap_or(u32::MAX);
-        let (first, most, times) = match self.denials {
-            0 if self.failures.is_multiple_of(endpoints) => {
-                (ETCD_DIAL_PAUSE, ETCD_DIAL_PAUSE_MAX, self.failures / endpoints)
+        match self.denials.checked_sub(1) {
+            Some(doublings) => ETCD_DENIED_PAUSE_MAX.min(ETCD_DENIED_PAUSE * 2_u32.pow(doublings.min(16))),
+            None if self.failures.is_multiple_of(endpoints) => {
+                ETCD_DIAL_PAUSE_MAX.min(failing_for.saturating_sub(LEASE_TTL) / 4)
             }
-            0 => return Duration::ZERO,
-            denials => (ETCD_DENIED_PAUSE, ETCD_DENIED_PAUSE_MAX, denials),
-        };
-        match times.checked_sub(1) {
-            Some(doublings) => most.min(first * 2_u32.pow(doublings.min(16))),
             None => Duration::ZERO,
         }
     }
@@ -309,16 +314,20 @@ mod tests {
     }
 
     #[test]
-    fn pauses_are_between_rounds_and_double() {
+    fn no_pause_costs_a_lease_and_none_grows_without_end() {
         let mut roads = roads(3);
-        let mut after = |failures, denials| {
+        let mut after = |failures, seconds, denials| {
             (roads.failures, roads.denials) = (failures, denials);
-            roads.pause().as_millis()
+            roads.pause(Duration::from_secs(seconds)).as_millis()
         };
         assert_eq!(
-            [0, 1, 2, 3, 4, 6, 9, 12, 15, 300].map(|failures| after(failures, 0)),
-            [0, 0, 0, 100, 0, 200, 400, 800, 1000, 1000]
+            [0, 1, 3, 4, 5, 9, 3600].map(|seconds| after(9, seconds, 0)),
+            [0, 0, 0, 250, 500, 1000, 1000]
         );
-        assert_eq!([1, 2, 5, 6, 99].map(|denials| after(300, denials)), [1000, 2000, 16_000, 16_000, 16_000]);
+        assert_eq!([9, 10, 11, 12].map(|failures| after(failures, 60, 0)), [1000, 0, 0, 1000]);
+        assert_eq!(
+            [1, 2, 5, 6, 99].map(|denials| after(9, 60, denials)),
+            [1000, 2000, 16_000, 16_000, 16_000]
+        );
     }
 }
