@@ -205,7 +205,7 @@ pub const ETCD_PAUSE: Duration = Duration::from_millis(100);
 /// Time for an endpoint of etcd to answer anything on a new connection: enough for a busy one, and a hung one is left
 /// before it is shown a password.
 pub const ETCD_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Time for a token: each password costs etcd some 70 ms of a core, so that many nodes wait for each other.
+/// Time for a token: each password costs etcd some 0.1 s of a core, so that many nodes wait for each other.
 pub const ETCD_AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest pause before another round of all endpoints, when none has answered for longer than a lease: so long etcd
 /// may be back unnoticed.

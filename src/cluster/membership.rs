@@ -659,12 +659,11 @@ impl Membership {
     fn judge_silence(&mut self, now: Time, peer: Peer) {
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let is_lane_open = state.up.is_some() || state.draining;
-        let since = if is_lane_open { state.member.heard } else { state.unreached };
-        let Some(since) = since else { return };
+        // Who was to answer at a longer interval until now has as long as anybody from now on.
+        let heard = state.member.heard.map(|heard| heard.max(self.interval_since));
+        let Some(since) = (if is_lane_open { heard } else { state.unreached }) else { return };
         let silence = now.saturating_sub(since);
-        let is_silent = is_lane_open
-            && silence >= silence_max(self.interval)
-            && now.saturating_sub(self.interval_since) >= silence_max(self.interval);
+        let is_silent = is_lane_open && silence >= silence_max(self.interval);
         // Whether the leader is silent is the election's affair.
         if is_silent && state.orders.wanted != Wanted::Schedule {
             (state.up, state.draining) = (None, false);

@@ -262,7 +262,7 @@ async fn a_wrong_password_is_said_and_not_tried_without_end() {
     gets_the_role(etcd).await;
     let node = node_as(&etcds, "node:wrong");
     eventually("it says so", || async { warnings(&node, "invalid user ID or password") == 1 }).await;
-    // Each costs etcd some 70 ms of a core. The pauses are 0.5 to 1 s, 1 to 2 s, 2 to 4 s.
+    // Each costs etcd some 0.1 s of a core. The pauses are 0.5 to 1 s, 1 to 2 s, 2 to 4 s.
     let started = Instant::now();
     eventually("it tries", || async { answered(etcd, "Authenticate", "InvalidArgument").await >= 4 }).await;
     assert!(started.elapsed() > Duration::from_secs(3), "{:?}", started.elapsed());
@@ -398,7 +398,7 @@ async fn nodes_with_a_password_come_back_to_etcd_together() {
     eventually("etcd answers", || async { answered(etcd, "Check", "OK").await > 0 }).await;
     let back = Instant::now();
     eventually("all follow one again", follow_one).await;
-    // Each password costs etcd some 70 ms of a core, and none is shown in vain.
+    // Each password costs etcd some 0.1 s of a core, and none is shown in vain.
     let shown = answered(etcd, "Authenticate", "OK").await;
     println!("{count} nodes follow one after {:?}, and {shown} passwords were shown", back.elapsed());
     assert_eq!(shown, u64::from(count));

@@ -102,8 +102,7 @@ pub(super) struct Roads {
     dial: Option<Dial>,
     /// What let the last connection in: another endpoint may know it too.
     token: Option<AsciiMetadataValue>,
-    /// Connections in a row that brought nothing, and why there was none.
-    failures: u32,
+    /// Since when no connection has brought anything, and why there was none.
     failing_since: Option<Instant>,
     failure: Option<EtcdError>,
     /// Times in a row that name or password were wrong.
@@ -112,7 +111,7 @@ pub(super) struct Roads {
 
 impl fmt::Debug for Roads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}, {} failures", self.access, self.failures)
+        write!(f, "{:?}", self.access)
     }
 }
 
@@ -125,7 +124,6 @@ impl Roads {
             next,
             dial: None,
             token: None,
-            failures: 0,
             failing_since: None,
             failure: None,
             denials: 0,
@@ -140,23 +138,21 @@ impl Roads {
                 Some(Ok(road)) if !road.left.is_cancelled() => return dial.clone(),
                 Some(Ok(road)) => {
                     (self.failure, self.denials) = (None, 0);
-                    match road.is_proven.load(Relaxed) {
-                        true => (self.failures, self.failing_since) = (0, None),
-                        false => self.failures += 1,
+                    if road.is_proven.load(Relaxed) {
+                        self.failing_since = None;
+                    } else {
+                        self.failing_since.get_or_insert_with(Instant::now);
                     }
                 }
                 Some(Err(error)) => {
                     let is_denied = matches!(error, EtcdError::Refused(_, Code::InvalidArgument));
                     self.denials = if is_denied { self.denials + 1 } else { 0 };
                     self.failure = Some(error.clone());
-                    self.failures += 1;
+                    self.failing_since.get_or_insert_with(Instant::now);
                 }
             }
         }
-        let failing_for = match self.failures {
-            0 => Duration::ZERO,
-            _ => self.failing_since.get_or_insert_with(Instant::now).elapsed(),
-        };
+        let failing_for = self.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
         let pause = self.pause(failing_for).mul_f64(rand::random_range(0.5..1.0));
         let (access, place, token) = (Arc::clone(&self.access), self.next, self.token.clone());
         self.next = (place + 1) % access.endpoints.len();
@@ -170,12 +166,9 @@ impl Roads {
     /// Before a password that was wrong is shown again, doubled from one time to the next; and before each round of all
     /// endpoints, the longer the longer there was no connection. While a lease may still be saved there is none.
     fn pause(&self, failing_for: Duration) -> Duration {
-        let endpoints = u32::try_from(self.access.endpoints.len()).unwrap_or(u32::MAX);
         match self.denials.checked_sub(1) {
             Some(doublings) => ETCD_DENIED_PAUSE_MAX.min(ETCD_DENIED_PAUSE * 2_u32.pow(doublings.min(16))),
-            None if self.failures.is_multiple_of(endpoints) => {
-                ETCD_DIAL_PAUSE_MAX.min(failing_for.saturating_sub(LEASE_TTL) / 4)
-            }
+            None if self.next == 0 => ETCD_DIAL_PAUSE_MAX.min(failing_for.saturating_sub(LEASE_TTL) / 4),
             None => Duration::ZERO,
         }
     }
@@ -316,17 +309,17 @@ mod tests {
     #[test]
     fn no_pause_costs_a_lease_and_none_grows_without_end() {
         let mut roads = roads(3);
-        let mut after = |failures, seconds, denials| {
-            (roads.failures, roads.denials) = (failures, denials);
+        let mut after = |next, seconds, denials| {
+            (roads.next, roads.denials) = (next, denials);
             roads.pause(Duration::from_secs(seconds)).as_millis()
         };
         assert_eq!(
-            [0, 1, 3, 4, 5, 9, 3600].map(|seconds| after(9, seconds, 0)),
+            [0, 1, 3, 4, 5, 9, 3600].map(|seconds| after(0, seconds, 0)),
             [0, 0, 0, 250, 500, 1000, 1000]
         );
-        assert_eq!([9, 10, 11, 12].map(|failures| after(failures, 60, 0)), [1000, 0, 0, 1000]);
+        assert_eq!([0, 1, 2].map(|next| after(next, 60, 0)), [1000, 0, 0], "once a round");
         assert_eq!(
-            [1, 2, 5, 6, 99].map(|denials| after(9, 60, denials)),
+            [1, 2, 5, 6, 99].map(|denials| after(1, 60, denials)),
             [1000, 2000, 16_000, 16_000, 16_000]
         );
     }
