@@ -3,7 +3,9 @@
 mod check;
 mod client;
 mod completions;
+mod environment;
 mod health;
+mod log;
 mod node;
 mod openapi;
 mod status;
@@ -14,14 +16,19 @@ mod words;
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
-    process::ExitCode,
+    process::{self, ExitCode},
     thread,
 };
 
 use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use rustix::process::Signal;
+use tokio::{
+    runtime::{self, Runtime},
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::node::descriptors;
 
 /// Ask a cluster whether a number is prime.
 #[derive(Debug, Parser)]
@@ -73,14 +80,19 @@ const USAGE: u8 = 2;
 
 /// Parses the command line, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    start_logging();
-    let runtime = match runtime(cli.command.as_ref()) {
+    let cli = environment::parse();
+    let _flushed = match log::start() {
+        Ok(flushed) => flushed,
+        Err(error) => return fail(format_args!("cannot start the log: {error}")),
+    };
+    descriptors::raise();
+    let command = cli.command.unwrap_or(Command::Up(cli.up));
+    let runtime = match runtime(&command).and_then(|runtime| end_at_signals(&command).map(|()| runtime)) {
         Ok(runtime) => runtime,
         Err(error) => return fail(format_args!("cannot start the runtime: {error}")),
     };
     let code = runtime.block_on(async {
-        match cli.command.unwrap_or(Command::Up(cli.up)) {
+        match command {
             Command::Up(args) => up::run(args).await,
             Command::Node(args) => node::run(*args).await,
             Command::Check(args) => check::run(args).await,
@@ -98,32 +110,40 @@ pub fn main() -> ExitCode {
 
 /// A thread for every two cores of a node: a wake-up of another thread costs more than it gains, and half of the time
 /// of a request is the kernel's, which runs where it likes. The other commands mostly wait.
-fn runtime(command: Option<&Command>) -> io::Result<tokio::runtime::Runtime> {
+fn runtime(command: &Command) -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut builder = match (command, cores / 2) {
-        (Some(Command::Node(_)), threads @ 2..) => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
+        (Command::Node(_), threads @ 2..) => {
+            let mut builder = runtime::Builder::new_multi_thread();
             builder.worker_threads(threads);
             builder
         }
-        _ => tokio::runtime::Builder::new_current_thread(),
+        _ => runtime::Builder::new_current_thread(),
     };
     builder.enable_all().build()
 }
 
-fn start_logging() {
-    let filter = EnvFilter::builder()
-        .with_env_var("PRIMACY_LOG")
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(colours(&io::stderr()))
-        .with_target(false)
-        // It would be told to a standard error that cannot be written to, which panics.
-        .log_internal_errors(false)
-        .init();
+/// The system ends a process at a signal that it does not handle, but not process 1, which a command in a container is.
+/// The commands that stop in an order of their own see to it themselves; for the others a thread does, because what they
+/// wait for may be a print that nobody reads.
+fn end_at_signals(command: &Command) -> io::Result<()> {
+    let stops_itself = match command {
+        Command::Up(_) | Command::Node(_) => true,
+        Command::Status(args) => args.watches(),
+        _ => false,
+    };
+    if stops_itself || process::id() != 1 {
+        return Ok(());
+    }
+    let waiting = runtime::Builder::new_current_thread().enable_all().build()?;
+    let stopped = waiting.block_on(async { told_to_stop() });
+    let end = move || {
+        let signal = waiting.block_on(stopped);
+        log::flush();
+        // As a shell says it.
+        process::exit(128 + signal.as_raw());
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(end).map(drop)
 }
 
 /// Colours are for terminals, and for those who want them (no-color.org).
@@ -134,6 +154,18 @@ fn colours(stream: &impl IsTerminal) -> bool {
 fn fail(error: impl Display) -> ExitCode {
     // Nobody may be there to read it.
     let _ = writeln!(io::stderr(), "primacy: {error}");
+    ExitCode::from(FAILED)
+}
+
+/// The same for what was typed or set.
+fn misused(error: impl Display) -> ExitCode {
+    fail(error);
+    ExitCode::from(USAGE)
+}
+
+/// Like `fail`, for what runs for long and must not wait for a reader.
+fn fail_in_log(error: impl Display) -> ExitCode {
+    log::say(format_args!("primacy: {error}"));
     ExitCode::from(FAILED)
 }
 
@@ -149,6 +181,15 @@ fn written(result: io::Result<()>) -> Result<(), ExitCode> {
         io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         _ => fail(format_args!("cannot print: {error}")),
     })
+}
+
+/// The same for whole lines, while everything else goes on: whoever reads them may not.
+async fn print_aside(lines: String) -> Result<(), ExitCode> {
+    let print = move || {
+        let mut stdout = io::stdout();
+        written(stdout.write_all(lines.as_bytes()).and_then(|()| stdout.flush()))
+    };
+    tokio::task::spawn_blocking(print).await.unwrap_or(Ok(()))
 }
 
 /// The same for a command that prints once.
@@ -173,16 +214,20 @@ fn table<const N: usize>(
     table.trim_fmt()
 }
 
-/// Returns at SIGTERM or Ctrl-C.
-async fn told_to_stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without handlers the system's own apply: the process ends at once.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// Returns at the next SIGTERM or Ctrl-C from this call on, and says which it was.
+fn told_to_stop() -> impl Future<Output = Signal> {
+    let handlers = signal(SignalKind::terminate()).and_then(|terminate| {
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok((terminate, interrupt))
+    });
+    async {
+        let Ok((mut terminate, mut interrupt)) = handlers else {
+            // Without handlers the system's own apply: the process ends at once.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = terminate.recv() => Signal::TERM,
+            _ = interrupt.recv() => Signal::INT,
+        }
     }
 }

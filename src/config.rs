@@ -1,10 +1,15 @@
 //! The settings of a node: from flags and environment, validated together.
 
 use std::{
-    convert::Infallible, fmt, fs, io, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration,
+    collections::BTreeMap, convert::Infallible, fmt, fs, io, net::SocketAddr, path::PathBuf, str::FromStr,
+    sync::Arc, time::Duration,
 };
 
-use clap::{Args, builder::BoolishValueParser};
+use clap::{
+    ArgMatches, Args, Command,
+    builder::{BoolishValueParser, RangedU64ValueParser},
+    parser::ValueSource,
+};
 use thiserror::Error;
 
 use crate::{
@@ -15,8 +20,9 @@ use crate::{
     },
     gateway,
     limits::{
-        BODY_BYTES_MAX_DEFAULT, DEADLINE_DEFAULT, DEADLINE_MAX, ETCD_ENDPOINTS_MAX, HEARTBEAT_DEFAULT,
-        HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT, MEMBERS_MAX,
+        BODY_BYTES_MAX_DEFAULT, BODY_BYTES_MAX_MAX, BODY_BYTES_MAX_MIN, DEADLINE_DEFAULT, DEADLINE_MAX,
+        ETCD_ENDPOINTS_MAX, HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT,
+        IN_FLIGHT_MAX_MAX, MEMBERS_MAX,
     },
 };
 
@@ -27,7 +33,7 @@ pub struct NodeArgs {
     #[arg(long, env = "PRIMACY_ID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub id: Option<u32>,
     /// The name that its answers carry [default: WORKER_ID, `worker` and the id, or the host's name]
-    #[arg(long, env = "PRIMACY_NAME")]
+    #[arg(long, env = "PRIMACY_NAME", value_parser = parse_name)]
     pub name: Option<String>,
     /// Where it listens for gRPC; beyond loopback only with a token [default: 127.0.0.1:50051, or 0.0.0.0:$PORT]
     #[arg(long, env = "PRIMACY_GRPC_ADDR", value_name = "IP:PORT", value_parser = parse_listen)]
@@ -43,7 +49,7 @@ pub struct NodeArgs {
     pub advertise_http: Option<HostPort>,
     /// The other nodes: 4=leader:50051,1=worker1:50052,… An id may be left out, it is learnt; one's own entry is ignored
     #[arg(long, env = "PRIMACY_PEERS", value_name = "[ID=]HOST:PORT", value_delimiter = ',')]
-    pub peers: Vec<PeerArg>,
+    pub peers: Vec<Listed<PeerArg>>,
     /// Who tells who leads: bully (the nodes agree themselves), or etcd://HOST:2379[,HOST:2379…], with TLS and user by
     /// etcd's own ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY, ETCDCTL_USER and ETCDCTL_PASSWORD. Then no --peers are needed
     #[arg(long, env = "PRIMACY_COORDINATOR", default_value = "bully", value_name = "COORDINATOR")]
@@ -78,11 +84,11 @@ pub struct NodeArgs {
     /// Time for a check whose client names none, in milliseconds, 1 to 300000
     #[arg(long, env = "PRIMACY_DEADLINE", default_value_t = DEADLINE_DEFAULT.as_millis() as u64, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MAX.as_millis() as u64))]
     pub deadline: u64,
-    /// Requests in flight at once; more get 429 at once
-    #[arg(long, env = "PRIMACY_IN_FLIGHT_MAX", default_value_t = IN_FLIGHT_MAX_DEFAULT, value_name = "N")]
+    /// Requests in flight at once, 1 to 1048576; more get 429 at once
+    #[arg(long, env = "PRIMACY_IN_FLIGHT_MAX", default_value_t = IN_FLIGHT_MAX_DEFAULT, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=IN_FLIGHT_MAX_MAX as u64))]
     pub in_flight_max: usize,
-    /// Bytes of a REST body for one number
-    #[arg(long, env = "PRIMACY_BODY_MAX", default_value_t = BODY_BYTES_MAX_DEFAULT, value_name = "BYTES")]
+    /// Bytes of a REST body for one number, 64 to 8388608
+    #[arg(long, env = "PRIMACY_BODY_MAX", default_value_t = BODY_BYTES_MAX_DEFAULT, value_name = "BYTES", value_parser = RangedU64ValueParser::<usize>::new().range(BODY_BYTES_MAX_MIN as u64..=BODY_BYTES_MAX_MAX as u64))]
     pub body_max: usize,
     /// Exit when standard input ends: how `primacy up` leaves no orphan
     #[arg(long, env = "PRIMACY_EXIT_WITH_STDIN", hide = true, value_parser = BoolishValueParser::new())]
@@ -93,6 +99,37 @@ pub struct NodeArgs {
     /// The seed's port of a worker
     #[arg(long, env = "PORT", hide = true)]
     pub port: Option<u16>,
+    /// Where all of that was told.
+    #[arg(skip)]
+    pub told: Told,
+}
+
+/// Which settings were told by the environment: messages name what was set.
+#[derive(Debug, Clone, Default)]
+pub struct Told(BTreeMap<String, String>);
+
+impl Told {
+    /// By what a command was given.
+    pub fn by(command: &Command, matches: &ArgMatches) -> Self {
+        let by_environment =
+            |arg: &&clap::Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::EnvVariable);
+        let names = command.get_arguments().filter(by_environment).filter_map(|arg| {
+            let variable = arg.get_env()?.to_str()?;
+            Some((format!("--{}", arg.get_long()?), variable.to_owned()))
+        });
+        Self(names.collect())
+    }
+
+    /// The variable that told what this flag would, or the flag.
+    pub fn name<'a>(&'a self, flag: &'a str) -> &'a str {
+        self.0.get(flag).map_or(flag, String::as_str)
+    }
+
+    /// What the second flag tells was told by the first one.
+    fn tells(&mut self, by: &str, flag: &str) {
+        let by = self.name(by).to_owned();
+        self.0.insert(flag.to_owned(), by);
+    }
 }
 
 /// A node's settings, validated.
@@ -124,22 +161,25 @@ pub struct NodeConfig {
     pub gateway: gateway::Settings,
     /// Whether it exits when standard input ends.
     pub exit_with_stdin: bool,
+    /// Where all of that was told.
+    pub told: Told,
 }
 
 /// Settings that cannot be.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ConfigError {
-    /// The name cannot be shown and logged as it is.
-    #[error(
-        "the name `{0}` is not good: it takes 1 to 64 letters, digits, dots, dashes and underscores, such as worker1"
-    )]
-    BadName(String),
+    /// What it would be called by, if it is not told its name, will not do.
+    #[error("{0}, and no --name was given: {1}")]
+    Name(&'static str, NameError),
     /// Two peers claim one id.
-    #[error("the peers {0} and {1} have the same id {2}; every node needs an id of its own")]
-    SameId(Arc<str>, Arc<str>, u32),
+    #[error("{setting}: the peers {0} and {1} have the same id {2}; every node needs an id of its own", setting = .3)]
+    SameId(Arc<str>, Arc<str>, u32, String),
     /// More peers than a cluster holds.
-    #[error("{0} peers are too many: a cluster holds {MEMBERS_MAX} members")]
-    TooManyPeers(usize),
+    #[error("{1}: {0} peers are too many: a cluster holds {MEMBERS_MAX} members")]
+    TooManyPeers(usize, String),
+    /// Both listeners would have one port.
+    #[error("{0} and {1} are both at port {2}; gRPC and HTTP need a port each")]
+    SamePort(String, String, u16),
     /// A file for TLS towards etcd cannot be read.
     #[error("cannot read {0}, which {1} names: {2}")]
     EtcdFile(String, &'static str, String),
@@ -147,8 +187,8 @@ pub enum ConfigError {
     #[error("{0} needs {1} too: give both, or neither")]
     EtcdTls(&'static str, &'static str),
     /// The token is none.
-    #[error(transparent)]
-    Token(#[from] TokenError),
+    #[error("{0}: {1}")]
+    Token(String, TokenError),
     /// Others could reach it, and nothing would tell peers from strangers.
     #[error(
         "without a token this node may listen for gRPC on loopback only, and {0} is beyond: whoever reached it could lead the cluster; give all nodes the same PRIMACY_TOKEN, such as `openssl rand -hex 16` prints, or listen on 127.0.0.1, or accept it with --insecure"
@@ -161,19 +201,24 @@ impl NodeConfig {
     ///
     /// # Errors
     /// See [`ConfigError`].
-    pub fn new(args: NodeArgs) -> Result<Self, ConfigError> {
+    pub fn new(mut args: NodeArgs) -> Result<Self, ConfigError> {
         let id = args.id.or_else(|| digits(args.worker_id.as_deref()?));
         let coordinator = coordinator(&args)?;
-        let name = args.name.or(args.worker_id).unwrap_or_else(|| default_name(id));
-        let peers: Vec<PeerAddress> = args.peers.into_iter().map(|peer| peer.0).collect();
-        check_name(&name)?;
-        check_peers(&peers)?;
-        let grpc_addr = args.grpc_addr.unwrap_or_else(|| match args.port {
-            // As the seed listens: on every address.
-            Some(port) => SocketAddr::from(([0, 0, 0, 0], port)),
-            None => SocketAddr::from(([127, 0, 0, 1], 50051)),
-        });
-        let token = TokenArg::judge(args.token.as_ref())?;
+        let grpc_addr = grpc_addr(&mut args);
+        let told = args.told;
+        let name = match (args.name, args.worker_id) {
+            (Some(name), _) => name,
+            (None, Some(name)) => parse_name(&name).map_err(|error| ConfigError::Name("WORKER_ID", error))?,
+            (None, None) => default_name(id)?,
+        };
+        let peers: Vec<PeerAddress> = args.peers.into_iter().filter_map(|peer| Some(peer.0?.0)).collect();
+        check_peers(&peers, told.name("--peers"))?;
+        if grpc_addr.port() != 0 && clash(grpc_addr, args.http_addr) {
+            let [grpc, http] = ["--grpc-addr", "--http-addr"].map(|flag| told.name(flag).to_owned());
+            return Err(ConfigError::SamePort(grpc, http, grpc_addr.port()));
+        }
+        let token = TokenArg::judge(args.token.as_ref())
+            .map_err(|error| ConfigError::Token(told.name("--token").to_owned(), error))?;
         if is_open(grpc_addr, &token) && !args.insecure {
             return Err(ConfigError::NoToken(grpc_addr));
         }
@@ -195,6 +240,7 @@ impl NodeConfig {
                 deadline: Duration::from_millis(args.deadline),
             },
             exit_with_stdin: args.exit_with_stdin,
+            told,
         })
     }
 
@@ -214,6 +260,25 @@ impl NodeConfig {
             )
         })
     }
+}
+
+/// Where it listens for gRPC.
+fn grpc_addr(args: &mut NodeArgs) -> SocketAddr {
+    match (args.grpc_addr, args.port) {
+        (Some(address), _) => address,
+        // As the seed listens: on every address.
+        (None, Some(port)) => {
+            args.told.tells("--port", "--grpc-addr");
+            SocketAddr::from(([0, 0, 0, 0], port))
+        }
+        (None, None) => SocketAddr::from(([127, 0, 0, 1], 50051)),
+    }
+}
+
+/// Whether listening on the one keeps another from listening on the other.
+pub fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    one.port() == other.port() && (a == b || a.is_unspecified() || b.is_unspecified())
 }
 
 /// Whether strangers could pass for peers.
@@ -280,16 +345,17 @@ impl FromStr for CoordinatorArg {
     type Err = CoordinatorError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
         if text == "bully" {
             return Ok(Self::Bully);
         }
         let unknown = || CoordinatorError::Unknown(text.chars().take(80).collect());
         let endpoints = text.strip_prefix("etcd://").ok_or_else(unknown)?;
-        let endpoints = endpoints.split(',').map(str::parse).collect::<Result<Vec<HostPort>, _>>()?;
-        if endpoints.len() > ETCD_ENDPOINTS_MAX {
-            Err(CoordinatorError::TooMany)
-        } else {
-            Ok(Self::Etcd(endpoints))
+        let endpoints = list(endpoints).map(str::parse).collect::<Result<Vec<HostPort>, _>>()?;
+        match endpoints.len() {
+            0 => Err(unknown()),
+            1..=ETCD_ENDPOINTS_MAX => Ok(Self::Etcd(endpoints)),
+            _ => Err(CoordinatorError::TooMany),
         }
     }
 }
@@ -326,6 +392,23 @@ fn tls(args: &NodeArgs) -> Result<Option<Tls>, ConfigError> {
         Some(authority) => Ok(Some(Tls { authority, identity })),
         None if identity.is_some() => Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_CACERT")),
         None => Ok(None),
+    }
+}
+
+/// The parts of a list, which commas separate; blanks around them, and empty ones, mean nothing.
+pub fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+/// A part of a list as the command line has taken it apart; none if it is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<T>(pub Option<T>);
+
+impl<T: FromStr> FromStr for Listed<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        list(text).next().map(str::parse).transpose().map(Self)
     }
 }
 
@@ -414,30 +497,41 @@ fn digits(worker_id: &str) -> Option<u32> {
     digits.parse().ok().filter(|id| (1..=i32::MAX as u32).contains(id))
 }
 
-fn default_name(id: Option<u32>) -> String {
-    id.map_or_else(host_name, |id| format!("worker{id}"))
+fn default_name(id: Option<u32>) -> Result<String, ConfigError> {
+    match id {
+        Some(id) => Ok(format!("worker{id}")),
+        None => parse_name(&host_name()).map_err(|error| ConfigError::Name("the host's name", error)),
+    }
 }
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-fn check_name(name: &str) -> Result<(), ConfigError> {
+/// A name that cannot be shown and logged as it is.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[error(
+    "the name `{0}` is not good: it takes 1 to 64 letters, digits, dots, dashes and underscores, such as worker1"
+)]
+pub struct NameError(String);
+
+fn parse_name(name: &str) -> Result<String, NameError> {
     let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     match (1..=64).contains(&name.len()) && name.bytes().all(good) {
-        true => Ok(()),
-        false => Err(ConfigError::BadName(name.chars().take(80).collect())),
+        true => Ok(name.to_owned()),
+        false => Err(NameError(name.chars().take(80).collect())),
     }
 }
 
-fn check_peers(peers: &[PeerAddress]) -> Result<(), ConfigError> {
+fn check_peers(peers: &[PeerAddress], setting: &str) -> Result<(), ConfigError> {
     if peers.len() > MEMBERS_MAX {
-        return Err(ConfigError::TooManyPeers(peers.len()));
+        return Err(ConfigError::TooManyPeers(peers.len(), setting.to_owned()));
     }
     for (place, peer) in peers.iter().enumerate() {
         let Some(id) = peer.id else { continue };
         if let Some(same) = peers[..place].iter().find(|other| other.id == Some(id)) {
-            return Err(ConfigError::SameId(same.grpc_addr.clone(), peer.grpc_addr.clone(), id));
+            let (one, other) = (Arc::clone(&same.grpc_addr), Arc::clone(&peer.grpc_addr));
+            return Err(ConfigError::SameId(one, other, id, setting.to_owned()));
         }
     }
     Ok(())
@@ -475,7 +569,8 @@ mod tests {
     #[test]
     fn one_id_belongs_to_one_peer() {
         let peers = ["1=a:1", "2=b:1", "1=c:1"].map(|text| text.parse::<PeerArg>().unwrap().0);
-        assert_eq!(check_peers(&peers), Err(ConfigError::SameId("a:1".into(), "c:1".into(), 1)));
+        let same = ConfigError::SameId("a:1".into(), "c:1".into(), 1, "--peers".into());
+        assert_eq!(check_peers(&peers, "--peers"), Err(same));
     }
 
     /// By these arguments alone, whatever the environment says.
@@ -510,7 +605,35 @@ mod tests {
             "as the seed's workers listen"
         );
         assert_eq!(warns(&["--token", "trial"]), Ok(true));
-        assert_eq!(warns(&["--token", ""]), Err(TokenError::Empty.into()));
+        assert_eq!(warns(&["--token", ""]), Err(ConfigError::Token("--token".into(), TokenError::Empty)));
+    }
+
+    #[test]
+    fn blanks_and_empty_parts_of_a_list_mean_nothing() {
+        let peers = config(&["--peers", " 1=a:1, b:2 ,,", "--peers", ",3=c:3"]).unwrap().peers;
+        let peers: Vec<(Option<u32>, &str)> = peers.iter().map(|peer| (peer.id, &*peer.grpc_addr)).collect();
+        assert_eq!(peers, [(Some(1), "a:1"), (None, "b:2"), (Some(3), "c:3")]);
+        let etcd = |endpoints: &str| endpoints.parse::<CoordinatorArg>();
+        assert_eq!(etcd("etcd://a:1, b:2 ,"), etcd("etcd://a:1,b:2"));
+        assert_eq!(etcd(" bully "), Ok(CoordinatorArg::Bully));
+        assert_eq!(etcd("etcd:// ,"), Err(CoordinatorError::Unknown("etcd:// ,".into())));
+    }
+
+    #[test]
+    fn both_protocols_need_a_port_of_their_own() {
+        let ports = |grpc: &str, http: &str| {
+            config(&["--insecure", "--grpc-addr", grpc, "--http-addr", http])
+                .map(|config| config.grpc_addr.port())
+        };
+        let same = Err(ConfigError::SamePort("--grpc-addr".into(), "--http-addr".into(), 80));
+        for other in ["127.0.0.1:80", "0.0.0.0:80", "[::]:80", "[::ffff:127.0.0.1]:80"] {
+            assert_eq!(ports("127.0.0.1:80", other), same, "{other}");
+            assert_eq!(ports(other, "127.0.0.1:80"), same, "{other}");
+        }
+        for other in ["127.0.0.2:80", "[::1]:80", "0.0.0.0:81"] {
+            assert_eq!(ports("127.0.0.1:80", other), Ok(80), "{other}");
+        }
+        assert_eq!(ports("127.0.0.1:0", "127.0.0.1:0"), Ok(0));
     }
 
     #[test]

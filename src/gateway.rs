@@ -8,6 +8,7 @@ pub mod http;
 pub mod listener;
 pub mod openapi;
 pub mod page;
+pub mod places;
 pub mod strangers;
 
 use std::{

@@ -4,9 +4,18 @@ use std::time::Duration;
 
 // ── Connections ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Connections that each of the two listeners holds; more are closed at once. Each costs a descriptor and some 10 to
-/// 50 KiB. HTTP clients, however many, leave the places of the peers alone.
+/// Connections that each of the two listeners holds; for another one the one that is idle for longest is closed. Each
+/// costs a descriptor and some 10 to 50 KiB. HTTP clients, however many, leave the places of the peers alone.
 pub const CONNECTIONS_MAX: usize = 4096;
+/// Connections beyond them that a listener takes for a moment, until an idle one has gone; if none goes, for probes and
+/// peers only. More are closed at once.
+pub const CONNECTIONS_RESERVED: usize = 64;
+/// How long a connection waits for an idle one to go: a client that is there answers its GOAWAY within a round trip.
+pub const PLACE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long an idle connection that makes room may take for its goodbye: shorter, because another one waits for it.
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long a connection beyond all places may stay silent: probes speak at once.
+pub const FIRST_BYTE_RESERVED_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a new connection may stay silent: nobody who speaks first needs longer, and a silent one holds a place.
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections an address may have that have not completed a first head: enough for a burst behind a proxy, too few
@@ -34,17 +43,41 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const LOCAL_RESETS_MAX: usize = 1024;
 /// A pause after `accept` fails for want of descriptors: without it the loop would spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Without a failure for so long `accept` works again; sooner, a want that comes and goes would flood the log.
+pub const ACCEPT_RECOVERED: Duration = Duration::from_secs(10);
+/// Descriptors that a node needs beside connections: its listeners, the runtime's, the log, look-ups of names, calls to
+/// etcd. Measured: 20 with three peers.
+pub const DESCRIPTORS_OWN: usize = 64;
+/// With less a node does not start: each listener would have a place for two dozen connections.
+pub const DESCRIPTORS_MIN: usize = 128;
+/// A node's process under `primacy up` costs that so many descriptors: two held ports and two pipes.
+pub const DESCRIPTORS_PER_CHILD: usize = 4;
 /// HTTP/2 pings on quiet connections, so that vanished clients are noticed.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a ping may stay unanswered.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+// ── Log ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Bytes of the log that wait for whoever reads it: some 10,000 lines. More are dropped and counted.
+pub const LOG_BYTES_MAX: usize = 1024 * 1024;
+/// How long a process that ends waits for whoever reads its log.
+pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// The pause before a standard error that would not wait is written to again.
+pub const LOG_PAUSE: Duration = Duration::from_millis(10);
+
 // ── Requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Requests in flight on a node by default; more get 429 at once.
 pub const IN_FLIGHT_MAX_DEFAULT: usize = 4096;
+/// The most of them that can be set: as many as all connections over gRPC can have streams.
+pub const IN_FLIGHT_MAX_MAX: usize = CONNECTIONS_MAX * STREAMS_PER_CONNECTION_MAX as usize;
 /// Bytes of a REST body for one number by default: 10,000 digits and some blanks.
 pub const BODY_BYTES_MAX_DEFAULT: usize = 16 * 1024;
+/// The least that can be set: a number of 64 bits fits, with some blanks.
+pub const BODY_BYTES_MAX_MIN: usize = 64;
+/// The most: what a body of many numbers may have.
+pub const BODY_BYTES_MAX_MAX: usize = JSON_BULK_BYTES_MAX;
 /// How long a body may take to arrive, however long the client would wait for the answer: it holds a place meanwhile.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for a check whose client names none.

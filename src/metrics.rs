@@ -1,7 +1,7 @@
 //! What operators count: plain atomics on the way of a request, gathered when somebody asks.
 
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -11,6 +11,9 @@ use prometheus_client::{
     metrics::{MetricType, counter::Counter, gauge::ConstGauge},
     registry::{Registry, Unit},
 };
+
+/// Lines of the log that were dropped because nobody read it; the log is the process's.
+pub static LOG_LINES_DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// The counters of a node.
 #[derive(Debug, Default)]
@@ -39,6 +42,8 @@ pub struct Metrics {
     pub connections: Counter,
     /// Connections closed at once because there were too many.
     pub connections_refused: Counter,
+    /// Idle connections closed to make room for others.
+    pub connections_evicted: Counter,
     /// Connections that ended, or were closed, before their first head was complete.
     pub connections_silent: Counter,
     /// Peer calls refused because they came without the cluster's token.
@@ -75,7 +80,7 @@ impl Metrics {
     }
 
     fn register(self: &Arc<Self>, registry: &mut Registry) {
-        let counters: [(&str, &str, &Counter); 13] = [
+        let counters: [(&str, &str, &Counter); 15] = [
             (
                 "requests_ok",
                 "Requests answered well, bulk streams when their answer begins",
@@ -104,11 +109,21 @@ impl Metrics {
                 &self.connections_refused,
             ),
             (
+                "connections_evicted",
+                "Idle connections closed to make room for others",
+                &self.connections_evicted,
+            ),
+            (
                 "connections_silent",
                 "Connections that ended before their first head was complete",
                 &self.connections_silent,
             ),
             ("strangers", "Peer calls refused for want of the cluster's token", &self.strangers),
+            (
+                "log_lines_dropped",
+                "Lines of this process's log dropped because nobody read it",
+                &LOG_LINES_DROPPED,
+            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

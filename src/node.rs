@@ -1,5 +1,8 @@
 //! One node: bind, build, spawn, wait, drain. A table of contents.
 
+pub mod descriptors;
+pub mod ports;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
@@ -19,10 +22,12 @@ use crate::{
         Gate, Gateway, grpc,
         http::{self, events::Events},
         listener::{Listener, Protocols},
+        places::Room,
         strangers::Strangers,
     },
     limits::{
-        BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, DRAIN, JSON_BULKS_BYTES_MAX, LAME_DUCK, WATCHERS_MAX,
+        BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, DESCRIPTORS_MIN, DRAIN, JSON_BULKS_BYTES_MAX, LAME_DUCK,
+        WATCHERS_MAX,
     },
     metrics::Metrics,
     scheduler::Scheduler,
@@ -32,17 +37,35 @@ use crate::{
 /// Why a node did not start, or ended by itself.
 #[derive(Debug, Error)]
 pub enum NodeError {
-    /// An address is taken, or is not of this machine.
+    /// It could not open the files that it needs.
     #[error(
-        "cannot listen for {protocol} on {address}: {error}; stop what listens there, or choose another address with {flag}"
+        "this process may open {0} files at once, and a node needs {DESCRIPTORS_MIN} of them or more; {how}",
+        how = descriptors::HOW
     )]
+    Descriptors(usize),
+    /// An address is taken.
+    #[error(
+        "cannot listen for {protocol} on {address}: it is taken{by}; stop what holds it, or choose another address with {setting}"
+    )]
+    Taken {
+        /// What was to be spoken there.
+        protocol: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// By whom, if that can be told.
+        by: String,
+        /// The flag or the variable that changes it.
+        setting: String,
+    },
+    /// An address is not of this machine, or not for this user.
+    #[error("cannot listen for {protocol} on {address}: {error}; choose another address with {setting}")]
     Bind {
         /// What was to be spoken there.
         protocol: &'static str,
         /// Where.
         address: SocketAddr,
-        /// The flag that changes it.
-        flag: &'static str,
+        /// The flag or the variable that changes it.
+        setting: String,
         /// What the system says.
         error: io::Error,
     },
@@ -64,6 +87,7 @@ pub enum NodeError {
 #[derive(Debug)]
 pub struct Node {
     config: NodeConfig,
+    room: Room,
     grpc: TcpListener,
     http: TcpListener,
 }
@@ -89,11 +113,14 @@ impl Node {
     /// Binds both listeners; port 0 takes a free one.
     ///
     /// # Errors
-    /// [`NodeError::Bind`] names the address that is taken, and the flag that changes it.
+    /// [`NodeError::Taken`] names the address that is taken, and what changes it; [`NodeError::Descriptors`] and
+    /// [`NodeError::Bind`] say why there is no node here at all.
     pub async fn bind(config: NodeConfig) -> Result<Self, NodeError> {
-        let grpc = bind(config.grpc_addr, "gRPC", "--grpc-addr").await?;
-        let http = bind(config.http_addr, "HTTP", "--http-addr").await?;
-        Ok(Self { config, grpc, http })
+        let available = descriptors::available();
+        let room = descriptors::room(available).ok_or(NodeError::Descriptors(available))?;
+        let grpc = bind(config.grpc_addr, "gRPC", config.told.name("--grpc-addr")).await?;
+        let http = bind(config.http_addr, "HTTP", config.told.name("--http-addr")).await?;
+        Ok(Self { config, room, grpc, http })
     }
 
     /// Where it listens for gRPC.
@@ -155,7 +182,10 @@ impl Node {
         if let Some(warning) = self.config.warning() {
             tracing::warn!("{warning}");
         }
-        let Self { config, grpc, http } = self;
+        if let Some(warning) = descriptors::warning(self.room) {
+            tracing::warn!("{warning}");
+        }
+        let Self { config, room, grpc, http } = self;
         let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
         let metrics = Arc::new(Metrics::default());
         let settings = cluster::Settings {
@@ -190,8 +220,8 @@ impl Node {
         });
         let (grpc_service, health) = grpc::service(Arc::clone(&gateway)).await?;
         let http_service = http::service(Arc::clone(&gateway));
-        let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics));
-        let http = Listener::new(http, Protocols::Http, http_service, metrics);
+        let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics)).with_room(room);
+        let http = Listener::new(http, Protocols::Http, http_service, metrics).with_room(room);
 
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { ("cluster", driver.await.err().map(NodeError::from)) });
@@ -261,10 +291,12 @@ fn spawn(tasks: &mut JoinSet<Ended>, name: &'static str, task: impl Future<Outpu
     });
 }
 
-async fn bind(
-    address: SocketAddr,
-    protocol: &'static str,
-    flag: &'static str,
-) -> Result<TcpListener, NodeError> {
-    TcpListener::bind(address).await.map_err(|error| NodeError::Bind { protocol, address, flag, error })
+async fn bind(address: SocketAddr, protocol: &'static str, setting: &str) -> Result<TcpListener, NodeError> {
+    let setting = setting.to_owned();
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            NodeError::Taken { protocol, address, by: ports::held_by(address), setting }
+        }
+        _ => NodeError::Bind { protocol, address, setting, error },
+    })
 }

@@ -10,9 +10,9 @@ use clap::Args;
 use tonic::{Request, Status};
 
 use super::{
-    Output, USAGE,
-    client::{Client, ClientArgs},
-    fail, written,
+    Output,
+    client::{Channel, Client, ClientArgs},
+    fail, misused, written,
 };
 use crate::{
     gateway::http::prime::PrimeAnswer,
@@ -37,7 +37,7 @@ pub(super) struct CheckArgs {
 pub(super) async fn run(args: CheckArgs) -> ExitCode {
     let client = match Client::new(args.client) {
         Ok(client) => client,
-        Err(error) => return fail(error),
+        Err(error) => return misused(error),
     };
     if args.numbers == ["-"] {
         return bulk::run(&client, args.output).await;
@@ -45,14 +45,11 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
     let numbers: Result<Vec<Number>, _> = args.numbers.iter().map(|text| text.parse::<Number>()).collect();
     match numbers {
         Ok(numbers) => answer(&client, numbers, args.output).await,
-        Err(error) => {
-            fail(error);
-            ExitCode::from(USAGE)
-        }
+        Err(error) => misused(error),
     }
 }
 
-async fn check(channel: tonic::transport::Channel, number: &Number) -> Result<Outcome, Status> {
+async fn check(channel: Channel, number: &Number) -> Result<Outcome, Status> {
     let mut request = Request::new(PrimeRequest { number: 0, decimal: number.to_string() });
     request.set_timeout(DEADLINE_MAX);
     let response = SchedulerClient::new(channel).check_prime(request).await?;

@@ -1,5 +1,8 @@
 //! What the client commands share: endpoints, and failing over between them.
 
+mod channel;
+mod identify;
+
 use std::{
     error::Error,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
@@ -7,16 +10,17 @@ use std::{
 };
 
 use clap::Args;
+use futures_util::future::join_all;
+use thiserror::Error as ThisError;
 use tokio::time::sleep;
-use tonic::{
-    Code, Status, TimeoutExpired,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status, TimeoutExpired, transport::Endpoint};
 
 use crate::{
     cluster::{innermost, lane::describe},
-    config::HostPort,
+    config::{HostPort, Listed},
 };
+
+pub(super) use channel::Channel;
 
 /// Where to ask.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +33,16 @@ pub(super) struct ClientArgs {
         value_name = "HOST:PORT,…",
         default_value = "127.0.0.1:50051,127.0.0.1:50052,127.0.0.1:50053,127.0.0.1:50054"
     )]
-    pub(super) endpoints: Vec<HostPort>,
+    endpoints: Vec<Listed<HostPort>>,
+}
+
+/// Why nobody can be asked.
+#[derive(Debug, ThisError)]
+pub(super) enum ClientError {
+    #[error("--endpoints names none; it takes HOST:PORT,…, such as 127.0.0.1:50051")]
+    NoEndpoints,
+    #[error(transparent)]
+    Endpoint(#[from] tonic::transport::Error),
 }
 
 /// A node that answers nothing for this long, not even a ping, is left for the next.
@@ -47,7 +60,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(args: ClientArgs) -> Result<Self, tonic::transport::Error> {
+    pub(super) fn new(args: ClientArgs) -> Result<Self, ClientError> {
         let connect = |endpoint: HostPort| {
             let channel = Endpoint::from_shared(format!("http://{endpoint}"))?
                 .connect_timeout(CONNECT)
@@ -55,9 +68,13 @@ impl Client {
                 .http2_keep_alive_interval(SILENCE)
                 .keep_alive_timeout(SILENCE)
                 .connect_lazy();
-            Ok((endpoint, channel))
+            Ok::<_, tonic::transport::Error>((endpoint, Channel::new(channel)))
         };
-        let endpoints = args.endpoints.into_iter().map(connect).collect::<Result<_, _>>()?;
+        let given = args.endpoints.into_iter().filter_map(|endpoint| endpoint.0);
+        let endpoints = given.map(connect).collect::<Result<Vec<_>, _>>()?;
+        if endpoints.is_empty() {
+            return Err(ClientError::NoEndpoints);
+        }
         Ok(Self { endpoints, current: AtomicUsize::new(0) })
     }
 
@@ -86,13 +103,18 @@ impl Client {
                 }
             }
         }
-        Err(Status::unavailable(self.nobody(last.message())))
+        Err(Status::unavailable(self.nobody(last.message()).await))
     }
 
-    /// That no endpoint answers, and what the last of them said.
-    pub(super) fn nobody(&self, last: &str) -> String {
+    /// That no endpoint answers, what the last of them said, and which of them are something else.
+    pub(super) async fn nobody(&self, last: &str) -> String {
         let asked: Vec<String> = self.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
-        format!("no node answers at {} (the last said: {last})", asked.join(", "))
+        let mut text = format!("no node answers at {} (the last said: {last})", asked.join(", "));
+        let identified = join_all(self.endpoints.iter().map(|(endpoint, _)| identify::http(endpoint))).await;
+        for what in identified.into_iter().flatten() {
+            text += &format!("; {what}");
+        }
+        text
     }
 
     /// How many endpoints there are.
@@ -120,8 +142,10 @@ impl Client {
     }
 }
 
-/// A call that took all the time it was given was answered by nobody, and will be by no other node.
+/// A call that took all the time it was given was answered by nobody, and will be by no other node. Whoever does not
+/// know the call is no node.
 fn is_unreached(status: &Status) -> bool {
     let made_here = status.source().is_some();
-    status.code() == Code::Unavailable || (made_here && !innermost(status).is::<TimeoutExpired>())
+    matches!(status.code(), Code::Unavailable | Code::Unimplemented)
+        || (made_here && !innermost(status).is::<TimeoutExpired>())
 }

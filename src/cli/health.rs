@@ -8,14 +8,14 @@ use tonic_health::pb::{
 };
 
 use super::{
-    client::{Client, ClientArgs},
-    fail,
+    client::{Channel, Client, ClientArgs},
+    fail, misused,
 };
 
 pub(super) async fn run(args: ClientArgs) -> ExitCode {
     let client = match Client::new(args) {
         Ok(client) => client,
-        Err(error) => return fail(error),
+        Err(error) => return misused(error),
     };
     match client.call(ask).await {
         Ok(ServingStatus::Serving) => ExitCode::SUCCESS,
@@ -24,7 +24,7 @@ pub(super) async fn run(args: ClientArgs) -> ExitCode {
     }
 }
 
-async fn ask(channel: tonic::transport::Channel) -> Result<ServingStatus, Status> {
+async fn ask(channel: Channel) -> Result<ServingStatus, Status> {
     let response = HealthClient::new(channel).check(HealthCheckRequest::default()).await?;
     Ok(response.into_inner().status())
 }

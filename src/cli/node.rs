@@ -4,35 +4,36 @@ use std::process::ExitCode;
 
 use tokio::io::{AsyncReadExt, stdin};
 
-use super::{USAGE, fail, told_to_stop};
+use super::{USAGE, fail_in_log, told_to_stop};
 use crate::{
     config::{NodeArgs, NodeConfig},
     node::Node,
 };
 
 pub(super) async fn run(args: NodeArgs) -> ExitCode {
+    let told_to_stop_first = told_to_stop();
     let config = match NodeConfig::new(args) {
         Ok(config) => config,
         Err(error) => {
-            fail(error);
+            fail_in_log(error);
             return ExitCode::from(USAGE);
         }
     };
     let with_stdin = config.exit_with_stdin;
     let stop = async move {
         tokio::select! {
-            () = told_to_stop() => {}
+            _ = told_to_stop_first => {}
             () = stdin_ended(), if with_stdin => tracing::info!("whoever started this node is gone"),
         }
     };
     let ended = match Node::bind(config).await {
-        // The handlers are in place before the second signal can be awaited: it ends the draining.
-        Ok(node) => node.run(stop, told_to_stop()).await,
+        // A second signal, counted from when it is first awaited, ends the draining.
+        Ok(node) => node.run(stop, async { drop(told_to_stop().await) }).await,
         Err(error) => Err(error),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
+        Err(error) => fail_in_log(error),
     }
 }
 

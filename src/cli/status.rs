@@ -6,12 +6,12 @@ mod watch;
 use std::{io, process::ExitCode, time::Duration};
 
 use clap::Args;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 use super::{
     Output,
-    client::{Client, ClientArgs},
-    colours, fail, print_all,
+    client::{Channel, Client, ClientArgs},
+    colours, fail, misused, print_all,
 };
 use crate::{
     gateway::http::cluster::ClusterAnswer,
@@ -30,10 +30,17 @@ pub(super) struct StatusArgs {
     client: ClientArgs,
 }
 
+impl StatusArgs {
+    /// Whether it goes on until it is told to stop.
+    pub(super) fn watches(&self) -> bool {
+        self.watch
+    }
+}
+
 pub(super) async fn run(args: StatusArgs) -> ExitCode {
     let client = match Client::new(args.client) {
         Ok(client) => client,
-        Err(error) => return fail(error),
+        Err(error) => return misused(error),
     };
     if args.watch {
         return watch::run(client, args.output).await;

@@ -6,16 +6,15 @@ use std::{
 };
 
 use clap::{Args, builder::NonEmptyStringValueParser};
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Request, Status, service::interceptor::InterceptedService};
 
 use super::{
-    USAGE,
-    client::{Client, ClientArgs},
-    fail, print_all, status, words,
+    client::{Channel, Client, ClientArgs},
+    fail, misused, print_all, status, words,
 };
 use crate::{
-    cluster::token::{Road, Token},
-    config::TokenArg,
+    cluster::token::Token,
+    config::{TokenArg, Told},
     proto::{Leader, TransferRequest, peer_client::PeerClient},
 };
 
@@ -34,6 +33,9 @@ pub(super) struct TransferArgs {
     token: Option<TokenArg>,
     #[command(flatten)]
     client: ClientArgs,
+    /// Where all of that was told.
+    #[arg(skip)]
+    pub(super) told: Told,
 }
 
 /// The leader says before whether it came to it.
@@ -42,14 +44,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) async fn run(args: TransferArgs) -> ExitCode {
     let client = match Client::new(args.client) {
         Ok(client) => client,
-        Err(error) => return fail(error),
+        Err(error) => return misused(error),
     };
     let (to, token) = match TokenArg::judge(args.token.as_ref()) {
         Ok(token) => (args.to, token),
-        Err(error) => {
-            fail(error);
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return misused(format_args!("{}: {error}", args.told.name("--token"))),
     };
     let status = match client.call(|channel| transfer(channel, &to, &token)).await {
         Ok(done) => return print_all(done),
@@ -76,7 +75,7 @@ async fn transfer(channel: Channel, to: &str, token: &Token) -> Result<String, S
     let started = Instant::now();
     let mut request = Request::new(TransferRequest { to: to.to_owned() });
     request.set_timeout(TIMEOUT);
-    let response = PeerClient::new(Road::new(channel, token.clone())).transfer(request).await?;
+    let response = PeerClient::new(InterceptedService::new(channel, token.clone())).transfer(request).await?;
     let Leader { name, counter, .. } = response.into_inner().leader.unwrap_or_default();
     let took = words::duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     Ok(format!("{name} leads now (ballot {counter}, {took})"))

@@ -1,8 +1,11 @@
 //! `primacy up`: a whole cluster on this machine, each node a process of its own.
 
 use std::{
-    io::{self, Write},
+    env,
+    ffi::OsString,
+    io,
     net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
     process::{ExitCode, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -20,9 +23,13 @@ use tokio::{
 };
 use tonic::transport::Endpoint;
 
-use super::{colours, fail, print, status, table, told_to_stop};
+use super::{
+    client::Channel, colours, environment::is_blank, fail_in_log, log, print_aside, status, table,
+    told_to_stop,
+};
 use crate::{
-    limits::{DRAIN, LAME_DUCK},
+    limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_CHILD, DRAIN, LAME_DUCK},
+    node::{descriptors, ports},
     proto::MemberStatus,
 };
 
@@ -61,9 +68,22 @@ struct Process {
 #[derive(Debug, Error)]
 enum UpError {
     #[error(
-        "port {port}, which {name} needs for {protocol}, is taken ({error}); stop what listens there, or choose other ports with {flag}"
+        "port {port}, which {name} needs for {protocol}, is taken{by}; stop what holds it, or choose other ports with {flag}"
     )]
-    PortTaken { port: u16, name: String, protocol: &'static str, flag: &'static str, error: io::Error },
+    PortTaken { port: u16, name: String, protocol: &'static str, flag: &'static str, by: String },
+    #[error(
+        "port {port}, which {name} needs for {protocol}, cannot be listened on ({error}); choose other ports with {flag}"
+    )]
+    Port { port: u16, name: String, protocol: &'static str, flag: &'static str, error: io::Error },
+    #[error(
+        "--grpc-port {grpc} and --http-port {http} overlap: each takes {count} ports from there on, one a node; set them {count} or more apart, or to 0 for free ones"
+    )]
+    Overlap { grpc: u16, http: u16, count: u16 },
+    #[error(
+        "{0} nodes need {1} open files of this process, which may open {2}; {how}, or start fewer with --workers",
+        how = descriptors::HOW
+    )]
+    Descriptors(u16, usize, usize),
     #[error("{flag} {base} leaves no port for {name}: ports end at 65535")]
     NoPort { flag: &'static str, base: u16, name: String },
     #[error("cannot start {name}: {error}")]
@@ -78,31 +98,40 @@ enum UpError {
 const READY: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(args: UpArgs) -> ExitCode {
-    let started = Instant::now();
-    let (plans, _held) = match plan(&args) {
+    let (started, stop) = (Instant::now(), told_to_stop());
+    // Later it may have been replaced, and then this would not name it any more.
+    let program = env::current_exe().unwrap_or_else(|_| "primacy".into());
+    let (plans, _held) = match check_descriptors(&args).and_then(|()| plan(&args)) {
         Ok(plans) => plans,
-        Err(error) => return fail(error),
+        Err(error) => return fail_in_log(error),
     };
     let mut processes = Vec::new();
     let life = async {
-        bring_up(&plans, &mut processes, started).await?;
-        watch(&mut processes, &plans).await;
+        bring_up(&program, &plans, &mut processes, started).await?;
+        watch(&program, &mut processes, &plans).await;
         Ok::<(), UpError>(())
     };
     let ended = tokio::select! {
         ended = life => ended,
-        () = told_to_stop() => Ok(()),
+        _ = stop => Ok(()),
     };
     shut_down(processes).await;
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
+        Err(error) => fail_in_log(error),
     }
+}
+
+fn check_descriptors(args: &UpArgs) -> Result<(), UpError> {
+    let (nodes, available) = (args.workers + 1, descriptors::available());
+    let needed = DESCRIPTORS_MIN + usize::from(nodes) * DESCRIPTORS_PER_CHILD;
+    if needed > available { Err(UpError::Descriptors(nodes, needed, available)) } else { Ok(()) }
 }
 
 /// Who listens where; finds out at once which port is taken. As long as the sockets live the system gives these ports
 /// to nobody by itself: neither twice, nor before a node listens, nor while one is dead.
 fn plan(args: &UpArgs) -> Result<(Vec<Plan>, Vec<TcpSocket>), UpError> {
+    check_ranges(args)?;
     let mut held = Vec::new();
     let mut take = |base: u16, place: u16, name: &str, protocol, flag| {
         let port = match base {
@@ -113,9 +142,14 @@ fn plan(args: &UpArgs) -> Result<(Vec<Plan>, Vec<TcpSocket>), UpError> {
                 name: name.to_owned(),
             })?,
         };
-        let taken = |error| UpError::PortTaken { port, name: name.to_owned(), protocol, flag, error };
-        let socket = hold(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map_err(taken)?;
-        let address = socket.local_addr().map_err(taken)?;
+        let (address, name) = (SocketAddr::from((Ipv4Addr::LOCALHOST, port)), name.to_owned());
+        let held_address = hold(address).and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (address, socket) = held_address.map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                UpError::PortTaken { port, name, protocol, flag, by: ports::held_by(address) }
+            }
+            _ => UpError::Port { port, name, protocol, flag, error },
+        })?;
         held.push(socket);
         Ok(address)
     };
@@ -136,6 +170,13 @@ fn plan(args: &UpArgs) -> Result<(Vec<Plan>, Vec<TcpSocket>), UpError> {
     Ok((plans?, held))
 }
 
+/// Two sockets that only hold a port may share it, and whoever listened there first would keep the other from it.
+fn check_ranges(&UpArgs { workers, grpc_port: grpc, http_port: http }: &UpArgs) -> Result<(), UpError> {
+    let count = workers + 1;
+    let are_apart = grpc == 0 || http == 0 || grpc.abs_diff(http) >= count;
+    if are_apart { Ok(()) } else { Err(UpError::Overlap { grpc, http, count }) }
+}
+
 /// Holds an address without listening there, so that whoever asks for this very address still gets it.
 fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
@@ -144,10 +185,15 @@ fn hold(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-async fn bring_up(plans: &[Plan], processes: &mut Vec<Process>, started: Instant) -> Result<(), UpError> {
+async fn bring_up(
+    program: &Path,
+    plans: &[Plan],
+    processes: &mut Vec<Process>,
+    started: Instant,
+) -> Result<(), UpError> {
     let width = plans.iter().map(|plan| plan.name.len()).max().unwrap_or_default();
     for (place, plan) in plans.iter().enumerate() {
-        processes.push(spawn(plan, plans, Prefix { place, width })?);
+        processes.push(spawn(program, plan, plans, Prefix { place, width })?);
     }
     let ready = timeout(READY, ready(&plans[0], plans.len()));
     tokio::select! {
@@ -155,13 +201,12 @@ async fn bring_up(plans: &[Plan], processes: &mut Vec<Process>, started: Instant
         (name, status) = first_end(processes) => return Err(UpError::EndedEarly(name, status)),
     }
     // When nobody reads it the nodes still work.
-    let _ = print(announcement(processes, started.elapsed()));
+    let _ = print_aside(announcement(processes, started.elapsed())).await;
     Ok(())
 }
 
-fn spawn(plan: &Plan, plans: &[Plan], prefix: Prefix) -> Result<Process, UpError> {
+fn spawn(program: &Path, plan: &Plan, plans: &[Plan], prefix: Prefix) -> Result<Process, UpError> {
     let failed = |error| UpError::Spawn { name: plan.name.clone(), error };
-    let program = std::env::current_exe().map_err(failed)?;
     let mut child = Command::new(program)
         .args(arguments(plan, plans))
         .arg("--exit-with-stdin")
@@ -194,7 +239,7 @@ fn arguments(plan: &Plan, plans: &[Plan]) -> Vec<String> {
 /// Returns when the leader says that all are alive, and who leads.
 async fn ready(leader: &Plan, members: usize) {
     let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", leader.grpc_addr)) else { return };
-    let channel = endpoint.connect_lazy();
+    let channel = Channel::new(endpoint.connect_lazy());
     loop {
         if let Ok(view) = status::view(channel.clone()).await {
             let alive = view.members.iter().filter(|member| member.status() == MemberStatus::Alive);
@@ -232,25 +277,61 @@ fn announcement(processes: &[Process], took: Duration) -> String {
     for line in nodes.lines() {
         text += &format!("  {line}\n");
     }
-    text + "\nCtrl-C stops them all.\n"
+    text + "\nCtrl-C stops them all.\n\n"
 }
 
 /// Says who died and how it comes back, until none is left.
-async fn watch(processes: &mut Vec<Process>, plans: &[Plan]) {
+async fn watch(program: &Path, processes: &mut Vec<Process>, plans: &[Plan]) {
     while !processes.is_empty() {
         let (name, status) = first_end(processes).await;
         processes.retain(|process| process.plan.name != name);
         let Some(plan) = plans.iter().find(|plan| plan.name == name) else { continue };
-        let program = std::env::current_exe().unwrap_or_else(|_| "primacy".into());
-        let command = arguments(plan, plans).join(" ");
-        let token =
-            if std::env::var_os("PRIMACY_TOKEN").is_some() { " with the same PRIMACY_TOKEN" } else { "" };
-        let _ = print(format_args!(
-            "\n{name} is gone ({status}); the others carry on. To bring it back, in another terminal{token}:\n\n  {} {command}\n",
-            program.display()
-        ));
+        let program = if program.exists() { program.to_owned() } else { program_as_called() };
+        let words = std::iter::once(program.display().to_string()).chain(arguments(plan, plans));
+        let command: Vec<String> = words.map(|word| quoted(&word)).collect();
+        let _ = print_aside(format!(
+            "\n{name} is gone ({status}); the others carry on. To bring it back, in another terminal{}:\n\n  {}\n\n",
+            with_the_same(env::vars_os().filter(|(_, value)| !is_blank(value)).map(|(name, _)| name)),
+            command.join(" ")
+        ))
+        .await;
     }
-    let _ = print("no node is left");
+    let _ = print_aside("no node is left\n".to_owned()).await;
+}
+
+/// What this program was called as; the shell finds it again if its file has only moved.
+fn program_as_called() -> PathBuf {
+    env::args_os().next().map_or_else(|| "primacy".into(), PathBuf::from)
+}
+
+/// The settings that the nodes have by the environment, in words.
+fn with_the_same(variables: impl Iterator<Item = OsString>) -> String {
+    let names = variables.filter_map(|name| name.into_string().ok());
+    let is_setting = |name: &String| {
+        (name.starts_with("PRIMACY_") || name.starts_with("ETCDCTL_")) && !OF_OTHERS.contains(&&**name)
+    };
+    let mut names: Vec<String> = names.filter(is_setting).collect();
+    names.sort();
+    if names.is_empty() { String::new() } else { format!(" with the same {}", names.join(", ")) }
+}
+
+/// Variables of the commands, and those whose flags the printed command has.
+const OF_OTHERS: [&str; 6] = [
+    "PRIMACY_ENDPOINTS",
+    "PRIMACY_ID",
+    "PRIMACY_NAME",
+    "PRIMACY_GRPC_ADDR",
+    "PRIMACY_HTTP_ADDR",
+    "PRIMACY_PEERS",
+];
+
+/// A word as a shell takes it for one.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./,:=@%+".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 /// The first of the processes to end.
@@ -284,7 +365,7 @@ async fn shut_down(mut processes: Vec<Process>) {
     };
     let in_order = tokio::select! {
         ended = timeout(LAME_DUCK + DRAIN + Duration::from_secs(2), all) => ended.is_ok(),
-        () = told_to_stop() => false,
+        _ = told_to_stop() => false,
     };
     if !in_order {
         for process in &mut processes {
@@ -314,8 +395,7 @@ impl Prefix {
                 true => format!("\x1b[{}m{padded}\x1b[0m", COLOURS[self.place % COLOURS.len()]),
                 false => padded,
             };
-            // When nobody reads the log any more the nodes still work.
-            let _ = writeln!(io::stderr(), "{prefix} {}", text.trim_end());
+            log::say(format_args!("{prefix} {}", text.trim_end()));
         }
     }
 }
@@ -323,4 +403,49 @@ impl Prefix {
 async fn read_line(lines: &mut BufReader<impl AsyncRead + Unpin>, line: &mut Vec<u8>) -> bool {
     line.clear();
     lines.read_until(b'\n', line).await.is_ok_and(|read| read > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_a_quoted_word_for_what_it_was() {
+        for plain in [
+            "/usr/local/bin/primacy",
+            "--peers",
+            "1=127.0.0.1:50052,2=[",
+            "a b",
+            "it's",
+            "",
+            "$HOME",
+            "ä",
+            "\\",
+        ] {
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {}", quoted(plain))])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), plain);
+        }
+        assert_eq!(quoted("1=127.0.0.1:50052"), "1=127.0.0.1:50052");
+    }
+
+    #[test]
+    fn only_what_the_nodes_were_told_is_to_be_the_same() {
+        let words = |names: &[&str]| with_the_same(names.iter().map(OsString::from));
+        assert_eq!(words(&["HOME", "PRIMACY_ENDPOINTS", "PRIMACY_ID"]), "");
+        assert_eq!(
+            words(&["PRIMACY_TOKEN", "PRIMACY_HEARTBEAT", "PATH"]),
+            " with the same PRIMACY_HEARTBEAT, PRIMACY_TOKEN"
+        );
+    }
+
+    #[test]
+    fn ranges_of_ports_must_not_overlap() {
+        let check =
+            |workers, grpc_port, http_port| check_ranges(&UpArgs { workers, grpc_port, http_port }).is_ok();
+        assert!(check(3, 50051, 8080) && check(3, 8084, 8080) && check(3, 8076, 8080) && check(64, 0, 8080));
+        assert!(!check(3, 8083, 8080) && !check(3, 8077, 8080) && !check(1, 8080, 8080));
+    }
 }

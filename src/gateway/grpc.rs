@@ -24,6 +24,7 @@ use super::{
     context::{echo, patience, trace_of},
     error::ApiError,
     listener::Answers,
+    places,
 };
 use crate::{
     cluster::trace::Trace,
@@ -48,6 +49,9 @@ const FORWARDED: HeaderName = HeaderName::from_static(FORWARDED_BY);
 
 /// The methods that answer one check.
 const CHECKS: [&str; 2] = ["/scheduler.Scheduler/CheckPrime", "/scheduler.Worker/ProcessPrime"];
+
+/// Peers keep their lanes by it; anybody may call it.
+const HEARTBEAT: &str = "/scheduler.Worker/Heartbeat";
 
 /// The whole of what the gRPC listener serves, and the handle by which it says that it stops.
 ///
@@ -172,6 +176,12 @@ fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call
     let is_forwarded = headers.contains_key(&FORWARDED);
     if (is_forwarded || is_for_peers(path)) && !is_peer {
         return Err(gateway.strangers.refuse(path, from));
+    }
+    // Without a token a peer is told by what it calls.
+    let is_of_peer =
+        is_peer && (gateway.token.is_set() || is_forwarded || is_for_peers(path) || path == HEARTBEAT);
+    if !is_of_peer && !path.starts_with("/grpc.health.v1.Health/") {
+        places::refuse_crowded(request)?;
     }
     let arrived = Instant::now();
     let deadline = arrived + patience(headers, gateway.settings.deadline)?;

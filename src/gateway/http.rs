@@ -32,7 +32,7 @@ use super::{
     context::{REQUEST_ID, TRACEPARENT, echo, trace_of},
     error::ApiError,
     listener::Answers,
-    openapi, page,
+    openapi, page, places,
 };
 
 /// A response below this gains nothing from compression.
@@ -105,6 +105,7 @@ async fn around(
     let started = Instant::now();
     let trace = trace_of(request.headers());
     let (is_http1, is_head) = (request.version() < Version::HTTP_2, request.method() == Method::HEAD);
+    let is_crowded = places::is_crowded(&request);
     request.extensions_mut().insert(Arc::clone(&trace));
     let mut response = match admit(&gateway, &request) {
         Ok(_pass) => match AssertUnwindSafe(router.call(request)).catch_unwind().await {
@@ -121,7 +122,7 @@ async fn around(
     }
     let headers = response.headers_mut();
     echo(&trace, headers);
-    if is_http1 && gateway.cluster.is_stopping() {
+    if is_http1 && (is_crowded || gateway.cluster.is_stopping()) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     count(&gateway, response.status(), started);
@@ -133,6 +134,7 @@ fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<super::Pa
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return Ok(None);
     }
+    places::refuse_crowded(request)?;
     gateway.enter().map(Some)
 }
 

@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Instant,
 };
 
 use axum::{
@@ -37,12 +38,13 @@ use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use super::places::{Answer, Crowded, Place, Places, Room, Written};
 use crate::{
     limits::{
-        ACCEPT_PAUSE, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX,
-        HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL,
-        PING_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
-        WRITE_TIMEOUT,
+        ACCEPT_PAUSE, ACCEPT_RECOVERED, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, DRAIN,
+        FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
+        LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT,
+        STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WRITE_TIMEOUT,
     },
     metrics::Metrics,
 };
@@ -73,7 +75,7 @@ pub struct Listener<S> {
     service: S,
     builder: Builder<TokioExecutor>,
     metrics: Arc<Metrics>,
-    places: Arc<Semaphore>,
+    places: Places,
     unproven: Unproven,
 }
 
@@ -85,22 +87,31 @@ impl<S: Answers> Listener<S> {
             service,
             builder: builder(protocols),
             metrics,
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            places: Places::new(Room::MOST),
             unproven: Unproven::default(),
         }
     }
 
+    /// The same with room for so many connections.
+    #[must_use]
+    pub fn with_room(self, room: Room) -> Self {
+        Self { places: Places::new(room), ..self }
+    }
+
     /// Accepts until `stop`; then lets every connection finish what it holds, within the drain time.
     pub async fn run(self, stop: CancellationToken) {
-        let mut connections = JoinSet::new();
+        let (mut connections, mut accepting) = (JoinSet::new(), Accepting::default());
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, from)) => self.admit(stream, from, &mut connections, &stop),
-                    Err(error) => pause_after(&error).await,
+                    Ok((stream, from)) => {
+                        accepting.works();
+                        self.admit(stream, from, &mut connections, &stop);
+                    }
+                    Err(error) => accepting.fails(&error).await,
                 },
             }
         }
@@ -117,7 +128,12 @@ impl<S: Answers> Listener<S> {
         stop: &CancellationToken,
     ) {
         self.metrics.connections.inc();
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let leave = stop.child_token();
+        let place = self.places.take(leave.clone());
+        if place.as_ref().is_none_or(|place| place.usage.is_reserved()) && self.places.make_room() {
+            self.metrics.connections_evicted.inc();
+        }
+        let Some(place) = place else {
             self.metrics.connections_refused.inc();
             return;
         };
@@ -129,7 +145,8 @@ impl<S: Answers> Listener<S> {
             builder: self.builder.clone(),
             metrics: Arc::clone(&self.metrics),
             stop: stop.clone(),
-            _place: place,
+            leave,
+            place,
         };
         connections.spawn(connection.serve());
     }
@@ -143,13 +160,18 @@ struct Connection<S> {
     builder: Builder<TokioExecutor>,
     metrics: Arc<Metrics>,
     stop: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    /// Ends this connection, with all others or to make room.
+    leave: CancellationToken,
+    place: Place,
 }
 
 impl<S: Answers> Connection<S> {
-    async fn serve(self) {
-        let first = timeout(FIRST_BYTE_TIMEOUT, first_byte(&self.stream, Arc::clone(&self.slots))).await;
-        let Ok(Some(slot)) = first else {
+    async fn serve(mut self) {
+        self.place.settle_soon().await;
+        let may_be_silent =
+            if self.place.usage.is_reserved() { FIRST_BYTE_RESERVED_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
+        let first = timeout(may_be_silent, first_byte(&self.stream, Arc::clone(&self.slots)));
+        let Some(Ok(Some(slot))) = self.leave.run_until_cancelled(first).await else {
             self.metrics.connections_silent.inc();
             return;
         };
@@ -157,16 +179,21 @@ impl<S: Answers> Connection<S> {
         let _ = self.stream.set_nodelay(true);
         let slot = Arc::new(Slot::new(slot));
         let (answers, asked) = (TowerToHyperService::new(self.service), Arc::clone(&slot));
-        let from = ConnectInfo(self.from);
+        let (from, usage) = (ConnectInfo(self.from), Arc::clone(&self.place.usage));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             asked.release();
+            let in_use = usage.request();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(from);
-            answers.call(request)
+            if usage.is_reserved() {
+                request.extensions_mut().insert(Crowded);
+            }
+            let answer = answers.call(request);
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer { body, _in_use: in_use })) }
         });
         let mut stream = TimeoutWriter::new(self.stream);
         stream.set_timeout(Some(WRITE_TIMEOUT));
-        let stream = TokioIo::new(Box::pin(stream));
+        let stream = TokioIo::new(Written::new(Box::pin(stream), Arc::clone(&self.place.usage)));
         let mut connection = pin!(self.builder.serve_connection(stream, service));
         let mut overdue = pin!(sleep(HEAD_TIMEOUT));
         let mut has_asked = false;
@@ -181,10 +208,19 @@ impl<S: Answers> Connection<S> {
                     self.metrics.connections_silent.inc();
                     return;
                 }
-                () = self.stop.cancelled() => break,
+                () = self.place.settle(), if self.place.usage.is_reserved() => {}
+                () = self.leave.cancelled() => break,
             }
         }
         connection.as_mut().graceful_shutdown();
+        // One that makes room was idle; what it asks meanwhile, or was slow to read, it still gets.
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = self.stop.cancelled() => {}
+                () = sleep(GOODBYE_TIMEOUT) => if self.place.usage.is_idle() { return },
+            }
+        }
         // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
         let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
         if !ended && slot.is_released() {
@@ -193,11 +229,12 @@ impl<S: Answers> Connection<S> {
     }
 }
 
-/// Waits for one of the address's slots, then for the first byte, which stays to be read.
+/// Waits for the first byte, which stays to be read, then for one of the address's slots: who is silent needs none.
 async fn first_byte(stream: &TcpStream, slots: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    let slot = slots.acquire_owned().await.ok()?;
-    let read = stream.peek(&mut [0]).await.ok()?;
-    (read > 0).then_some(slot)
+    match stream.peek(&mut [0]).await {
+        Ok(1..) => slots.acquire_owned().await.ok(),
+        Ok(0) | Err(_) => None,
+    }
 }
 
 /// An address's slot, held until the connection's first head is complete.
@@ -225,8 +262,8 @@ impl Slot {
     }
 }
 
-/// The slots of each address for connections that have not completed a first head. A connection beyond them waits for
-/// one as long as it may stay silent, so that a burst of honest clients passes, and who trickles heads is held off.
+/// The slots of each address for connections that speak and have not completed a first head. One beyond them waits for a
+/// slot as long as it may stay silent, so that a burst of honest clients passes, and who trickles heads is held off.
 #[derive(Default)]
 struct Unproven(Mutex<HashMap<IpAddr, Weak<Semaphore>>>);
 
@@ -275,11 +312,35 @@ fn builder(protocols: Protocols) -> Builder<TokioExecutor> {
     builder
 }
 
-/// A connection that was reset before it was accepted is no fault of ours; a want of descriptors passes.
-async fn pause_after(error: &io::Error) {
-    let resets = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset];
-    if !resets.contains(&error.kind()) {
-        tracing::warn!(%error, "cannot accept connections; trying again");
+/// Whether connections can be accepted; said when that changes.
+#[derive(Default)]
+struct Accepting {
+    /// The first failure of those that are not over, and the last one.
+    failed: Option<(Instant, Instant)>,
+}
+
+impl Accepting {
+    fn works(&mut self) {
+        if let Some((first, last)) = self.failed
+            && last.elapsed() >= ACCEPT_RECOVERED
+        {
+            self.failed = None;
+            tracing::info!("connections are accepted again; the first failure was {:?} ago", first.elapsed());
+        }
+    }
+
+    /// A connection that was reset before it was accepted is no fault of ours; a want of descriptors passes.
+    async fn fails(&mut self, error: &io::Error) {
+        let resets = [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset];
+        if resets.contains(&error.kind()) {
+            return;
+        }
+        let now = Instant::now();
+        let first = self.failed.map(|(first, _)| first);
+        if first.is_none() {
+            tracing::warn!(%error, "cannot accept connections; trying again, silently until it works");
+        }
+        self.failed = Some((first.unwrap_or(now), now));
         sleep(ACCEPT_PAUSE).await;
     }
 }

@@ -7,16 +7,23 @@ use std::{
     net::{SocketAddr, TcpListener},
     ops::Range,
     process,
+    sync::Arc,
 };
 
 use primacy::{
+    gateway::listener::{Listener, Protocols},
     is_prime,
     proto::{MemberStatus, WatchClusterRequest, scheduler_client::SchedulerClient},
 };
 use reqwest::{Client, Response};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     harness::{
@@ -193,6 +200,36 @@ async fn a_killed_node_stays_dead_until_the_printed_command_brings_it_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_printed_command_works_for_a_path_with_blanks_and_a_program_that_was_replaced() {
+    let folder =
+        std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("it's a $HOME {}", process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let (program, next) = (folder.join("primacy"), folder.join("next"));
+    for path in [&program, &next] {
+        fs::copy(env!("CARGO_BIN_EXE_primacy"), path).unwrap();
+    }
+    let mut up = process::Command::new(&program);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PRIMACY_")) {
+        up.env_remove(name);
+    }
+    up.args(["up", "-n", "1"]).args(FREE_PORTS).env("PRIMACY_HEARTBEAT", "200").env("PRIMACY_ID", "");
+    let up = Up::of(Running::start(&mut piped(up))).await;
+    fs::rename(&next, &program).unwrap();
+    let leader = up.nodes[0].grpc;
+    send_signal(up.nodes[1].pid, Signal::KILL);
+    up.running.out.has("in another terminal with the same PRIMACY_HEARTBEAT:").await;
+    up.running.out.has(" node --id 1 ").await;
+    let out = up.running.out.text();
+    let printed = out.lines().find(|line| line.contains(" node --id 1 ")).unwrap();
+    let mut shell = process::Command::new("sh");
+    shell.args(["-c", &format!("exec {printed}")]).env("PRIMACY_HEARTBEAT", "200");
+    let again = Running::start(&mut piped(shell));
+    all_alive(leader, 2).await;
+    drop(again);
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn up_ends_by_itself_when_no_node_is_left() {
     let mut up = Up::start(&["up", "-n", "1"]).await;
     up.nodes.iter().for_each(|node| send_signal(node.pid, Signal::KILL));
@@ -234,6 +271,12 @@ async fn on_a_terminal_names_have_colours_unless_unwanted_and_ctrl_c_stops_all()
     }
 }
 
+/// As the kernel calls the process of this test.
+fn myself() -> String {
+    let name = fs::read_to_string("/proc/self/comm").unwrap();
+    format!("{} (process {})", name.trim_end(), process::id())
+}
+
 /// A port that is taken and the free one before it.
 fn taken_port() -> (TcpListener, u16) {
     loop {
@@ -253,10 +296,18 @@ async fn up_names_the_port_that_is_taken_and_starts_nothing() {
     ] {
         let ran = run(&["up", "-n", "2", flag, &base.to_string(), other, "0"]).await;
         assert_eq!((ran.code, &*ran.out), (Some(1), ""), "{ran:?}");
-        let says = format!("primacy: port {port}, which {name} needs for {protocol}, is taken");
+        let says =
+            format!("primacy: port {port}, which {name} needs for {protocol}, is taken by {}", myself());
         assert!(ran.err.starts_with(&says) && ran.err.contains(flag), "{ran:?}");
         let left = processes().into_iter().find(|(_, command)| command.contains(&format!(":{port}")));
         assert_eq!(left, None);
+    }
+    for (grpc, http) in [("9000", "9002"), ("9003", "9000"), ("9000", "9000")] {
+        let ran = run(&["up", "-n", "3", "--grpc-port", grpc, "--http-port", http]).await;
+        assert_eq!((ran.code, &*ran.out), (Some(1), ""), "{ran:?}");
+        let says =
+            format!("--grpc-port {grpc} and --http-port {http} overlap: each takes 4 ports from there on");
+        assert!(ran.err.contains(&says) && ran.err.contains("4 or more apart"), "{ran:?}");
     }
     let ran = run(&["up", "--grpc-port", "65535", "--http-port", "0"]).await;
     assert_eq!(ran.code, Some(1));
@@ -285,9 +336,30 @@ async fn a_node_names_the_address_that_is_taken() {
     {
         let ran = run(&["node", flag, &taken, other, "127.0.0.1:0"]).await;
         assert_eq!(ran.code, Some(1), "{ran:?}");
-        let says = format!("primacy: cannot listen for {protocol} on {taken}: ");
+        let says = format!("primacy: cannot listen for {protocol} on {taken}: it is taken by {};", myself());
         assert!(ran.err.contains(&says) && ran.err.contains(flag), "{ran:?}");
+        let variable = format!("PRIMACY_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
+        let mut told = command(&["node", other, "127.0.0.1:0"]);
+        let ran = run_command(told.env(&variable, &taken), "").await;
+        assert!(ran.err.contains(&says) && ran.err.contains(&format!("with {variable}")), "{ran:?}");
     }
+    let port = taken.rsplit_once(':').unwrap().1;
+    let ran = run_command(command(&["node", "--insecure"]).env("PORT", port), "").await;
+    assert!(ran.err.contains("choose another address with PORT"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_was_lent_to_an_outgoing_connection_is_told_with_where_it_goes() {
+    let far = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let far = TcpListener::bind(far).unwrap();
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let lent = socket.connect(far.local_addr().unwrap()).await.unwrap();
+    let address = lent.local_addr().unwrap();
+    let ran = run(&["node", "--grpc-addr", &address.to_string(), "--http-addr", "127.0.0.1:0"]).await;
+    let says =
+        format!("{address}: it is taken by {}, with a connection to {}", myself(), far.local_addr().unwrap());
+    assert!(ran.code == Some(1) && ran.err.contains(&says), "{ran:?}");
 }
 
 async fn lonely_node() -> Process {
@@ -378,7 +450,6 @@ async fn settings_that_cannot_be_are_refused_with_what_is_allowed() {
         ("--peers", "0=a:1", "a whole number from 1 to 2147483647"),
         ("--peers", "leader", "HOST:PORT, such as worker1:50052"),
         ("--name", "a b", "1 to 64 letters, digits, dots, dashes and underscores"),
-        ("--name", "", "1 to 64 letters"),
         ("--name", &long_name, "1 to 64 letters"),
         ("--id", "0", "1..=2147483647"),
         ("--grpc-addr", "localhost:50051", "IP:PORT, such as 127.0.0.1:50051"),
@@ -387,14 +458,124 @@ async fn settings_that_cannot_be_are_refused_with_what_is_allowed() {
         ("--advertise-http", "a:0", "HOST:PORT, such as worker1:50052"),
         ("--heartbeat", "9", "10..=5000"),
         ("--deadline", "0", "1..=300000"),
+        ("--deadline", "300001", "1..=300000"),
+        ("--in-flight-max", "0", "1..=1048576"),
+        ("--in-flight-max", "99999999999999999999", "number too large"),
+        ("--body-max", "0", "64..=8388608"),
+        ("--body-max", "99999999999", "64..=8388608"),
+        ("--coordinator", "etcd://", "it takes bully, or etcd://HOST:PORT"),
+        ("--insecure", "perhaps", "value was not a boolean"),
     ] {
-        let ran = run(&["node", flag, value]).await;
+        let ran = run(&["node", &format!("{flag}={value}")]).await;
         assert_eq!((ran.code, &*ran.out), (Some(2), ""), "{ran:?}");
-        assert!(ran.err.contains(allowed), "{ran:?}");
-        let name = format!("PRIMACY_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase());
-        let by_environment = run_command(command(&["node"]).env(name, value), "").await;
-        assert_eq!(by_environment.err, ran.err);
+        let variable = variable_of(flag);
+        let by_environment = run_command(command(&["node"]).env(&variable, value), "").await;
+        assert_eq!(by_environment.code, Some(2), "{by_environment:?}");
+        for (ran, named, other) in [(ran, flag, &*variable), (by_environment, &variable, flag)] {
+            // A flag that is a switch takes no value at all.
+            assert!(ran.err.contains(allowed) || flag == "--insecure", "{ran:?}");
+            assert!(ran.err.contains(named) && !ran.err.contains(other), "{ran:?}");
+        }
     }
+}
+
+fn variable_of(flag: &str) -> String {
+    format!("PRIMACY_{}", flag.trim_start_matches('-').replace('-', "_").to_uppercase())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flag_that_was_typed_is_named_although_its_variable_is_set() {
+    let ran = run_command(command(&["node", "--id", "0"]).env("PRIMACY_ID", "7"), "").await;
+    assert!(ran.err.contains("'0' for '--id <ID>'"), "{ran:?}");
+    for (arguments, named) in [
+        (&["node"][..], "PRIMACY_TOKEN: the token has a blank"),
+        (&["node", "--token", "a b"], "--token: the token"),
+    ] {
+        let ran = run_command(command(arguments).env("PRIMACY_TOKEN", "secret word"), "").await;
+        assert!(ran.code == Some(2) && ran.err.contains(named) && !ran.err.contains("secret"), "{ran:?}");
+    }
+    let mut transfer = command(&["transfer", "--to", "worker1"]);
+    let ran = run_command(transfer.env("PRIMACY_TOKEN", "secret word"), "").await;
+    assert!(ran.code == Some(2) && ran.err.contains("PRIMACY_TOKEN: the token has a blank"), "{ran:?}");
+    let same = ["--http-addr", "0.0.0.0:7000"];
+    let mut node = command(&[&["node"], &same[..]].concat());
+    let ran = run_command(node.env("PRIMACY_GRPC_ADDR", "127.0.0.1:7000"), "").await;
+    assert!(ran.err.contains("PRIMACY_GRPC_ADDR and --http-addr are both at port 7000"), "{ran:?}");
+    let mut node = command(&["node"]);
+    let ran = run_command(node.env("WORKER_ID", "a b"), "").await;
+    assert!(ran.code == Some(2) && ran.err.contains("WORKER_ID, and no --name was given"), "{ran:?}");
+}
+
+/// Every variable that the help of a command names.
+async fn variables_of(name: &str) -> Vec<String> {
+    let help = run(&[name, "--help"]).await.out;
+    let named = help.split("[env: ").skip(1).map(|rest| rest.split(['=', ']']).next().unwrap().to_owned());
+    named.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_variable_is_as_unset() {
+    let settings = variables_of("node").await;
+    assert!(settings.len() >= 15, "{settings:?}");
+    let hidden =
+        ["WORKER_ID", "PORT", "PRIMACY_EXIT_WITH_STDIN", "ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"];
+    let [grpc, http] = [(); 2].map(|()| free_address());
+    for value in ["", " "] {
+        let flags = ["--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string()];
+        let mut node = command(&[&["node"], &flags[..]].concat());
+        let empty =
+            settings.iter().map(String::as_str).chain(hidden).chain(["ETCDCTL_USER", "ETCDCTL_PASSWORD"]);
+        let mut node = Running::start(node.envs(empty.map(|name| (name, value))).env("PRIMACY_LOG", value));
+        all_alive_or_alone(grpc).await;
+        let mut asking = command(&["check", "17"]);
+        let endpoints = run_command(asking.env("PRIMACY_ENDPOINTS", value), "").await;
+        assert!(
+            endpoints.code == Some(0) || endpoints.err.contains("127.0.0.1:50054"),
+            "the default: {endpoints:?}"
+        );
+        let mut transfer = command(&["transfer", "--to", "nobody", "--endpoints", &grpc.to_string()]);
+        let transfer = run_command(transfer.env("PRIMACY_TOKEN", value), "").await;
+        assert_eq!(transfer.code, Some(1), "{transfer:?}");
+        send_signal(node.pid(), Signal::TERM);
+        assert_eq!(node.ends_within(STOPS_WITHIN).await, Some(0));
+    }
+}
+
+/// A node without an id leads nobody.
+async fn all_alive_or_alone(grpc: SocketAddr) {
+    eventually("it answers", || async { view(grpc).await.is_ok_and(|view| harness::alive(&view) == 1) })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blanks_and_a_comma_at_the_end_of_a_list_are_taken() {
+    let node = TestNode::alone(&["--id", "1", "--peers", " 1=127.0.0.1:1, 127.0.0.1:2 ,"]).await;
+    assert_eq!(node.view().await.members.len(), 2, "one of the two is itself");
+    let list = format!(" {} , {},", free_address(), node.grpc);
+    let ran = run(&["check", "17", "--endpoints", &list]).await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = run_command(command(&["check", "17"]).env("PRIMACY_ENDPOINTS", &list), "").await;
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = run(&["check", "17", "--endpoints", " ,"]).await;
+    assert!(ran.code == Some(2) && ran.err.contains("--endpoints names none"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_level_is_told_of_and_the_default_is_used() {
+    for wrong in ["warning", "verbose", "info,loud", "primacy=loud"] {
+        let [grpc, http] = [(); 2].map(|()| free_address().to_string());
+        let mut node = command(&["node", "--id", "1", "--grpc-addr", &grpc, "--http-addr", &http]);
+        let node = Running::start(node.env("PRIMACY_LOG", wrong));
+        node.err.has("serves gRPC on").await;
+        let part = wrong.rsplit(',').next().unwrap();
+        node.err
+            .has(&format!("PRIMACY_LOG has `{part}`, which is no level: it takes off, error, warn"))
+            .await;
+    }
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut check = command(&["check", "17", "--endpoints", &node.grpc.to_string()]);
+    let ran = run_command(check.env("PRIMACY_LOG", " WARN, h2=debug,"), "").await;
+    assert_eq!((ran.code, &*ran.err), (Some(0), ""));
 }
 
 // ── primacy check ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -541,6 +722,91 @@ async fn the_next_endpoint_is_asked_when_one_is_dead_or_silent() {
         let ran = check(&[bad, node.grpc], &["17", "18"]).await;
         assert_eq!((ran.code, ran.out.lines().count(), &*ran.err), (Some(0), 2, ""), "{ran:?}");
     }
+}
+
+/// Answers like a proxy that reaches nobody: over HTTP/1 and 2, with a page.
+async fn proxy_without_a_server() -> SocketAddr {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let page =
+        || async { (axum::http::StatusCode::BAD_GATEWAY, axum::response::Html("<h1>502 Bad Gateway</h1>")) };
+    let proxy = axum::Router::new().fallback(page).with_state(());
+    tokio::spawn(Listener::new(socket, Protocols::Http, proxy, Arc::default()).run(CancellationToken::new()));
+    address
+}
+
+/// Answers whatever it is sent like an old web server.
+async fn web_server() -> SocketAddr {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = socket.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await;
+        }
+    });
+    address
+}
+
+/// Knows no call of ours.
+async fn another_grpc_server() -> SocketAddr {
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let (_, health) = tonic_health::server::health_reporter();
+    let services = tonic::service::Routes::new(health).into_axum_router().with_state(());
+    tokio::spawn(
+        Listener::new(socket, Protocols::Grpc, services, Arc::default()).run(CancellationToken::new()),
+    );
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_node_was_not_reached() {
+    let node = TestNode::alone(&["--id", "1", "--name", "worker1"]).await;
+    let http = format!("{} is the HTTP port of worker1, whose gRPC port is {}", node.http, node.grpc);
+    let (proxy, web, other) =
+        (proxy_without_a_server().await, web_server().await, another_grpc_server().await);
+    for (bad, says) in [
+        (node.http, http),
+        (proxy, format!("{proxy} answers HTTP 502, not gRPC: is it the HTTP port of a node?")),
+        (web, format!("{web} answers HTTP 400, not gRPC: is it the HTTP port of a node?")),
+        (other, String::new()),
+    ] {
+        for (arguments, input) in [
+            (&["check", "17"][..], ""),
+            (&["check", "-"], "17\n18\n"),
+            (&["status"], ""),
+            (&["transfer", "--to", "worker1"], ""),
+            (&["health"], ""),
+        ] {
+            let at = |at: &[SocketAddr]| {
+                let mut command = command(arguments);
+                command.args(["--endpoints", &endpoints(at)]);
+                command
+            };
+            let both = run_command(&mut at(&[bad, node.grpc]), input).await;
+            // The other server knows `health`.
+            assert_eq!((both.code, &*both.err), (Some(0), ""), "{arguments:?}: {both:?}");
+            if bad == other && arguments == ["health"] {
+                continue;
+            }
+            let alone = run_command(&mut at(&[bad]), input).await;
+            assert_eq!((alone.code, &*alone.out), (Some(1), ""), "{arguments:?}: {alone:?}");
+            assert!(
+                alone.err.contains(&says) && alone.err.contains("no node answers at"),
+                "{arguments:?}: {alone:?}"
+            );
+            assert!(!alone.err.contains("compression flag"), "{alone:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_watch_passes_over_what_is_no_node() {
+    let node = TestNode::alone(&["--id", "1", "--name", "worker1"]).await;
+    let at = endpoints(&[node.http, node.grpc]);
+    let running = Running::start(&mut command(&["status", "--watch", "--endpoints", &at]));
+    running.out.has("observed by worker1").await;
 }
 
 fn lines(numbers: Range<u64>) -> String {

@@ -186,7 +186,12 @@ pub async fn channel(address: SocketAddr) -> Result<Channel, Status> {
 
 /// The cluster as the node sees it now.
 pub async fn view(grpc: SocketAddr) -> Result<ClusterView, Status> {
-    let mut client = SchedulerClient::new(channel(grpc).await?);
+    view_on(channel(grpc).await?).await
+}
+
+/// The same over a connection that is open.
+pub async fn view_on(channel: Channel) -> Result<ClusterView, Status> {
+    let mut client = SchedulerClient::new(channel);
     let mut views = client.watch_cluster(WatchClusterRequest {}).await?.into_inner();
     views.message().await?.ok_or_else(|| Status::unavailable("no view"))
 }
@@ -370,6 +375,21 @@ pub fn command(arguments: &[&str]) -> tokio::process::Command {
     command
 }
 
+/// The same where no more than so many files can be open at once: so many at first, and so many if it asks for more.
+pub fn with_files(soft: u32, hard: u32, arguments: &[&str]) -> tokio::process::Command {
+    let limits = format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec \"$0\" \"$@\"");
+    let program = primacy();
+    let mut shell = Command::new("sh");
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.arg("-c").arg(limits).arg(program.get_program()).args(arguments);
+    piped(shell)
+}
+
 /// With pipes to and from the test.
 pub fn piped(mut command: Command) -> tokio::process::Command {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -505,7 +525,11 @@ pub struct Listed {
 
 impl Up {
     pub async fn start(arguments: &[&str]) -> Self {
-        let running = Running::start(command(arguments).args(["--grpc-port", "0", "--http-port", "0"]));
+        Self::of(Running::start(command(arguments).args(["--grpc-port", "0", "--http-port", "0"]))).await
+    }
+
+    /// One that was started in another way, when it is ready.
+    pub async fn of(running: Running) -> Self {
         running.out.has("Ctrl-C stops them all.").await;
         let children = children(running.pid());
         let nodes: Vec<Listed> =

@@ -216,7 +216,7 @@ impl Bulk<'_> {
         if self.broken == ROUNDS * endpoints {
             let last = format!("{}: {}", self.client.current(), describe(status));
             let first = first.clone();
-            return self.give_up(&first, &self.client.nobody(&last));
+            return self.give_up(&first, &self.client.nobody(&last).await);
         }
         self.client.leave();
         if self.broken.is_multiple_of(endpoints) {

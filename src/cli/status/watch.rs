@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     pin::pin,
     process::ExitCode,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,7 +15,7 @@ use tonic::{Status, Streaming};
 
 use super::{now_ms, open, text::text};
 use crate::{
-    cli::{Output, client::Client, colours, fail, print, told_to_stop, words::clock, written},
+    cli::{Output, client::Client, colours, fail, fail_in_log, print_aside, told_to_stop, words::clock},
     gateway::http::cluster::ClusterAnswer,
     proto::ClusterView,
 };
@@ -28,10 +28,11 @@ const COUNT_ON: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(client: Client, output: Output) -> ExitCode {
+    let stop = told_to_stop();
     let screen = Screen::new(output);
     tokio::select! {
         code = show(client, screen) => code,
-        () = told_to_stop() => ExitCode::SUCCESS,
+        _ = stop => ExitCode::SUCCESS,
     }
 }
 
@@ -41,11 +42,13 @@ async fn show(client: Client, mut screen: Screen) -> ExitCode {
         let shown = tokio::select! {
             Some(news) = news.next() => match news {
                 Ok(news) => screen.show(news),
-                Err(status) => Err(fail(status.message())),
+                Err(status) => return fail(status.message()),
             },
             () = sleep(COUNT_ON), if screen.in_place => screen.draw(),
         };
-        if let Err(code) = shown {
+        if let Some(shown) = shown
+            && let Err(code) = print_aside(shown).await
+        {
             return code;
         }
     }
@@ -173,36 +176,37 @@ impl Screen {
         }
     }
 
-    fn show(&mut self, news: News) -> Result<(), ExitCode> {
+    /// What is to be printed to show it.
+    fn show(&mut self, news: News) -> Option<String> {
         match news {
             News::View(view) if self.in_place => self.shown = Some((view, Instant::now())),
-            News::View(view) => return self.append(*view),
+            News::View(view) => return Some(self.next(*view)),
             News::Notice(notice) if self.in_place => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let now = u64::try_from(now.as_millis()).unwrap_or_default();
                 self.notice = format!("{}  {notice}", clock(now, now));
             }
             News::Notice(notice) => {
-                fail(notice);
-                return Ok(());
+                fail_in_log(notice);
+                return None;
             }
         }
         self.draw()
     }
 
-    fn append(&mut self, view: ClusterView) -> Result<(), ExitCode> {
+    fn next(&mut self, view: ClusterView) -> String {
         if self.output == Output::Json {
             // A struct of strings and numbers always serialises.
-            return print(serde_json::to_string(&ClusterAnswer::from(view)).unwrap_or_default());
+            return serde_json::to_string(&ClusterAnswer::from(view)).unwrap_or_default() + "\n";
         }
         let gap = if self.drawn == 0 { "" } else { "\n" };
         self.drawn += 1;
-        print(format_args!("{gap}{}", text(&view, view.observed_at_ms, self.coloured)))
+        format!("{gap}{}\n", text(&view, view.observed_at_ms, self.coloured))
     }
 
     /// Draws over what was drawn before, in one piece. Lines that are too long are cut, not wrapped.
-    fn draw(&mut self) -> Result<(), ExitCode> {
-        let Some((view, at)) = &self.shown else { return Ok(()) };
+    fn draw(&mut self) -> Option<String> {
+        let (view, at) = self.shown.as_ref()?;
         let mut text = text(view, now_ms(view, at.elapsed()), self.coloured);
         if !self.notice.is_empty() {
             text += &format!("\n\n{}", self.notice);
@@ -214,8 +218,7 @@ impl Screen {
         };
         self.drawn = lines.len();
         let lines: String = lines.into_iter().map(|line| format!("{line}\x1b[K\n")).collect();
-        let mut stdout = io::stdout();
-        written(write!(stdout, "{up}\x1b[?7l{lines}\x1b[J\x1b[?7h").and_then(|()| stdout.flush()))
+        Some(format!("{up}\x1b[?7l{lines}\x1b[J\x1b[?7h"))
     }
 }
 

@@ -279,8 +279,7 @@ impl Election {
         if *self.members.me().name == *to {
             return Err(TransferError::Leads(name));
         }
-        let is_it = |peer: &Peer| self.members.member(*peer).is_some_and(|member| *member.name == *to);
-        let Some(peer) = self.members.peers().find(is_it) else { return Err(TransferError::Unknown(name)) };
+        let Some(peer) = self.members.named(to) else { return Err(TransferError::Unknown(name)) };
         if self.members.id(peer).is_none() {
             return Err(TransferError::NeverLeads(name));
         }

@@ -1,0 +1,62 @@
+//! What an address is that answers, but not as a node does: mostly its HTTP port.
+
+use std::{io, time::Duration};
+
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::config::HostPort;
+
+/// How long it may take to tell: the command has failed already.
+const ANSWER: Duration = Duration::from_millis(500);
+/// What is read of an answer: the list of all members.
+const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What a node says of itself over HTTP.
+#[derive(Deserialize)]
+struct Cluster {
+    observed_by: String,
+    members: Vec<Member>,
+}
+
+#[derive(Deserialize)]
+struct Member {
+    name: String,
+    grpc_addr: String,
+}
+
+/// What speaks HTTP/1 at this address, if anything does.
+pub(super) async fn http(address: &HostPort) -> Option<String> {
+    let answer = timeout(ANSWER, ask(address)).await.ok()?.ok()?;
+    let status: u16 = answer.strip_prefix("HTTP/1.")?.split_whitespace().nth(1)?.parse().ok()?;
+    let what = match node(&answer) {
+        Some((name, grpc)) => format!("is the HTTP port of {name}, whose gRPC port is {grpc}"),
+        None => format!(
+            "answers HTTP {status}, not gRPC: is it the HTTP port of a node? gRPC has another port, 50051 by default"
+        ),
+    };
+    // What others say of themselves must not move the cursor.
+    Some(format!("{address} {}", what.replace(char::is_control, "\u{fffd}")))
+}
+
+async fn ask(address: &HostPort) -> io::Result<String> {
+    let mut stream = TcpStream::connect(&*address.as_arc()).await?;
+    // By this version the answer ends with the connection.
+    stream.write_all(format!("GET /cluster HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    // What came before an error may do.
+    let _ = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).await;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The node that answered, and where it listens for gRPC.
+fn node(answer: &str) -> Option<(String, String)> {
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    let Cluster { observed_by, members } = serde_json::from_str(body).ok()?;
+    let member = members.into_iter().find(|member| member.name == observed_by)?;
+    Some((observed_by, member.grpc_addr))
+}
