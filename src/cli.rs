@@ -136,14 +136,18 @@ fn end_at_signals(command: &Command) -> io::Result<()> {
         return Ok(());
     }
     let waiting = runtime::Builder::new_current_thread().enable_all().build()?;
-    let stopped = waiting.block_on(async { told_to_stop() });
-    let end = move || {
-        let signal = waiting.block_on(stopped);
-        log::flush();
-        // As a shell says it.
-        process::exit(128 + signal.as_raw());
+    let stopped = {
+        let _inside = waiting.enter();
+        told_to_stop()
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(end).map(drop)
+    let thread = thread::Builder::new().name("signals".to_owned());
+    thread.spawn(move || exit_after(waiting.block_on(stopped))).map(drop)
+}
+
+/// Ends the process as a shell says that a signal ended it.
+fn exit_after(signal: Signal) {
+    log::flush();
+    process::exit(128 + signal.as_raw());
 }
 
 /// Colours are for terminals, and for those who want them (no-color.org).
@@ -220,7 +224,7 @@ fn told_to_stop() -> impl Future<Output = Signal> {
         let interrupt = signal(SignalKind::interrupt())?;
         Ok((terminate, interrupt))
     });
-    async {
+    async move {
         let Ok((mut terminate, mut interrupt)) = handlers else {
             // Without handlers the system's own apply: the process ends at once.
             return std::future::pending().await;

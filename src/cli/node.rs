@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub(super) async fn run(args: NodeArgs) -> ExitCode {
-    let told_to_stop_first = told_to_stop();
+    let first_signal = told_to_stop();
     let config = match NodeConfig::new(args) {
         Ok(config) => config,
         Err(error) => {
@@ -22,7 +22,7 @@ pub(super) async fn run(args: NodeArgs) -> ExitCode {
     let with_stdin = config.exit_with_stdin;
     let stop = async move {
         tokio::select! {
-            _ = told_to_stop_first => {}
+            _ = first_signal => {}
             () = stdin_ended(), if with_stdin => tracing::info!("whoever started this node is gone"),
         }
     };

@@ -28,7 +28,7 @@ use super::{
     told_to_stop,
 };
 use crate::{
-    limits::{DESCRIPTORS_MIN, DESCRIPTORS_PER_CHILD, DRAIN, LAME_DUCK},
+    limits::{DESCRIPTORS_MIN, DESCRIPTORS_OWN, DESCRIPTORS_PER_CHILD, DRAIN, LAME_DUCK},
     node::{descriptors, ports},
     proto::MemberStatus,
 };
@@ -124,7 +124,7 @@ pub(super) async fn run(args: UpArgs) -> ExitCode {
 
 fn check_descriptors(args: &UpArgs) -> Result<(), UpError> {
     let (nodes, available) = (args.workers + 1, descriptors::available());
-    let needed = DESCRIPTORS_MIN + usize::from(nodes) * DESCRIPTORS_PER_CHILD;
+    let needed = (DESCRIPTORS_OWN + usize::from(nodes) * DESCRIPTORS_PER_CHILD).max(DESCRIPTORS_MIN);
     if needed > available { Err(UpError::Descriptors(nodes, needed, available)) } else { Ok(()) }
 }
 

@@ -181,7 +181,8 @@ fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call
     let is_of_peer =
         is_peer && (gateway.token.is_set() || is_forwarded || is_for_peers(path) || path == HEARTBEAT);
     if !is_of_peer && !path.starts_with("/grpc.health.v1.Health/") {
-        places::refuse_crowded(request)?;
+        // With this code clients try another node.
+        places::refuse_crowded(request, Code::Unavailable)?;
     }
     let arrived = Instant::now();
     let deadline = arrived + patience(headers, gateway.settings.deadline)?;

@@ -17,6 +17,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use tonic::Code;
 use tower::{Layer, Service, service_fn};
 use tower_http::{
     compression::{
@@ -134,7 +135,7 @@ fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<super::Pa
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return Ok(None);
     }
-    places::refuse_crowded(request)?;
+    places::refuse_crowded(request, Code::ResourceExhausted)?;
     gateway.enter().map(Some)
 }
 

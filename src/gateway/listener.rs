@@ -166,7 +166,7 @@ struct Connection<S> {
 }
 
 impl<S: Answers> Connection<S> {
-    async fn serve(mut self) {
+    async fn serve(self) {
         self.place.settle_soon().await;
         let may_be_silent =
             if self.place.usage.is_reserved() { FIRST_BYTE_RESERVED_TIMEOUT } else { FIRST_BYTE_TIMEOUT };

@@ -59,11 +59,11 @@ pub(super) fn is_crowded(request: &Request) -> bool {
     request.extensions().get::<Crowded>().is_some()
 }
 
-/// Refuses such a request: another node may have a place.
-pub(super) fn refuse_crowded(request: &Request) -> Result<(), ApiError> {
+/// Refuses such a request with this code.
+pub(super) fn refuse_crowded(request: &Request, code: Code) -> Result<(), ApiError> {
     if is_crowded(request) {
         let detail = "every connection that this node has a place for is in use; ask another node, or try again in a second";
-        return Err(ApiError::new(Code::Unavailable, detail));
+        return Err(ApiError::new(code, detail));
     }
     Ok(())
 }
@@ -83,7 +83,7 @@ type Taken = Mutex<HashMap<u64, Arc<Usage>>>;
 /// A connection's place, which is free again when this is dropped.
 pub(super) struct Place {
     pub(super) usage: Arc<Usage>,
-    permit: OwnedSemaphorePermit,
+    permit: Mutex<OwnedSemaphorePermit>,
     free: Arc<Semaphore>,
     taken: Arc<Taken>,
     number: u64,
@@ -117,7 +117,7 @@ impl Places {
         let number = self.count.fetch_add(1, Relaxed);
         let (free, taken, usage) =
             (Arc::clone(&self.free), Arc::clone(&self.taken), Usage::new(is_reserved, leave));
-        let place = Place { usage: Arc::new(usage), permit, free, taken, number };
+        let place = Place { usage: Arc::new(usage), permit: Mutex::new(permit), free, taken, number };
         if !is_reserved {
             place.enter();
         }
@@ -135,16 +135,16 @@ impl Places {
 
 impl Place {
     /// Returns when an idle connection has made room for this one, or none did so in time.
-    pub(super) async fn settle_soon(&mut self) {
+    pub(super) async fn settle_soon(&self) {
         if self.usage.is_reserved() {
             let _ = timeout(PLACE_TIMEOUT, self.settle()).await;
         }
     }
 
     /// Changes a reserved place for one of everybody's as soon as one is free.
-    pub(super) async fn settle(&mut self) {
+    pub(super) async fn settle(&self) {
         if let Ok(permit) = Arc::clone(&self.free).acquire_owned().await {
-            self.permit = permit;
+            *lock(&self.permit) = permit;
             self.usage.is_reserved.store(false, Relaxed);
             self.enter();
         }
@@ -161,8 +161,8 @@ impl Drop for Place {
     }
 }
 
-fn lock(taken: &Taken) -> MutexGuard<'_, HashMap<u64, Arc<Usage>>> {
-    taken.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Usage {

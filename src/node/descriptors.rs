@@ -30,7 +30,7 @@ pub(super) fn room(available: usize) -> Option<Room> {
 }
 
 /// What to do for more.
-pub(super) const HOW: &str =
+pub const HOW: &str =
     "`ulimit -n` of the shell, LimitNOFILE of systemd and `--ulimit nofile` of Docker raise the limit";
 
 /// What an operator is to know of so little room.
