@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use primacy::proto::{WatchClusterRequest, scheduler_client::SchedulerClient};
 use rustix::process::Signal;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::TcpStream,
     time::{sleep, timeout},
 };
@@ -61,7 +61,7 @@ impl Small {
     }
 
     async fn status(&self, request: &str) -> Option<u16> {
-        self.ask(request).await.map(|answer| answer.status.as_u16())
+        self.ask(request).await.map(|answer| answer.status)
     }
 
     async fn is_ready(&self) -> bool {
@@ -135,7 +135,7 @@ async fn when_all_connections_are_in_use_probes_are_answered_and_others_are_told
         let mut connection = Raw::connect(node.http).await;
         connection.send(EVENTS).await;
         let answer = timeout(AT_ONCE, connection.answer()).await.unwrap().expect("an answer");
-        match answer.status.as_u16() {
+        match answer.status {
             200 => streams.push(connection),
             _ => break answer,
         }
@@ -146,7 +146,7 @@ async fn when_all_connections_are_in_use_probes_are_answered_and_others_are_told
     assert_eq!(full.header("connection"), "close");
     for _ in 0..100 {
         let ready = node.ask(READYZ).await.unwrap();
-        assert_eq!((ready.status.as_u16(), ready.header("connection")), (200, "close"));
+        assert_eq!((ready.status, ready.header("connection")), (200, "close"));
         assert_eq!(node.status("GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n").await, Some(200));
     }
     assert!(check(node.grpc, 17).await.unwrap().is_prime, "the other listener has places of its own");
@@ -173,8 +173,7 @@ async fn when_all_grpc_connections_are_in_use_peers_and_probes_are_let_in() {
     let peer = node.grpc.to_string();
     let peer = Process::start_with(Some(2), "peer", &["--peers", &peer, "--token", "secret"]);
     eventually("the peer follows and is followed", || async {
-        let views = [view(peer.grpc).await, watches[0].1.get_mut().message().await.map(Option::unwrap)];
-        views.into_iter().flatten().any(|view| view.leader.is_some() && harness::alive(&view) == 2)
+        view(peer.grpc).await.is_ok_and(|view| view.leader.is_some() && harness::alive(&view) == 2)
     })
     .await;
 }
@@ -280,10 +279,8 @@ async fn nodes_whose_log_nobody_reads_go_on_elect_and_end() {
     }
     let mut node = nodes.pop().unwrap();
     send_signal(node.pid(), Signal::TERM);
-    let ended = || async { node.child.try_wait().unwrap().is_some() };
-    let mut ended = ended;
     let started = Instant::now();
-    while !ended().await {
+    while node.child.try_wait().unwrap().is_none() {
         assert!(started.elapsed() < STOPS_WITHIN + Duration::from_secs(3), "it waits for its log");
         sleep(Duration::from_millis(20)).await;
     }
