@@ -153,7 +153,8 @@ pub async fn check_prime(
 
 /// Is this number prime?
 ///
-/// The answer never changes, so that caches may keep it for ever.
+/// The answer never changes, so that caches may keep it for ever. It therefore carries no `X-Request-Id` and no
+/// `traceparent`, which would be those of whoever asked first; errors carry them.
 #[utoipa::path(
     get, path = "/prime/{number}", tag = "numbers", operation_id = "getPrime",
     params(
