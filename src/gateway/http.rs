@@ -37,10 +37,8 @@ use super::{
 
 /// What answers say that leave while they are made: no cache keeps them, and no proxy holds them back until there is enough
 /// to fill a buffer (nginx and those that do as it does) or to compress.
-const STREAMED: [(HeaderName, &str); 2] = [
-    (header::CACHE_CONTROL, "no-store, no-transform"),
-    (HeaderName::from_static("x-accel-buffering"), "no"),
-];
+const STREAMED: [(HeaderName, &str); 2] =
+    [(header::CACHE_CONTROL, "no-store, no-transform"), (HeaderName::from_static("x-accel-buffering"), "no")];
 /// A response below this gains nothing from compression.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 

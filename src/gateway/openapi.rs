@@ -17,7 +17,7 @@ use super::http;
 const INITIALIZER: &str = include_str!("../../web/swagger-initializer.js");
 const SCRIPT: (HeaderName, &str) = (header::CONTENT_TYPE, "text/javascript; charset=utf-8");
 /// A node that was upgraded serves others.
-const KEPT: (HeaderName, &str) = (header::CACHE_CONTROL, "no-cache");
+const REVALIDATED: (HeaderName, &str) = (header::CACHE_CONTROL, "no-cache");
 
 #[derive(OpenApi)]
 #[openapi(
@@ -55,7 +55,7 @@ pub fn json() -> &'static str {
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json", example = json!({"openapi": "3.1.0"})))
 )]
 pub async fn document() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json"), KEPT], json())
+    ([(header::CONTENT_TYPE, "application/json"), REVALIDATED], json())
 }
 
 /// Swagger UI at `/docs`, over the document at `/openapi.json`. A proxy may show both below a path of its own, so that
@@ -64,14 +64,15 @@ pub fn swagger_ui<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/docs", get(|| async { Redirect::temporary("docs/") }))
         .route("/docs/", get(|| async { swagger_file("index.html") }))
-        .route("/docs/swagger-initializer.js", get(|| async { ([SCRIPT, KEPT], INITIALIZER) }))
+        .route("/docs/swagger-initializer.js", get(|| async { ([SCRIPT, REVALIDATED], INITIALIZER) }))
         .route("/docs/{*file}", get(|Path(file): Path<String>| async move { swagger_file(&file) }))
 }
 
 fn swagger_file(path: &str) -> Response {
     match utoipa_swagger_ui::serve(path, Arc::default()) {
         Ok(Some(file)) => {
-            ([(header::CONTENT_TYPE, &*file.content_type), KEPT], file.bytes.into_owned()).into_response()
+            ([(header::CONTENT_TYPE, &*file.content_type), REVALIDATED], file.bytes.into_owned())
+                .into_response()
         }
         _ => StatusCode::NOT_FOUND.into_response(),
     }

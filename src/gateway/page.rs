@@ -112,24 +112,37 @@ mod tests {
 
     #[test]
     fn members_are_named_as_the_grammar_of_policies_allows() {
-        assert_eq!(sources(&["127.0.0.1:8080", "worker-1.example:8081"]), "http://127.0.0.1:8080 http://worker-1.example:8081");
-        assert_eq!(sources(&["[::1]:8080", "[fe80::1%eth0]:8081", "my_host:8082"]), "http://*:8080 http://*:8081 http://*:8082");
+        assert_eq!(
+            sources(&["127.0.0.1:8080", "worker-1.example:8081"]),
+            "http://127.0.0.1:8080 http://worker-1.example:8081"
+        );
+        assert_eq!(
+            sources(&["[::1]:8080", "[fe80::1%eth0]:8081", "my_host:8082"]),
+            "http://*:8080 http://*:8081 http://*:8082"
+        );
         assert_eq!(sources(&["[::1]:8080", "my_host:8080"]), "http://*:8080");
         assert_eq!(sources(&["", "worker1", "worker1:", "worker1:http", "worker1:70000"]), "");
     }
 
     #[test]
     fn no_address_says_anything_else_in_a_policy() {
-        for address in ["x; script-src *:80", "x 'unsafe-inline':80", "*:80", "a,b:80", "x\ny:80", "ä:80", "a..b:80"] {
+        for address in
+            ["x; script-src *:80", "x 'unsafe-inline':80", "*:80", "a,b:80", "x\ny:80", "ä:80", "a..b:80"]
+        {
             assert_eq!(sources(&[address]), "http://*:80", "{address}");
         }
     }
 
     #[test]
     fn a_large_cluster_leaves_room_for_the_other_headers() {
-        let names: Vec<String> = (0..1024).map(|id| format!("worker{id}.primacy.svc.cluster.local:8080")).collect();
+        let names: Vec<String> =
+            (0..1024).map(|id| format!("worker{id}.primacy.svc.cluster.local:8080")).collect();
         let named = sources(&names.iter().map(String::as_str).collect::<Vec<_>>());
         assert!(named.starts_with("http://worker0.") && named.ends_with(".local:8080"), "{named}");
-        assert!((POLICY_MEMBERS_BYTES_MAX - 100..=POLICY_MEMBERS_BYTES_MAX).contains(&named.len()), "{}", named.len());
+        assert!(
+            (POLICY_MEMBERS_BYTES_MAX - 100..=POLICY_MEMBERS_BYTES_MAX).contains(&named.len()),
+            "{}",
+            named.len()
+        );
     }
 }

@@ -3,12 +3,12 @@
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from conftest import WAIT, eventually, free_address
+import pytest
+from conftest import eventually, free_address, running
 
 # NODE stands for the address of the node.
 PLAIN = "location / { proxy_pass http://NODE; }"
@@ -22,15 +22,16 @@ def nginx(node, locations=PLAIN):
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder, "nginx.conf")
         settings.write_text(configuration(address, locations.replace("NODE", node)))
-        process = subprocess.Popen([program(), "-p", folder, "-c", settings, "-e", "stderr"])
-        # However this process ends, the end of the pipe ends nginx.
-        guard = subprocess.Popen(["sh", "-c", f"read nothing; kill {process.pid} 2>&-"], stdin=subprocess.PIPE)
-        try:
+        with running(program(), "-p", folder, "-c", settings, "-e", "stderr") as process:
             eventually("nginx listens", lambda: listens(address, process))
             yield address
-        finally:
-            guard.communicate(timeout=WAIT)
-            process.wait(WAIT)
+
+
+@pytest.fixture
+def proxied(cluster):
+    """Puts an nginx before the leader, until the test and the fixtures that it names after this one are done."""
+    with ExitStack() as stack:
+        yield lambda locations=PLAIN: stack.enter_context(nginx(cluster.leader.http, locations))
 
 
 def program():

@@ -134,9 +134,8 @@ mod tests {
             "application/openmetrics-text;q=much",
             "application/json",
         ];
-        let format_of = |accept: &str| {
-            format_for(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]))
-        };
+        let format_of =
+            |accept: &str| format_for(&HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]));
         for accept in open {
             assert_eq!(format_of(accept), Format::OpenMetrics, "{accept}");
         }
