@@ -14,7 +14,7 @@ use utoipa::OpenApi;
 use super::http;
 
 /// How Swagger UI is set up.
-const INITIALIZER: &str = include_str!("../../web/swagger-initializer.js");
+const INITIALIZER: &str = include_str!("openapi/swagger-initializer.js");
 const SCRIPT: (HeaderName, &str) = (header::CONTENT_TYPE, "text/javascript; charset=utf-8");
 /// A node that was upgraded serves others.
 const REVALIDATED: (HeaderName, &str) = (header::CACHE_CONTROL, "no-cache");

@@ -23,6 +23,11 @@ location = /events {
     proxy_pass http://NODE;
     proxy_read_timeout 300ms;
 }"""
+DUPLEX = """location / {
+    proxy_pass http://NODE;
+    proxy_request_buffering off;
+    proxy_http_version 1.1;
+}"""
 BELOW = "location /primacy/ { proxy_pass http://NODE/; }"
 NOT_TOLD = "its events do not come"
 RECORD_STATES = """() => {
@@ -144,4 +149,19 @@ def test_answers_leave_while_others_are_worked_on(proxied, locations, path):
     assert (first["number"], first["is_prime"]) == ("17", True)
     assert [rest[0]["error"]["code"], rest[-1]] == ["deadline_exceeded", {"done": True, "count": 2}]
     assert time.monotonic() - came > 1, "the first was held back"
+    connection.close()
+
+
+def test_lines_are_answered_while_more_are_sent(proxied):
+    """As the README says that nginx can be told to."""
+    connection = http.client.HTTPConnection(proxied(DUPLEX), timeout=WAIT)
+    connection.putrequest("POST", "/primes")
+    for header in (("Content-Type", "application/x-ndjson"), ("Transfer-Encoding", "chunked")):
+        connection.putheader(*header)
+    connection.endheaders()
+    connection.send(b"3\r\n17\n\r\n")
+    answer = connection.getresponse()
+    assert json.loads(answer.readline())["number"] == "17"
+    connection.send(b"3\r\n19\n\r\n0\r\n\r\n")
+    assert [json.loads(line).get("number") for line in answer] == ["19", None]
     connection.close()
