@@ -1,6 +1,7 @@
 """The page and streamed answers behind a real nginx that was told little."""
 
 import http.client
+import itertools
 import json
 import sys
 import time
@@ -18,6 +19,14 @@ DEAF = """location / {
     proxy_pass http://NODE;
     proxy_ignore_headers X-Accel-Buffering;
 }"""
+# A buffer is full after some seconds of load.
+LATE = """location / {
+    proxy_pass http://NODE;
+    proxy_ignore_headers X-Accel-Buffering;
+    proxy_buffer_size 48k;
+    proxy_buffers 2 48k;
+    proxy_busy_buffers_size 48k;
+}"""
 IMPATIENT = """location / { proxy_pass http://NODE; }
 location = /events {
     proxy_pass http://NODE;
@@ -34,6 +43,19 @@ RECORD_STATES = """() => {
     const line = document.querySelector("#connection");
     window.states = [];
     new MutationObserver(() => window.states.push(line.dataset.state)).observe(line, {attributes: true});
+}"""
+COUNT_EVENTS = """
+    window.heard = 0;
+    window.EventSource = class extends EventSource {
+        constructor(url) {
+            super(url);
+            this.addEventListener("cluster", () => window.heard++);
+        }
+    };"""
+RECORD_STATUSES = """card => {
+    window.statuses = [];
+    const look = () => window.statuses.push(card.dataset.status);
+    new MutationObserver(look).observe(card, {attributes: true, attributeFilter: ["data-status"]});
 }"""
 HEARD_THRICE = """() => new Promise(done => {
     let heard = 0;
@@ -83,6 +105,25 @@ def test_a_proxy_that_holds_the_events_back(cluster, proxied, open_tab):
     answered(tab.page, BIG)
     expect(tab.page.locator("#connection")).to_contain_text(NOT_TOLD)
     live(cluster, tab.page)
+
+
+def test_events_that_come_late(cluster, proxied, open_tab):
+    """They do not bring back what the page has seen end."""
+    tab, worker = open_behind(open_tab, proxied(LATE), cluster.leader), cluster.workers[0]
+    tab.context.add_init_script(COUNT_EVENTS)
+    tab.page.reload()
+    expect(tab.page.locator("#connection")).to_contain_text(NOT_TOLD)
+    before = tab.page.evaluate("window.heard")
+    worker.kill()
+    has_died(tab.page, worker)
+    cluster.start(worker)
+    expect(card(tab.page, worker)).to_contain_text("alive")
+    card(tab.page, worker).evaluate(RECORD_STATUSES)
+    asked = itertools.count(10**15)
+    late = lambda: cluster.leader.ask(next(asked)) and tab.page.evaluate("window.heard") >= before + 2
+    eventually("both changes come as events too", late)
+    expect(tab.page.locator("#results")).to_contain_text(str(next(asked) - 1))
+    assert set(tab.page.evaluate("window.statuses")) <= {"alive"}
 
 
 def test_events_that_are_refused_for_a_while(cluster, open_tab):
