@@ -57,6 +57,9 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const PEER_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Characters of an `X-Request-Id`; a longer one is replaced.
 pub const REQUEST_ID_CHARS_MAX: usize = 128;
+/// Bytes of the members that the page's policy names: some 40 of them, and the head of the answer still fits the 4 KiB that
+/// proxies keep for it.
+pub const POLICY_MEMBERS_BYTES_MAX: usize = 2048;
 /// Clients that watch the cluster at once, on a node.
 pub const WATCHERS_MAX: usize = 256;
 
@@ -125,6 +128,9 @@ pub const RESULTS_KEPT: usize = 1000;
 pub const RESULTS_BYTES_MAX: usize = 512 * 1024;
 /// The time between two `stats` or `results` events: faster than that nobody can read.
 pub const EVENTS_INTERVAL: Duration = Duration::from_millis(100);
+/// An event stream that has nothing to tell says so this often: whoever hears nothing for some of these times knows that
+/// the node hangs, or that something on the way holds the stream back.
+pub const EVENTS_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Answers in a `results` event.
 pub const EVENT_RESULTS_MAX: usize = 20;
 /// Bytes of numbers in a `results` event: two of the longest, ten times a second.

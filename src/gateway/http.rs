@@ -13,7 +13,7 @@ use axum::{
     Router,
     body::{Body, HttpBody},
     extract::Request,
-    http::{HeaderValue, Method, StatusCode, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
@@ -35,6 +35,10 @@ use super::{
     openapi, page,
 };
 
+/// What answers say that leave while they are made: no cache keeps them, and no proxy holds them back until there is enough
+/// to fill a buffer (nginx and those that do as it does) or to compress.
+const STREAMED: [(HeaderName, &str); 2] =
+    [(header::CACHE_CONTROL, "no-store, no-transform"), (HeaderName::from_static("x-accel-buffering"), "no")];
 /// A response below this gains nothing from compression.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
@@ -93,6 +97,8 @@ fn cors() -> CorsLayer {
         .allow_methods(AllowMethods::list([Method::GET, Method::POST]))
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([REQUEST_ID, TRACEPARENT, header::ETAG, header::RETRY_AFTER])
+        // Only the answer to a preflight mirrors, and no cache keeps that; all others are the same for every page.
+        .vary([])
         .max_age(std::time::Duration::from_secs(3600))
 }
 
@@ -120,7 +126,10 @@ async fn around(
         }
     }
     let headers = response.headers_mut();
-    echo(&trace, headers);
+    // A cache would show them to others.
+    if !may_be_cached(headers) {
+        echo(&trace, headers);
+    }
     if is_http1 && gateway.cluster.is_stopping() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -149,6 +158,10 @@ fn as_problem(mut response: Response, request_id: &str) -> Response {
         }
     }
     problem
+}
+
+fn may_be_cached(headers: &HeaderMap) -> bool {
+    headers.get(header::CACHE_CONTROL).is_some_and(|control| control.as_bytes().starts_with(b"public"))
 }
 
 /// What answers a HEAD says how long its body would be, and has none.

@@ -496,7 +496,8 @@ async fn a_json_body_is_answered_as_a_whole() {
     for content_type in ["application/ndjson", "application/jsonl", "application/x-ndjson; charset=utf-8"] {
         let answer = post(&node, content_type, "17\n").await;
         assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"));
-        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.header("cache-control"), "no-store, no-transform");
+        assert_eq!(answer.header("x-accel-buffering"), "no");
     }
 }
 

@@ -4,7 +4,6 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
-    http::header,
     response::{
         IntoResponse,
         sse::{Event, KeepAlive, Sse},
@@ -20,14 +19,14 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::{cluster::ClusterAnswer, results::ResultsAnswer};
+use super::{STREAMED, cluster::ClusterAnswer, results::ResultsAnswer};
 use crate::{
     cluster::ClusterView,
     gateway::{
         Gateway,
         error::{ApiError, Problem},
     },
-    limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL},
+    limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL, EVENTS_SILENCE_MAX},
     proto,
 };
 
@@ -64,7 +63,11 @@ struct MemberStats {
 ///
 /// Server-sent events: `cluster` (what `GET /cluster` answers) at once and at each change; `stats` (what the members hold
 /// and have done) and `results` (the newest 20 answers of the cluster, the newest first) at once, and when they change, at
-/// most 10 times a second. The stream ends when the node stops.
+/// most 10 times a second; `alive` when there was nothing to tell for a second. The stream ends when the node stops.
+///
+/// Swagger UI shows an answer when it has ended, and so cannot show this one. Watch it with
+/// `curl -N http://localhost:8080/events`, or in JavaScript with
+/// `new EventSource('http://localhost:8080/events').addEventListener('stats', ({ data }) => console.log(data))`.
 #[utoipa::path(
     get, path = "/events", tag = "cluster", operation_id = "watchEvents",
     responses(
@@ -86,8 +89,10 @@ pub async fn get_events(State(gateway): State<Arc<Gateway>>) -> Result<impl Into
         let _ = &place;
         Ok::<_, Infallible>(event)
     });
-    let stream = Sse::new(events).keep_alive(KeepAlive::default());
-    Ok(([(header::CACHE_CONTROL, "no-store")], stream))
+    // Data too: a browser drops an event without.
+    let alive = Event::default().event("alive").data("{}");
+    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(EVENTS_SILENCE_MAX).event(alive));
+    Ok((STREAMED, stream))
 }
 
 /// What a watcher has not been shown yet.

@@ -40,10 +40,10 @@ pub(super) struct RequestHeaders {
     /// The same in milliseconds, 1 to 10 digits
     #[param(rename = "Connect-Timeout-Ms", example = 30000, maximum = 9_999_999_999_u64)]
     connect_timeout_ms: Option<u64>,
-    /// An id of yours, up to 128 visible ASCII characters; it is echoed
+    /// An id of yours, up to 128 visible ASCII characters; it is echoed, unless a cache may keep the answer
     #[param(rename = "X-Request-Id", example = "my-request-1")]
     request_id: Option<String>,
-    /// W3C Trace Context, version 00; it is echoed
+    /// W3C Trace Context, version 00; it is echoed likewise
     #[param(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
     traceparent: Option<String>,
 }
@@ -153,7 +153,8 @@ pub async fn check_prime(
 
 /// Is this number prime?
 ///
-/// The answer never changes, so that caches may keep it for ever.
+/// The answer never changes, so that caches may keep it for ever. It therefore carries no `X-Request-Id` and no
+/// `traceparent`, which would be those of whoever asked first; errors carry them.
 #[utoipa::path(
     get, path = "/prime/{number}", tag = "numbers", operation_id = "getPrime",
     params(

@@ -24,7 +24,10 @@ use tokio::{
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-use super::prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, late, parse_number, read_body};
+use super::{
+    STREAMED,
+    prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, late, parse_number, read_body},
+};
 use crate::{
     cluster::trace::Trace,
     gateway::{
@@ -195,12 +198,9 @@ fn answer_lines(
     pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static,
 ) -> Response {
     let chunks = bulk::answer(gateway, place, terms, Ndjson::default(), pieces);
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
     // An error cuts the body off, so that it does not pass for the whole.
-    (headers, Body::from_stream(chunks.map_err(Status::from))).into_response()
+    let body = Body::from_stream(chunks.map_err(Status::from));
+    ([(header::CONTENT_TYPE, NDJSON)], STREAMED, body).into_response()
 }
 
 async fn answer_json(
