@@ -38,12 +38,12 @@ pub const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
 /// How long the answer waits for them: they are there already, or on their way from a proxy; who is slower is answered,
 /// and told that the connection ends.
 pub const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long a connection that ends still takes what its client sends, and drops it: the client needs a round trip to read
-/// the answer and to stop.
+/// How long a connection that ends, or a stream of HTTP/2, still takes what its client sends, and drops it: the client
+/// needs a round trip to read the answer and to stop.
 pub const LINGER: Duration = Duration::from_secs(2);
 /// Bytes of that: a JSON body that is twice too large is taken as a whole, for clients that read only when they have sent
 /// everything. It costs some milliseconds.
-pub const LINGER_BYTES_MAX: usize = 2 * JSON_BULK_BYTES_MAX;
+pub const LINGER_BYTES_MAX: u64 = 2 * JSON_BULK_BYTES_MAX as u64;
 /// How long a check goes on over HTTP/1 when its client has ended its input. A half-close, after which the client waits
 /// for the answer, looks the same as a client that is gone.
 pub const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);

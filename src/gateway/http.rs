@@ -91,12 +91,15 @@ async fn settle(
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Result<Response, Infallible> {
     let mut response = answer.await?;
-    if let Some(rest) = unread.and_then(|unread| unread.take()) {
-        // A body that was late is not waited for once more.
-        let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
-        let goes_on = !is_late && rest.drain().await;
-        if is_http1 && !goes_on {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let Some(mut rest) = unread.and_then(|unread| unread.take()) else { return Ok(response) };
+    // A body that was late is not waited for once more.
+    let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if is_late || !rest.drain().await {
+        match is_http1 {
+            true => {
+                drop(response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close")))
+            }
+            false => rest.linger(),
         }
     }
     Ok(response)

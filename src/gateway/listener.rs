@@ -3,6 +3,7 @@
 
 pub mod arrival;
 mod connection;
+mod output;
 mod socket;
 
 use std::{

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::{pending, poll_fn},
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -13,12 +14,11 @@ use axum::{
     extract::Request,
     http::{Version, header},
 };
-use futures_util::future::poll_fn;
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 
 use super::socket::Socket;
-use crate::limits::{UNREAD_BYTES_MAX, UNREAD_TIMEOUT};
+use crate::limits::{LINGER_BYTES_MAX, UNREAD_BYTES_MAX, UNREAD_TIMEOUT};
 
 /// What the listener knows of a request, among its extensions.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ impl Arrival {
     pub async fn input_ended(&self) {
         match self.is_http1 {
             true => self.socket.input_ended().await,
-            false => std::future::pending().await,
+            false => pending().await,
         }
     }
 }
@@ -92,23 +92,32 @@ enum State {
 }
 
 impl Rest {
-    /// Reads and drops it. Returns whether that was all of it, so that the connection can go on; what is left ends with
-    /// the connection, or with the stream of HTTP/2.
-    pub async fn drain(mut self) -> bool {
+    /// Reads and drops it. Returns whether that was all of it, so that the connection can go on.
+    pub async fn drain(&mut self) -> bool {
         // Whoever waits for leave to send is not made to.
-        if self.awaits_leave || self.body.size_hint().lower() > UNREAD_BYTES_MAX {
+        if self.state == State::Broken
+            || self.awaits_leave
+            || self.body.size_hint().lower() > UNREAD_BYTES_MAX
+        {
             return false;
         }
-        let all = async {
-            let mut bytes = 0;
-            while bytes <= UNREAD_BYTES_MAX
-                && let Some(Ok(frame)) = poll_fn(|cx| self.poll(cx)).await
-            {
-                bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        let ended = timeout(UNREAD_TIMEOUT, skip(&mut self.body, UNREAD_BYTES_MAX)).await == Ok(true);
+        if ended {
+            self.socket.request_ended();
+        }
+        ended
+    }
+
+    /// Goes on dropping it after the answer, before its stream of HTTP/2 is reset: there are clients that forget the
+    /// answer when the reset comes with it. HTTP/1 reads no further, and lingers when the connection ends.
+    pub fn linger(self) {
+        let Self { mut body, socket, .. } = self;
+        socket.keep(async move {
+            if !skip(&mut body, LINGER_BYTES_MAX).await {
+                // Whoever sends more than that has the same time to see the answer.
+                pending::<()>().await;
             }
-        };
-        let _ = timeout(UNREAD_TIMEOUT, all).await;
-        self.state == State::Ended
+        });
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -122,6 +131,22 @@ impl Rest {
         }
         Poll::Ready(frame)
     }
+}
+
+/// Reads and drops a body; returns whether it has ended within so many bytes.
+async fn skip(body: &mut Incoming, bytes_max: u64) -> bool {
+    let mut bytes = 0;
+    while !body.is_end_stream() {
+        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            None => return true,
+            Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => return false,
+        }
+        if bytes > bytes_max {
+            return false;
+        }
+    }
+    true
 }
 
 impl fmt::Debug for Rest {

@@ -24,16 +24,16 @@ use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
-use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Answers,
     arrival::Arrival,
+    output::Output,
     socket::{Input, Socket},
 };
 use crate::{
-    limits::{DRAIN, FIRST_BYTE_TIMEOUT, HEAD_TIMEOUT, WRITE_TIMEOUT},
+    limits::{DRAIN, FIRST_BYTE_TIMEOUT, HEAD_TIMEOUT},
     metrics::Metrics,
 };
 
@@ -76,9 +76,7 @@ impl<S: Answers> Connection<S> {
             asked.release();
             answers.call(Arrival::take(request, from, &over))
         });
-        let mut output = TimeoutWriter::new(output);
-        output.set_timeout(Some(WRITE_TIMEOUT));
-        let stream = TokioIo::new(join(Input(Arc::clone(socket)), Box::pin(output)));
+        let stream = TokioIo::new(join(Input(Arc::clone(socket)), Output::new(output)));
         let mut connection = pin!(self.builder.serve_connection(stream, service));
         let mut overdue = pin!(sleep(HEAD_TIMEOUT));
         let mut reset = pin!(socket.was_reset());

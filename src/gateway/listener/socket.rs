@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncRead, Interest, ReadBuf},
     net::{TcpStream, tcp::OwnedReadHalf},
     sync::OwnedSemaphorePermit,
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -30,11 +31,21 @@ pub(super) struct Socket {
     may_send: AtomicBool,
     /// Among the connections: as long as its descriptor.
     _place: OwnedSemaphorePermit,
+    /// The bodies of HTTP/2 that are answered and still dropped.
+    bodies: Mutex<JoinSet<()>>,
 }
 
 impl Socket {
     pub(super) fn new(input: OwnedReadHalf, place: OwnedSemaphorePermit) -> Self {
-        Self { input, may_send: AtomicBool::new(false), _place: place }
+        Self { input, may_send: AtomicBool::new(false), _place: place, bodies: Mutex::default() }
+    }
+
+    /// Keeps a body for some time, at most as long as the connection.
+    pub(super) fn keep(&self, body: impl Future<Output = ()> + Send + 'static) {
+        let mut bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        // As many are left as the connection has streams.
+        while bodies.try_join_next().is_some() {}
+        bodies.spawn(async { timeout(LINGER, body).await.unwrap_or_default() });
     }
 
     /// A request has been read to its end.
@@ -71,7 +82,7 @@ impl Socket {
                 Ok(0) => return Ok(()),
                 Ok(read) => {
                     self.may_send.store(true, Relaxed);
-                    dropped += read;
+                    dropped += read as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_send.load(Relaxed) => {
                     self.input.readable().await?;
