@@ -38,9 +38,11 @@ pub const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
 /// How long the answer waits for them: they are there already, or on their way from a proxy; who is slower is answered,
 /// and told that the connection ends.
 pub const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long a connection that ends, or a stream of HTTP/2, still takes what its client sends, and drops it: the client
-/// needs a round trip to read the answer and to stop.
+/// How long a connection that ends waits for more of what its client still sends, and is dropped: the client needs a
+/// round trip to read the answer and to stop.
 pub const LINGER: Duration = Duration::from_secs(2);
+/// How long it takes that altogether, and a stream of HTTP/2 likewise: as long as a body may take that is read.
+pub const LINGER_MAX: Duration = BODY_TIMEOUT;
 /// Bytes of that: a JSON body that is twice too large is taken as a whole, for clients that read only when they have sent
 /// everything. It costs some milliseconds.
 pub const LINGER_BYTES_MAX: u64 = 2 * JSON_BULK_BYTES_MAX as u64;

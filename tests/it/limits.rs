@@ -102,6 +102,7 @@ impl Http2 {
     /// Begins as a client does.
     pub async fn connect(address: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
         Self { stream, read: Vec::new() }
     }

@@ -15,10 +15,10 @@ use axum::{
     http::{Version, header},
 };
 use hyper::body::{Frame, Incoming, SizeHint};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::socket::Socket;
-use crate::limits::{LINGER_BYTES_MAX, UNREAD_BYTES_MAX, UNREAD_TIMEOUT};
+use crate::limits::{LINGER, LINGER_BYTES_MAX, UNREAD_BYTES_MAX, UNREAD_TIMEOUT};
 
 /// What the listener knows of a request, among its extensions.
 #[derive(Debug, Clone)]
@@ -114,8 +114,8 @@ impl Rest {
         let Self { mut body, socket, .. } = self;
         socket.keep(async move {
             if !skip(&mut body, LINGER_BYTES_MAX).await {
-                // Whoever sends more than that has the same time to see the answer.
-                pending::<()>().await;
+                // Whoever reads the answer while it sends has time for it.
+                sleep(LINGER).await;
             }
         });
     }

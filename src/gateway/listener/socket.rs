@@ -18,7 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::limits::{INPUT_END_INTERVAL, LINGER, LINGER_BYTES_MAX};
+use crate::limits::{INPUT_END_INTERVAL, LINGER, LINGER_BYTES_MAX, LINGER_MAX};
 
 /// Bytes that are read at once and dropped.
 const DROPPED_BYTES: usize = 16 * 1024;
@@ -45,7 +45,7 @@ impl Socket {
         let mut bodies = self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
         // As many are left as the connection has streams.
         while bodies.try_join_next().is_some() {}
-        bodies.spawn(async { timeout(LINGER, body).await.unwrap_or_default() });
+        bodies.spawn(async { timeout(LINGER_MAX, body).await.unwrap_or_default() });
     }
 
     /// A request has been read to its end.
@@ -72,7 +72,7 @@ impl Socket {
     /// that is closed before all of that is read resets the connection, and the client may lose the answer.
     pub(super) async fn linger(&self) {
         // How it ends does not matter: the socket is closed afterwards.
-        let _ = timeout(LINGER, self.drop_input()).await;
+        let _ = timeout(LINGER_MAX, self.drop_input()).await;
     }
 
     async fn drop_input(&self) -> io::Result<()> {
@@ -85,14 +85,13 @@ impl Socket {
                     dropped += read as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_send.load(Relaxed) => {
-                    self.input.readable().await?;
+                    timeout(LINGER, self.input.readable()).await??;
                 }
                 Err(error) => return Err(error),
             }
             if dropped > LINGER_BYTES_MAX {
-                // Whoever reads the answer while it sends has the time to do so.
-                self.was_reset().await;
-                return Ok(());
+                // Whoever reads the answer while it sends has time for it.
+                return Ok(timeout(LINGER, self.was_reset()).await?);
             }
         }
     }
