@@ -32,6 +32,25 @@ pub const PEER_PENDING_RESETS_MAX: usize = 1024;
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Streams that we reset for the peer's errors (tonic's own default is no limit).
 pub const LOCAL_RESETS_MAX: usize = 1024;
+/// Bytes of a body that are read and dropped when it is answered without being read, so that the connection can go on:
+/// as many as nginx lets through to us by default.
+pub const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
+/// How long the answer waits for them: they are there already, or on their way from a proxy; who is slower is answered,
+/// and told that the connection ends.
+pub const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long a connection that ends waits for more of what its client still sends, and is dropped: the client needs a
+/// round trip to read the answer and to stop.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// How long it takes that altogether, and a stream of HTTP/2 likewise: as long as a body may take that is read.
+pub const LINGER_MAX: Duration = BODY_TIMEOUT;
+/// Bytes of that: a JSON body that is twice too large is taken as a whole, for clients that read only when they have sent
+/// everything. It costs some milliseconds.
+pub const LINGER_BYTES_MAX: u64 = 2 * JSON_BULK_BYTES_MAX as u64;
+/// How long a check goes on over HTTP/1 when its client has ended its input. A half-close, after which the client waits
+/// for the answer, looks the same as a client that is gone.
+pub const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
+/// The time between two looks for the end of the input behind something that is not read yet.
+pub const INPUT_END_INTERVAL: Duration = Duration::from_secs(1);
 /// A pause after `accept` fails for want of descriptors: without it the loop would spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// HTTP/2 pings on quiet connections, so that vanished clients are noticed.
@@ -93,9 +112,6 @@ pub const BULK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const BULK_PAUSE: Duration = Duration::from_millis(10);
 /// How long a bulk of a node that stops may still wait for what it has in flight; below the drain time.
 pub const BULK_STOP_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a bulk that ended early still reads what its client sends, and drops it: a connection that is closed with
-/// bytes unread takes the last answers with it.
-pub const BULK_LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a JSON body of many numbers.
 pub const JSON_BULK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of such bodies at once on a node: each, and its answer, is held as a whole.

@@ -10,7 +10,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Request},
+    extract::Request,
     http::{HeaderName, HeaderValue, header::AUTHORIZATION},
     response::Response,
 };
@@ -23,7 +23,7 @@ use super::{
     Gateway,
     context::{echo, patience, trace_of},
     error::ApiError,
-    listener::Answers,
+    listener::{Answers, arrival::Arrival},
 };
 use crate::{
     cluster::trace::Trace,
@@ -167,7 +167,7 @@ async fn around(services: Arc<Services>, mut request: Request) -> Result<Respons
 /// What a call brings, if its caller may make it.
 fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call, ApiError> {
     let (headers, path) = (request.headers(), request.uri().path());
-    let ConnectInfo(from) = *request.extensions().get().expect("the listener says who calls");
+    let from = request.extensions().get::<Arrival>().expect("the listener says who calls").from;
     let is_peer = gateway.token.admits(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes));
     let is_forwarded = headers.contains_key(&FORWARDED);
     if (is_forwarded || is_for_peers(path)) && !is_peer {

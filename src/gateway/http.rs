@@ -1,8 +1,10 @@
 //! The REST layer: its router, and the layers around it.
 
+mod awaited;
 pub mod cluster;
 pub mod events;
 mod health;
+mod host;
 pub mod prime;
 pub mod primes;
 mod results;
@@ -31,7 +33,10 @@ use super::{
     Gateway,
     context::{REQUEST_ID, TRACEPARENT, echo, trace_of},
     error::ApiError,
-    listener::Answers,
+    listener::{
+        Answers,
+        arrival::{Arrival, Unread},
+    },
     openapi, page,
 };
 
@@ -74,7 +79,34 @@ fn others() -> OpenApiRouter<Arc<Gateway>> {
 pub fn service(gateway: Arc<Gateway>) -> impl Answers {
     let router = router(Arc::clone(&gateway));
     let around = service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, router.clone())));
-    cors().layer(around)
+    let mut answers = cors().layer(around);
+    service_fn(move |request: Request| {
+        let unread = request.extensions().get().and_then(|Arrival { unread, .. }| unread.clone());
+        let is_http1 = request.version() < Version::HTTP_2;
+        settle(unread, is_http1, answers.call(request))
+    })
+}
+
+/// Around everything: a body that was answered without being read must not spoil its connection. It is read and dropped
+/// as far as that is cheap; else the connection ends, and says so.
+async fn settle(
+    unread: Option<Arc<Unread>>,
+    is_http1: bool,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Result<Response, Infallible> {
+    let mut response = answer.await?;
+    let Some(mut rest) = unread.and_then(|unread| unread.take()) else { return Ok(response) };
+    // A body that was late is not waited for once more.
+    let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if is_late || !rest.drain().await {
+        match is_http1 {
+            true => {
+                drop(response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close")))
+            }
+            false => rest.linger(),
+        }
+    }
+    Ok(response)
 }
 
 fn router(gateway: Arc<Gateway>) -> Router {
@@ -139,6 +171,7 @@ async fn around(
 
 /// Probes and metrics are answered even by a node that is full.
 fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<super::Pass<'a>>, ApiError> {
+    host::expect_one(request.version(), request.headers())?;
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return Ok(None);
     }

@@ -125,7 +125,7 @@ pub async fn goes_on(node: &TestNode, after: &str) {
 /// A connection on which every byte is ours.
 pub struct Raw {
     pub stream: TcpStream,
-    read: Vec<u8>,
+    pub read: Vec<u8>,
 }
 
 impl Raw {
@@ -248,9 +248,13 @@ async fn numbers_of_every_kind_are_decided_as_integers_and_as_strings() {
             assert_eq!((answer.status, answer.json()), (200, expected.clone()), "{body}");
         }
     }
-    for body in
-        [r#"{"number":"\u0031\u0037"}"#, r#"{"\u006eumber":17}"#, "\r\n\t {\n \"number\" :\t17\r\n} \n"]
-    {
+    for body in [
+        r#"{"number":"\u0031\u0037"}"#,
+        r#"{"\u006eumber":17}"#,
+        "\r\n\t {\n \"number\" :\t17\r\n} \n",
+        "\u{feff}{\"number\":17}",
+        "\u{feff} {\"number\":17}",
+    ] {
         assert_eq!(post(&node, body).await.json()["number"], "17", "{body}");
     }
 }
@@ -311,9 +315,20 @@ async fn an_encoded_body_is_refused_unread() {
         assert!(detail.contains("send it as it is"), "{detail}");
     }
     post(&node, bomb).await.problem("a gzip bomb that does not say so", 400, "invalid_argument");
-    let as_it_is =
-        client().post(node.url("/prime")).header("content-encoding", "identity").body(r#"{"number":17}"#);
-    assert_eq!(send(as_it_is).await.status, 200);
+    let as_it_is = |encodings: &[&str]| {
+        let request = client().post(node.url("/prime")).body(r#"{"number":17}"#);
+        send(
+            encodings.iter().fold(request, |request, encoding| request.header("content-encoding", *encoding)),
+        )
+    };
+    for encodings in
+        [&["identity"][..], &["Identity"], &["IDENTITY, identity"], &[""], &["identity", "identity"]]
+    {
+        assert_eq!(as_it_is(encodings).await.status, 200, "{encodings:?}");
+    }
+    for encodings in [&["identity, gzip"][..], &["identity", "gzip"], &["identityx"]] {
+        as_it_is(encodings).await.problem(&format!("{encodings:?}"), 415, "invalid_argument");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -400,7 +415,9 @@ async fn a_bad_body_is_refused_and_the_answer_says_what_is_expected() {
         b"{\"number\": 17} x",
         b"{\"number\": 17}{\"number\": 18}",
         b"{\"number\": 17}\0",
-        b"\xef\xbb\xbf{\"number\": 17}",
+        b"\xef\xbb\xbf",
+        b"\xef\xbb\xbf\xef\xbb\xbf{\"number\": 17}",
+        b" \xef\xbb\xbf{\"number\": 17}",
         b"\xff\xfe{\0\"\0",
         b"{\"number\": \"\xff\"}",
         b"{\"number\": \"\xed\xa0\x80\"}",
@@ -564,25 +581,6 @@ async fn what_follows_a_body_is_another_request() {
     goes_on(&node, "ambiguous lengths").await;
 }
 
-/// The end of what a client sends is all that a server sees of one that is gone, and nobody computes for those: who
-/// half-closes is not sure of an answer, but neither waits nor holds anything.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_half_closes_is_not_kept_waiting() {
-    let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
-    for number in ["17", &long_number()] {
-        let mut connection = Raw::connect(node.http).await;
-        let head = format!("GET /prime/{number} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n");
-        connection.send(head).await;
-        connection.stream.shutdown().await.unwrap();
-        match connection.answer().await {
-            Some(answer) => assert_eq!((number, &answer.json()["is_prime"]), ("17", &json!(true))),
-            None => assert!(connection.closed().await.0.is_empty()),
-        }
-        eventually("its place is free", || async { metric(&node, "primacy_in_flight").await == 0.0 }).await;
-    }
-    goes_on(&node, "half-closing").await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_goes_away_gives_its_place_back() {
     let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
@@ -618,10 +616,52 @@ async fn a_head_that_is_too_large_is_refused_and_ends_its_connection() {
     ] {
         let mut connection = Raw::connect(node.http).await;
         connection.send(request).await;
-        let status = connection.answer().await.unwrap_or_else(|| panic!("{what}: no answer")).status;
+        let answer = connection.answer().await.unwrap_or_else(|| panic!("{what}: no answer"));
+        let status = answer.status;
         assert!([400, 414, 431].contains(&status), "{what}: {status}");
+        answer.problem(what, status, "invalid_argument");
+        assert_eq!(answer.header("connection"), "close", "{what}");
+        assert!(!answer.header("date").is_empty(), "{what}");
         connection.closed().await;
         goes_on(&node, what).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_http_1_1_has_one_host() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let ask = async |line: &str, headers: &str| {
+        let mut connection = Raw::connect(node.http).await;
+        connection.send(format!("{line}\r\n{headers}\r\n")).await;
+        connection.answer().await.unwrap_or_else(|| panic!("no answer to {line} {headers}"))
+    };
+    for path in ["/prime/17", "/livez", "/nothing", "/"] {
+        for headers in [
+            "",
+            "Host: a\r\nHost: a\r\n",
+            "Host: a\r\nHost: b\r\n",
+            "Host: a b\r\n",
+            "Host: http://a\r\n",
+            "Host: a@b\r\n",
+        ] {
+            let answer = ask(&format!("GET {path} HTTP/1.1"), headers).await;
+            let detail = answer.problem(headers, 400, "invalid_argument");
+            assert!(detail.contains("Host"), "{headers}: {detail}");
+        }
+    }
+    for (line, headers) in [
+        ("GET /prime/17 HTTP/1.1", "Host: localhost:8080\r\n"),
+        ("GET /prime/17 HTTP/1.1", "Host: [::1]:8080\r\n"),
+        ("GET /prime/17 HTTP/1.1", "Host: my_host\r\n"),
+        ("GET /prime/17 HTTP/1.1", "Host:\r\n"),
+        ("GET http://elsewhere.example/prime/17 HTTP/1.1", "Host: elsewhere.example\r\n"),
+        ("GET /prime/17 HTTP/1.0", ""),
+        ("GET /prime/17 HTTP/1.0", "Host: a\r\n"),
+    ] {
+        assert_eq!(ask(line, headers).await.status, 200, "{line} {headers}");
+    }
+    for headers in ["Host: a\r\nHost: b\r\n", "Host: a b\r\n"] {
+        assert_eq!(ask("GET /prime/17 HTTP/1.0", headers).await.status, 400, "{headers}");
     }
 }
 
@@ -1074,7 +1114,7 @@ async fn neither_probe_needs_a_leader() {
 }
 
 /// A sample's value by its name.
-async fn metric(node: &TestNode, name: &str) -> f64 {
+pub async fn metric(node: &TestNode, name: &str) -> f64 {
     let text = String::from_utf8(get(node, "/metrics").await.body).unwrap();
     samples(&text)[name]
 }

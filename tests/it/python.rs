@@ -1,4 +1,4 @@
-//! Clients that were not written here: gRPC, a browser, also through a proxy, and Prometheus.
+//! Clients that were not written here: gRPC, a browser, others over HTTP, also through a proxy, and Prometheus.
 
 use std::{env, time::Duration};
 
@@ -11,6 +11,7 @@ const GRPC_MAX: Duration = Duration::from_secs(180);
 const BROWSER_MAX: Duration = Duration::from_secs(300);
 const PROXY_MAX: Duration = Duration::from_secs(180);
 const PROMETHEUS_MAX: Duration = Duration::from_secs(60);
+const CLIENTS_MAX: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs grpcio from PyPI: scripts/test.sh installs it"]
@@ -40,6 +41,13 @@ async fn a_real_browser_behind_a_real_proxy() {
 async fn a_real_prometheus() {
     let binary = env!("CARGO_BIN_EXE_primacy");
     passes(pytest(&["test_metrics.py"]).env("PRIMACY_BINARY", binary), PROMETHEUS_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nginx, curl, netcat, socat and Go from Debian, httpx and urllib3 from PyPI: scripts/test.sh installs them"]
+async fn real_clients_and_proxies_over_http() {
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    passes(pytest(&["test_proxies.py"]).env("PRIMACY_BINARY", binary), CLIENTS_MAX).await;
 }
 
 fn pytest(files: &[&str]) -> Command {

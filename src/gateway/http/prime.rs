@@ -20,10 +20,12 @@ use serde_json::value::RawValue;
 use tokio::time::timeout_at;
 use utoipa::{IntoParams, ToSchema};
 
+use super::awaited::while_awaited;
 use crate::{
     cluster::trace::Trace,
     gateway::{
         Gateway,
+        bulk::lines::BYTE_ORDER_MARK,
         context::deadline,
         error::{ApiError, Problem},
     },
@@ -138,7 +140,7 @@ pub async fn check_prime(
     Extension(trace): Extension<Arc<Trace>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (Parts { headers, .. }, body) = request.into_parts();
+    let (Parts { headers, extensions, .. }, body) = request.into_parts();
     let deadline = deadline(&headers, gateway.settings.deadline)?;
     expect_plain(&headers)?;
     expect_json(&headers, "application/json")?;
@@ -147,7 +149,7 @@ pub async fn check_prime(
     let body = read_body(&headers, &mut pieces, max, "one number", deadline_of_body, |_| Ok(())).await?;
     let number = parse_question(&body)?;
     let check = Check { number, deadline, trace, forwarded: false };
-    let outcome = gateway.scheduler.check(&check).await?;
+    let outcome = while_awaited(&extensions, deadline, answer(&gateway, &check)).await?;
     Ok(json_response(&PrimeAnswer::new(&check.number, &outcome)))
 }
 
@@ -187,7 +189,7 @@ pub async fn get_prime(
     let number: Number = path.iter().next().map_or("", |(_, number)| number).parse()?;
     let deadline = deadline(headers, gateway.settings.deadline)?;
     let check = Check { number, deadline, trace, forwarded: false };
-    let outcome = gateway.scheduler.check(&check).await?;
+    let outcome = while_awaited(request.extensions(), deadline, answer(&gateway, &check)).await?;
     let etag = etag(&check.number, &outcome);
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| names(known, &etag));
     let mut response = match known {
@@ -200,6 +202,10 @@ pub async fn get_prime(
         response.headers_mut().insert(header::ETAG, etag);
     }
     Ok(response)
+}
+
+async fn answer(gateway: &Gateway, check: &Check) -> Result<Outcome, ApiError> {
+    Ok(gateway.scheduler.check(check).await?)
 }
 
 impl<'a> PrimeAnswer<'a> {
@@ -225,11 +231,15 @@ impl From<Certainty> for CertaintyWord {
 
 /// A body is read as it is sent.
 pub(super) fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            Err(unsupported(format!("a body encoded as {encoding:?} is not read; send it as it is")))
+    let is_plain = |encodings: &HeaderValue| {
+        let mut encodings = encodings.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        encodings.all(|encoding| encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity"))
+    };
+    match headers.get_all(header::CONTENT_ENCODING).iter().find(|encodings| !is_plain(encodings)) {
+        Some(encodings) => {
+            Err(unsupported(format!("a body encoded as {encodings:?} is not read; send it as it is")))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -291,7 +301,7 @@ fn too_large(max: usize, holds: &str) -> ApiError {
     ApiError::http(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
 
-pub(super) fn late() -> ApiError {
+fn late() -> ApiError {
     ApiError::http(
         StatusCode::REQUEST_TIMEOUT,
         format!("the body did not arrive within the deadline, or within {} s", BODY_TIMEOUT.as_secs()),
@@ -304,6 +314,7 @@ fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
             "the body is not the JSON that is expected: {why}; send {{\"number\": 17}}, or the number as a string"
         ))
     };
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     // serde would take the items of an array for the fields of a struct.
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(unexpected("it is an array".to_owned()));

@@ -2,7 +2,7 @@
 
 mod ndjson;
 
-use std::{fmt, future::ready, pin::Pin, sync::Arc, time::Instant};
+use std::{fmt, pin::Pin, sync::Arc, time::Instant};
 
 use axum::{
     Extension,
@@ -11,22 +11,20 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{timeout, timeout_at},
-};
+use tokio::{sync::OwnedSemaphorePermit, task::yield_now, time::timeout_at};
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
 use super::{
     STREAMED,
-    prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, late, parse_number, read_body},
+    awaited::while_awaited,
+    prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, parse_number, read_body},
 };
 use crate::{
     cluster::trace::Trace,
@@ -34,12 +32,13 @@ use crate::{
         Gateway,
         bulk::{
             self,
+            lines::BYTE_ORDER_MARK,
             window::{Answered, Terms, Window},
         },
         context::patience,
         error::{ApiError, Problem},
     },
-    limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, BULK_LINGER, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
+    limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
     prime::Number,
     scheduler::CheckError,
 };
@@ -160,16 +159,17 @@ pub async fn check_primes(
     Extension(trace): Extension<Arc<Trace>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (Parts { headers, .. }, body) = request.into_parts();
-    let terms = Terms { patience: patience(&headers, gateway.settings.deadline)?, trace };
-    expect_plain(&headers)?;
-    if is_ndjson(&headers) {
+    let (head, body) = request.into_parts();
+    let headers = &head.headers;
+    let terms = Terms { patience: patience(headers, gateway.settings.deadline)?, trace };
+    expect_plain(headers)?;
+    if is_ndjson(headers) {
         let place = bulk::enter(&gateway)?;
-        let pieces = pieces_of(&headers, body).await?;
+        let pieces = pieces_of(headers, body).await;
         return Ok(answer_lines(&gateway, place, terms, pieces));
     }
-    expect_json(&headers, "application/json or application/x-ndjson")?;
-    answer_json(&gateway, terms, &headers, body).await
+    expect_json(headers, "application/json or application/x-ndjson")?;
+    answer_json(&gateway, terms, &head, body).await
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {
@@ -182,13 +182,15 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
 async fn pieces_of(
     headers: &HeaderMap,
     body: Body,
-) -> Result<impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static, ApiError> {
+) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static {
     let mut pieces = body.into_data_stream().peekable();
     if headers.contains_key(header::EXPECT) {
-        // hyper says "100 Continue" when the body is first read, and no more once the answer has begun.
-        timeout(BODY_TIMEOUT, Pin::new(&mut pieces).peek()).await.map_err(|_| late())?;
+        // hyper says "100 Continue" when the body is first asked for, and no more once the answer has begun. It does so
+        // when its turn comes; the first piece may come much later.
+        let _ = Pin::new(&mut pieces).peek().now_or_never();
+        yield_now().await;
     }
-    Ok(pieces.map_err(|_| ApiError::invalid("the body ended before it was whole")))
+    pieces.map_err(|_| ApiError::invalid("the body ended before it was whole"))
 }
 
 fn answer_lines(
@@ -206,12 +208,12 @@ fn answer_lines(
 async fn answer_json(
     gateway: &Arc<Gateway>,
     terms: Terms,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
     let deadline = Instant::now() + terms.patience;
     let mut body_place = hold(gateway, 0)?;
-    let body = read_question(gateway, headers, body, deadline, &mut body_place).await?;
+    let body = read_question(gateway, &head.headers, body, deadline, &mut body_place).await?;
     let body_bytes = body.len();
     let numbers = match body_bytes > PARSED_INLINE_BYTES_MAX {
         false => parse_question(&body)?,
@@ -220,8 +222,11 @@ async fn answer_json(
     let answer_bytes = numbers.len() * ANSWER_BYTES + body_bytes;
     let place = hold(gateway, answer_bytes)?;
     let answered = answer_numbers(Window::new(Arc::clone(gateway), terms), numbers, answer_bytes);
-    let answered = timeout_at(deadline.into(), answered).await;
-    let answer = answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))??;
+    let in_time = async {
+        let answered = timeout_at(deadline.into(), answered).await;
+        answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))?
+    };
+    let answer = while_awaited(&head.extensions, deadline, in_time).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CONTENT_LENGTH, answer.len().into()),
@@ -251,13 +256,7 @@ async fn read_question(
         place.merge(hold(gateway, bytes.saturating_sub(place.num_permits() * 1024))?);
         Ok(())
     };
-    let read = read_body(headers, &mut pieces, JSON_BULK_BYTES_MAX, JSON_BODY, deadline, grow).await;
-    if read.is_err() {
-        // A connection that is closed with much unread may take the answer with it.
-        let rest = pieces.take_while(|piece| ready(piece.is_ok())).count();
-        let _ = timeout_at(deadline.min(Instant::now() + BULK_LINGER).into(), rest).await;
-    }
-    read
+    read_body(headers, &mut pieces, JSON_BULK_BYTES_MAX, JSON_BODY, deadline, grow).await
 }
 
 /// Room for so many bytes among those of all JSON bodies and their answers.
@@ -286,6 +285,7 @@ fn parse_question(body: &[u8]) -> Result<Vec<Number>, ApiError> {
             "the body is not the JSON that is expected: {why}; send {{\"numbers\": [17, 18]}}"
         ))
     };
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     // serde would take the items of an array for the fields of a struct.
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(unexpected("it is an array".to_owned()));
