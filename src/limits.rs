@@ -57,8 +57,10 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const PEER_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Characters of an `X-Request-Id`; a longer one is replaced.
 pub const REQUEST_ID_CHARS_MAX: usize = 128;
-/// Clients that watch the cluster at once, on a node.
+/// Clients that watch the cluster or its health, or ask for descriptors, at once, on a node.
 pub const WATCHERS_MAX: usize = 256;
+/// How long a reflection stream waits for its next question: it holds a place of those who watch meanwhile.
+pub const REFLECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 // ── Bulk ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -18,15 +18,11 @@ use tokio::{
 };
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
 
-use super::{cluster::ClusterAnswer, results::ResultsAnswer};
+use super::{cluster::ClusterAnswer, problems::ViewProblems, results::ResultsAnswer};
 use crate::{
     cluster::ClusterView,
-    gateway::{
-        Gateway,
-        error::{ApiError, Problem},
-    },
+    gateway::{Gateway, error::ApiError},
     limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL},
     proto,
 };
@@ -70,13 +66,11 @@ struct MemberStats {
     responses(
         (status = 200, description = "A stream of events", body = String, content_type = "text/event-stream",
             example = "event: stats\ndata: {\"observed_at\":1790000000000,\"members\":[{\"name\":\"worker1\",\"in_flight\":0,\"completed\":12}]}\n\n"),
-        (status = 429, description = "Too many clients watch this node", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
+        ViewProblems,
     )
 )]
 pub async fn get_events(State(gateway): State<Arc<Gateway>>) -> Result<impl IntoResponse, ApiError> {
-    let place = Arc::clone(&gateway.watchers).try_acquire_owned().map_err(|_| {
-        ApiError::new(Code::ResourceExhausted, "too many clients watch this node; watch another one")
-    })?;
+    let place = gateway.watch()?;
     let changes = WatchStream::from_changes(gateway.events.0.subscribe());
     let now = Shown::now(&gateway).await;
     // While nobody watched it was not kept up to date.
