@@ -11,6 +11,7 @@ use super::error::ApiError;
 use crate::{
     cluster::trace::Trace,
     limits::{DEADLINE_MAX, REQUEST_ID_CHARS_MAX},
+    scheduler::CheckError,
 };
 
 /// The header of a request's id.
@@ -48,11 +49,14 @@ pub fn deadline(headers: &HeaderMap, default: Duration) -> Result<Instant, ApiEr
 /// How long the client is ready to wait: by `Grpc-Timeout`, or else by `Connect-Timeout-Ms`; at most 300 s.
 ///
 /// # Errors
-/// `invalid_argument` when either is malformed.
+/// `invalid_argument` when either is malformed, `deadline_exceeded` when it is no time at all.
 pub fn patience(headers: &HeaderMap, default: Duration) -> Result<Duration, ApiError> {
     let grpc = timeout(headers, &GRPC_TIMEOUT, parse_grpc_timeout)?;
     let connect = timeout(headers, &CONNECT_TIMEOUT_MS, parse_connect_timeout)?;
-    Ok(grpc.or(connect).unwrap_or(default).min(DEADLINE_MAX))
+    match grpc.or(connect).unwrap_or(default) {
+        Duration::ZERO => Err(CheckError::DeadlineExceeded.into()),
+        time => Ok(time.min(DEADLINE_MAX)),
+    }
 }
 
 fn timeout(

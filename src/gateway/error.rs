@@ -38,6 +38,7 @@ pub struct Problem {
     #[schema(example = 400, minimum = 400, maximum = 599)]
     status: u16,
     /// What was wrong, what is allowed, and what to do.
+    #[schema(example = "the query takes `limit`, a whole number from 1 to 1000, such as ?limit=10")]
     detail: String,
     /// The gRPC status in words, as the Connect protocol spells it.
     #[schema(example = "invalid_argument")]

@@ -58,13 +58,8 @@ const FORWARDED: HeaderName = HeaderName::from_static(FORWARDED_BY);
 const CHECKS: [&str; 2] = ["/scheduler.Scheduler/CheckPrime", "/scheduler.Worker/ProcessPrime"];
 
 /// The methods whose client may send any number of messages.
-const STREAMS: [&str; 5] = [
-    "/scheduler.Scheduler/CheckPrimes",
-    "/scheduler.Peer/Work",
-    "/scheduler.Peer/Schedule",
-    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
-    V1ALPHA,
-];
+const STREAMS: [&str; 5] =
+    ["/scheduler.Scheduler/CheckPrimes", "/scheduler.Peer/Work", "/scheduler.Peer/Schedule", V1, V1ALPHA];
 
 /// Both versions of reflection have the same messages, and one service answers them: grpcurl, evans and Postman each want
 /// one of the two.

@@ -1,4 +1,4 @@
-//! Clients that were not written here: gRPC, and a browser.
+//! Clients that were not written here: gRPC, a browser, and one that tries the contract.
 
 use std::{env, time::Duration};
 
@@ -9,6 +9,7 @@ use crate::harness::Processes;
 /// Each wait in the tests there is bounded; most of them take a second or less.
 const GRPC_MAX: Duration = Duration::from_secs(180);
 const BROWSER_MAX: Duration = Duration::from_secs(300);
+const CONTRACT_MAX: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs grpcio from PyPI: scripts/test.sh installs it"]
@@ -24,6 +25,13 @@ async fn a_real_browser() {
     // The tests there kill nodes, and start their own.
     let binary = env!("CARGO_BIN_EXE_primacy");
     passes(pytest(&["test_docs.py", "test_page.py"]).env("PRIMACY_BINARY", binary), BROWSER_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Schemathesis from PyPI: scripts/test.sh installs it"]
+async fn a_client_that_tries_the_contract() {
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    passes(pytest(&["test_contract.py"]).env("PRIMACY_BINARY", binary), CONTRACT_MAX).await;
 }
 
 fn pytest(files: &[&str]) -> Command {

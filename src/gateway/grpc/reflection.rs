@@ -7,6 +7,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use prost::{DecodeError, Message};
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_reflection::pb::v1::{
     ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
@@ -51,12 +52,12 @@ impl ServerReflection for ReflectionService {
         request: Request<Streaming<ServerReflectionRequest>>,
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
         let place = self.gateway.watch()?;
-        let (known, gateway) = (Arc::clone(&self.known), Arc::clone(&self.gateway));
+        let (known, stopping) = (Arc::clone(&self.known), self.gateway.cluster.stopping());
         let answers = stream::try_unfold(request.into_inner(), move |mut requests| {
             let _ = &place;
-            let (known, gateway) = (Arc::clone(&known), Arc::clone(&gateway));
+            let (known, stopping) = (Arc::clone(&known), stopping.clone());
             async move {
-                let request = next(&gateway, &mut requests).await?;
+                let request = next(&mut requests, &stopping).await?;
                 Ok(request.map(|request| (known.response(request), requests)))
             }
         });
@@ -66,12 +67,12 @@ impl ServerReflection for ReflectionService {
 
 /// The next question, if there is one: a client that asks nothing holds its place for a bounded time.
 async fn next(
-    gateway: &Gateway,
     requests: &mut Streaming<ServerReflectionRequest>,
+    stopping: &CancellationToken,
 ) -> Result<Option<ServerReflectionRequest>, Status> {
     tokio::select! {
         asked = timeout(REFLECTION_IDLE_TIMEOUT, requests.message()) => asked.unwrap_or_else(|_| Err(idle())),
-        () = gateway.cluster.stopping().cancelled_owned() => Err(Status::unavailable(STOPPING)),
+        () = stopping.cancelled() => Err(Status::unavailable(STOPPING)),
     }
 }
 
@@ -81,14 +82,16 @@ fn idle() -> Status {
 }
 
 impl Known {
+    const SETS: [&[u8]; 4] = [
+        proto::FILE_DESCRIPTOR_SET,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+
     fn new() -> Result<Self, DecodeError> {
         let mut known = Self::default();
-        for set in [
-            proto::FILE_DESCRIPTOR_SET,
-            tonic_health::pb::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-            tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-        ] {
+        for set in Self::SETS {
             FileDescriptorSet::decode(set)?.file.iter().for_each(|file| known.add(file));
         }
         known.services.sort_by(|one, other| one.name.cmp(&other.name));
@@ -191,5 +194,45 @@ fn within(scope: &str, name: &str) -> String {
     match scope {
         "" => name.to_owned(),
         scope => format!("{scope}.{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tonic::{Code, codec::Codec};
+    use tonic_prost::ProstCodec;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_asks_nothing_holds_its_place_for_a_bounded_time() {
+        let silent = Body::from_stream(stream::pending::<Result<Vec<u8>, Status>>());
+        let decoder = ProstCodec::<(), ServerReflectionRequest>::default().decoder();
+        let mut requests = Streaming::new_request(decoder, silent, None, None);
+        let started = tokio::time::Instant::now();
+        let stopping = CancellationToken::new();
+        let status = next(&mut requests, &stopping).await.unwrap_err();
+        assert_eq!((status.code(), started.elapsed().as_secs()), (Code::DeadlineExceeded, 60));
+        stopping.cancel();
+        assert_eq!(next(&mut requests, &stopping).await.unwrap_err().code(), Code::Unavailable);
+    }
+
+    #[test]
+    fn the_methods_that_take_a_stream_are_those_of_the_descriptors() {
+        let mut streams = Vec::new();
+        for set in Known::SETS {
+            for file in FileDescriptorSet::decode(set).unwrap().file {
+                for service in &file.service {
+                    let streaming = service.method.iter().filter(|method| method.client_streaming());
+                    let name = within(file.package(), service.name());
+                    streams.extend(streaming.map(|method| format!("/{name}/{}", method.name())));
+                }
+            }
+        }
+        let mut listed = super::super::STREAMS.to_vec();
+        streams.sort();
+        listed.sort_unstable();
+        assert_eq!(streams, listed);
     }
 }

@@ -18,6 +18,10 @@ use tokio::{
 };
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, schema::Type},
+};
 
 use super::{cluster::ClusterAnswer, problems::ViewProblems, results::ResultsAnswer};
 use crate::{
@@ -43,17 +47,63 @@ pub struct Shown {
 pub struct Events(watch::Sender<Shown>);
 
 /// What the members hold and have done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Stats {
+    /// When, in milliseconds since the Unix epoch, by the clock of the node that is watched.
+    #[schema(example = 1_790_000_000_000_u64)]
     observed_at: u64,
+    /// Every member that this node knows, itself included, by id.
     members: Vec<MemberStats>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// What a member holds and has done.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 struct MemberStats {
+    /// Its name; its address until the name is learnt.
+    #[schema(value_type = String, example = "worker1")]
     name: Arc<str>,
+    /// Checks that it holds now.
+    #[schema(example = 0)]
     in_flight: u64,
+    /// Checks that it has answered since it started.
+    #[schema(example = 12)]
     completed: u64,
+}
+
+/// An event of the stream, in the contract.
+struct EventMessage;
+
+impl PartialSchema for EventMessage {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .item(event_schema::<ClusterAnswer>("cluster"))
+            .item(event_schema::<Stats>("stats"))
+            .item(event_schema::<ResultsAnswer>("results"))
+            .description(Some("An event, whose data are JSON."))
+            .into()
+    }
+}
+
+impl ToSchema for EventMessage {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Stats::name().into(), Stats::schema()));
+        Stats::schemas(schemas);
+    }
+}
+
+fn event_schema<T: ToSchema>(kind: &str) -> ObjectBuilder {
+    let kind = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([kind]));
+    let data = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .content_media_type("application/json")
+        .content_schema(Some(Ref::from_schema_name(T::name())));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("event", kind)
+        .required("event")
+        .property("data", data)
+        .required("data")
+        .property("retry", ObjectBuilder::new().schema_type(Type::Integer))
 }
 
 /// What changes, as it changes
@@ -64,7 +114,7 @@ struct MemberStats {
 #[utoipa::path(
     get, path = "/events", tag = "cluster", operation_id = "watchEvents",
     responses(
-        (status = 200, description = "A stream of events", body = String, content_type = "text/event-stream",
+        (status = 200, description = "A stream of events", body = EventMessage, content_type = "text/event-stream",
             example = "event: stats\ndata: {\"observed_at\":1790000000000,\"members\":[{\"name\":\"worker1\",\"in_flight\":0,\"completed\":12}]}\n\n"),
         ViewProblems,
     )

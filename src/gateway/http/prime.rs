@@ -41,7 +41,7 @@ const NUMBER_PATTERN: &str = "^(0|-?[1-9][0-9]{0,9999})$";
 #[expect(dead_code, reason = "it stands for headers in the contract")]
 pub(super) struct RequestHeaders {
     /// How long to wait, for each number of NDJSON by itself: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by
-    /// default, at most 300 s: more counts as 300 s. What is over at once, as 0S is, is answered with 504.
+    /// default, at most 300 s: more counts as 300 s. 0S is over at once, and answered with 504.
     #[param(rename = "Grpc-Timeout", required = false, example = "30S", pattern = "^[0-9]{1,8}[HMSmun]$")]
     grpc_timeout: String,
     /// The same in milliseconds, 1 to 10 digits; it does not count beside Grpc-Timeout.

@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 
 use super::{
     prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, late, parse_number, read_body},
-    problems::{BulkProblems, CheckProblems},
+    problems::BulkProblems,
 };
 use crate::{
     cluster::trace::Trace,
@@ -142,7 +142,6 @@ fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
             (PrimesAnswer = "application/json"),
             (AnswerLine = "application/x-ndjson", example = "{\"number\":\"17\",\"is_prime\":true,\"processed_by\":\"worker1\",\"certainty\":\"proven\"}\n{\"line\":2,\"error\":{\"code\":\"invalid_argument\",\"grpc_code\":3,\"detail\":\"\\\"abc\\\" is not a decimal integer; only the digits 0-9 are allowed, after an optional minus sign, such as 1000 or -5\"}}\n{\"done\":true,\"count\":2}\n"),
         )),
-        CheckProblems,
         BulkProblems,
     )
 )]
@@ -298,7 +297,7 @@ fn parse_item(item: &[u8]) -> Result<Number, ApiError> {
 }
 
 /// A place in the array, counted from 0 as JSON's tools do.
-struct Place(usize);
+pub(super) struct Place(pub usize);
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -29,7 +29,7 @@ struct Documented {
 
 type Make = fn() -> Documented;
 
-const ALL: [Make; 12] = [
+const ALL: [Make; 13] = [
     malformed,
     bad_limit,
     not_acceptable,
@@ -40,17 +40,18 @@ const ALL: [Make; 12] = [
     too_much,
     internal,
     unavailable,
+    unavailable_for_one,
     not_ready,
     overdue,
 ];
 
-/// Of the operations that check numbers.
+/// Of the operations that check one number.
 pub struct CheckProblems;
 
-/// Of a body with one number.
+/// Of its body, where it stands in one.
 pub struct BodyProblems;
 
-/// Of a body with many numbers.
+/// Of the operation that checks many.
 pub struct BulkProblems;
 
 /// Of the list of results.
@@ -79,7 +80,16 @@ impl IntoResponses for BodyProblems {
 
 impl IntoResponses for BulkProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        references(&[late, too_many_bytes, unsupported])
+        references(&[
+            malformed,
+            late,
+            too_many_bytes,
+            unsupported,
+            too_much,
+            internal,
+            unavailable_for_one,
+            overdue,
+        ])
     }
 }
 
@@ -215,6 +225,14 @@ fn unavailable() -> Documented {
         name: "Unavailable",
         description: "Nobody could do the work, or the node stops",
         error: CheckError::NoWorkers.into(),
+    }
+}
+
+fn unavailable_for_one() -> Documented {
+    Documented {
+        name: "UnavailableForOne",
+        description: "Nobody could do the work for one of the numbers, or the node stops",
+        error: ApiError::from(CheckError::NoWorkers).of(primes::Place(0)),
     }
 }
 
