@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     harness::{TestCluster, TestNode, config, eventually},
-    http::{Answer, Raw, get, long_number},
+    http::{Answer, Raw, contract, example, get, long_number, operations, resolved},
 };
 
 /// A node of each kind that is asked.
@@ -68,9 +68,9 @@ impl Nodes {
         }
     }
 
-    async fn answer(&self, operation: &Operation<'_>, error: &str, request_id: &str) -> Option<Answer> {
+    async fn answer(&self, good: &Good, error: &str, request_id: &str) -> Option<Answer> {
         let (node, headers, body) = self.asked_for(error)?;
-        let Operation { method, path, body: good } = operation;
+        let Good { method, path, body: good } = good;
         let query = if error == "BadLimit" { "?limit=0" } else { "" };
         let (length, body) = match (body, good) {
             (Some(body), _) => (String::new(), body),
@@ -91,49 +91,42 @@ impl Nodes {
     }
 }
 
-/// A request that the contract has as an example.
-struct Operation<'a> {
+/// The request that the contract has as an example.
+struct Good {
     method: String,
-    path: &'a str,
+    path: String,
     body: Option<String>,
 }
 
-fn operations(contract: &Value) -> impl Iterator<Item = (Operation<'_>, &Value)> {
-    let paths = contract["paths"].as_object().unwrap().iter();
-    paths.flat_map(|(path, item)| {
-        item.as_object().unwrap().iter().map(move |(method, said)| {
-            let path = if path == "/prime/{number}" { "/prime/17" } else { path };
-            let body = match path {
-                "/prime" => Some(r#"{"number": 17}"#.to_owned()),
-                "/primes" => Some(r#"{"numbers": [17, 18]}"#.to_owned()),
-                _ => None,
-            };
-            (Operation { method: method.to_uppercase(), path, body }, said)
-        })
-    })
-}
-
-fn contract() -> Value {
-    serde_json::from_str(&std::fs::read_to_string("openapi/openapi.json").unwrap()).unwrap()
+impl Good {
+    fn new(contract: &Value, (method, path, said): &(String, String, Value)) -> Self {
+        let number = said["parameters"].as_array().into_iter().flatten().find(|given| given["in"] == "path");
+        let number = number.and_then(|given| example(contract, given)).unwrap_or_default();
+        let path = path.replace("{number}", number.as_str().unwrap_or_default());
+        let body = &said["requestBody"]["content"]["application/json"];
+        let body = example(contract, body).map(|body| body.to_string());
+        Self { method: method.clone(), path, body }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_error_of_the_contract_is_answered_as_its_example_has_it() {
     let (contract, nodes) = (contract(), Nodes::start().await);
     let mut asked = 0;
-    for (operation, said) in operations(&contract) {
-        let what = format!("{} {}", operation.method, operation.path);
-        for (status, response) in said["responses"].as_object().unwrap() {
+    for operation in operations(&contract) {
+        let good = Good::new(&contract, &operation);
+        let what = format!("{} {}", good.method, good.path);
+        for (status, response) in operation.2["responses"].as_object().unwrap() {
             let Some(reference) = response["$ref"].as_str() else {
                 assert!(status.as_str() < "400", "{what}: each error is said once, for all: {response}");
                 continue;
             };
             let name = reference.strip_prefix("#/components/responses/").unwrap();
-            let shared = &contract["components"]["responses"][name];
+            let shared = resolved(&contract, response);
             let example = &shared["content"]["application/problem+json"]["example"];
             assert_eq!(example["status"].to_string(), *status, "{what}: {name}");
             let id = example["request_id"].as_str().unwrap();
-            let Some(answer) = nodes.answer(&operation, name, id).await else { continue };
+            let Some(answer) = nodes.answer(&good, name, id).await else { continue };
             asked += 1;
             // How many a node takes is its operator's to say.
             let max = IN_FLIGHT_MAX_DEFAULT.to_string();

@@ -18,6 +18,7 @@ const HEAD_BYTES: usize = 5;
 pub struct Framed {
     body: Body,
     messages: Messages,
+    refusal: Option<Status>,
 }
 
 /// How far the messages have been read.
@@ -36,7 +37,8 @@ impl Framed {
     /// A body whose method takes one message or many, each of so many bytes at most.
     pub fn new(body: Body, may_be_many: bool, bytes_max: usize) -> Self {
         let (head, head_read) = ([0; HEAD_BYTES], 0);
-        Self { body, messages: Messages { may_be_many, bytes_max, count: 0, head, head_read, missing: 0 } }
+        let messages = Messages { may_be_many, bytes_max, count: 0, head, head_read, missing: 0 };
+        Self { body, messages, refusal: None }
     }
 }
 
@@ -48,24 +50,36 @@ impl hyper::body::Body for Framed {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(status) = self.refusal.take() {
+            return Poll::Ready(Some(Err(status.into())));
+        }
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => frame.into_data(),
             Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-            Some(Ok(frame)) => Some(frame),
-            None => None,
+            None => return Poll::Ready(self.messages.end().err().map(|status| Err(status.into()))),
         };
-        let read = match frame.as_ref().and_then(Frame::data_ref) {
-            Some(data) => self.messages.read(data),
-            None => self.messages.end(),
-        };
-        Poll::Ready(match read {
-            Ok(()) => frame.map(Ok),
-            Err(status) => Some(Err(status.into())),
-        })
+        Poll::Ready(Some(match frame {
+            Ok(data) => Ok(Frame::data(self.good_part(data))),
+            Err(trailers) => self.messages.end().map(|()| trailers).map_err(BoxError::from),
+        }))
+    }
+}
+
+impl Framed {
+    /// What comes before a message that is refused; the refusal follows it.
+    fn good_part(&mut self, mut data: Bytes) -> Bytes {
+        if let Err((good_bytes, status)) = self.messages.read(&data) {
+            data.truncate(good_bytes);
+            self.refusal = Some(status);
+        }
+        data
     }
 }
 
 impl Messages {
-    fn read(&mut self, mut data: &[u8]) -> Result<(), Status> {
+    /// With an error comes how many bytes are before the head that is refused.
+    fn read(&mut self, whole: &[u8]) -> Result<(), (usize, Status)> {
+        let mut data = whole;
         loop {
             let passed = self.missing.min(data.len());
             self.missing -= passed;
@@ -79,7 +93,8 @@ impl Messages {
             data = &data[taken..];
             if self.head_read == HEAD_BYTES {
                 self.head_read = 0;
-                self.begin()?;
+                let read = whole.len() - data.len();
+                self.begin().map_err(|status| (read.saturating_sub(HEAD_BYTES), status))?;
             }
         }
     }
@@ -123,16 +138,29 @@ impl Messages {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::future::poll_fn;
+
+    use futures_util::stream;
+    use hyper::body::Body as _;
     use tonic::Code;
+
+    use super::*;
 
     const BYTES_MAX: usize = 10;
 
-    /// How a body ends that comes in pieces of so many bytes.
-    fn ends(may_be_many: bool, body: &[u8], piece: usize) -> Result<(), Code> {
-        let mut messages = Framed::new(Body::empty(), may_be_many, BYTES_MAX).messages;
-        let read = body.chunks(piece).try_for_each(|piece| messages.read(piece));
-        read.and_then(|()| messages.end()).map_err(|status| status.code())
+    /// How a body ends that comes in pieces of so many bytes, and how many bytes of it are passed on.
+    async fn ends(may_be_many: bool, body: &[u8], piece: usize) -> (usize, Result<(), Code>) {
+        let pieces: Vec<Result<Bytes, Status>> =
+            body.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+        let mut framed = Framed::new(Body::from_stream(stream::iter(pieces)), may_be_many, BYTES_MAX);
+        let mut passed = 0;
+        loop {
+            match poll_fn(|context| Pin::new(&mut framed).poll_frame(context)).await {
+                Some(Ok(frame)) => passed += frame.into_data().unwrap().len(),
+                Some(Err(error)) => return (passed, Err(error.downcast::<Status>().unwrap().code())),
+                None => return (passed, Ok(())),
+            }
+        }
     }
 
     fn message(length: u8) -> Vec<u8> {
@@ -140,25 +168,33 @@ mod tests {
         [&[0, 0, 0, 0, length], &body[..]].concat()
     }
 
-    #[test]
-    fn messages_are_counted_and_measured_wherever_they_are_cut() {
+    #[tokio::test]
+    async fn messages_are_counted_and_measured_wherever_they_are_cut() {
         let two = [message(10), message(0)].concat();
+        let (unimplemented, exhausted) = (Err(Code::Unimplemented), Err(Code::ResourceExhausted));
+        let internal = Err(Code::Internal);
         let cases = [
             (message(10), Ok(()), Ok(())),
             (message(0), Ok(()), Ok(())),
-            (two.clone(), Err(Code::Unimplemented), Ok(())),
-            (vec![], Err(Code::Unimplemented), Ok(())),
-            (message(11), Err(Code::ResourceExhausted), Err(Code::ResourceExhausted)),
-            (vec![0, 0xff, 0xff, 0xff, 0xff], Err(Code::ResourceExhausted), Err(Code::ResourceExhausted)),
-            (message(10)[..9].to_vec(), Err(Code::Internal), Err(Code::Internal)),
-            (message(10)[..5].to_vec(), Err(Code::Internal), Err(Code::Internal)),
-            (message(10)[..3].to_vec(), Err(Code::Internal), Err(Code::Internal)),
-            ([&two[..], &two[..17]].concat(), Err(Code::Unimplemented), Err(Code::Internal)),
+            (two.clone(), unimplemented, Ok(())),
+            (vec![], unimplemented, Ok(())),
+            (message(11), exhausted, exhausted),
+            (vec![0, 0xff, 0xff, 0xff, 0xff], exhausted, exhausted),
+            (message(10)[..9].to_vec(), internal, internal),
+            (message(10)[..5].to_vec(), internal, internal),
+            (message(10)[..3].to_vec(), internal, internal),
+            ([&two[..], &two[..17]].concat(), unimplemented, internal),
+            ([&two[..], &message(11)].concat(), unimplemented, exhausted),
         ];
         for (body, one, many) in cases {
             for piece in 1..=body.len().max(1) {
-                assert_eq!(ends(false, &body, piece), one, "{body:?} by {piece}");
-                assert_eq!(ends(true, &body, piece), many, "{body:?} by {piece}, many");
+                let (passed, ended) = ends(false, &body, piece).await;
+                assert_eq!(ended, one, "{body:?} by {piece}");
+                assert!(one != unimplemented || body.is_empty() || (15..20).contains(&passed), "{passed}");
+                let (passed, ended) = ends(true, &body, piece).await;
+                assert_eq!(ended, many, "{body:?} by {piece}, many");
+                assert!(many.is_err() || passed == body.len(), "{passed} of {body:?} by {piece}");
+                assert!(many != exhausted || passed < 25, "{passed} of {body:?} by {piece}");
             }
         }
     }
