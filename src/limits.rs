@@ -79,8 +79,10 @@ pub const REQUEST_ID_CHARS_MAX: usize = 128;
 /// Bytes of the members that the page's policy names: some 40 of them, and the head of the answer still fits the 4 KiB that
 /// proxies keep for it.
 pub const POLICY_MEMBERS_BYTES_MAX: usize = 2048;
-/// Clients that watch the cluster at once, on a node.
+/// Clients that watch the cluster or its health, or ask for descriptors, at once, on a node.
 pub const WATCHERS_MAX: usize = 256;
+/// How long a reflection stream waits for its next question: it holds a place of those who watch meanwhile.
+pub const REFLECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 // ── Bulk ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,6 +7,7 @@ mod health;
 mod host;
 pub mod prime;
 pub mod primes;
+pub mod problems;
 mod results;
 
 use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Instant};
@@ -244,11 +245,14 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
     tracing::error!(message, "a request handler panicked");
+    defect().into_response()
+}
+
+fn defect() -> ApiError {
     ApiError::http(
         StatusCode::INTERNAL_SERVER_ERROR,
         "this request met a defect of the node; its log says more",
     )
-    .into_response()
 }
 
 #[cfg(test)]

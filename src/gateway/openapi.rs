@@ -11,7 +11,13 @@ use axum::{
 };
 use utoipa::OpenApi;
 
-use super::http;
+use super::{
+    error::Problem,
+    http::{
+        self,
+        problems::{self, ViewProblems},
+    },
+};
 
 /// How Swagger UI is set up.
 const INITIALIZER: &str = include_str!("openapi/swagger-initializer.js");
@@ -30,13 +36,19 @@ const REVALIDATED: (HeaderName, &str) = (header::CACHE_CONTROL, "no-cache");
         (name = "cluster", description = "Who is there, and who leads"),
         (name = "operation", description = "Probes, metrics and the contract"),
     ),
+    components(schemas(Problem)),
     servers((url = "./", description = "The node that served this page")),
 )]
 struct Base;
 
 /// The document without its operations.
 pub fn base() -> utoipa::openapi::OpenApi {
-    Base::openapi()
+    let mut base = Base::openapi();
+    let components = base.components.get_or_insert_default();
+    components
+        .responses
+        .extend(problems::responses().map(|(name, problem)| (name.to_owned(), problem.into())));
+    base
 }
 
 /// The document as it is served and as it is committed: pretty JSON that ends in a newline.
@@ -52,7 +64,10 @@ pub fn json() -> &'static str {
 /// The contract itself.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operation", operation_id = "openapi",
-    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json", example = json!({"openapi": "3.1.0"})))
+    responses(
+        (status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json", example = json!({"openapi": "3.1.0"})),
+        ViewProblems,
+    )
 )]
 pub async fn document() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json"), REVALIDATED], json())

@@ -1011,7 +1011,7 @@ async fn check_primes_answers_what_came_before_a_message_that_breaks_the_call() 
     let answers = client.check_primes(requests).await.unwrap().into_inner();
     let mut answers: Vec<_> = timeout(SOON, answers.collect()).await.expect("an end");
     let status = answers.pop().unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert_eq!(answers.len(), GOOD);
     assert!(answers.iter().all(Result::is_ok));
     eventually("it is counted", || async { metric(node.http, "primacy_bulks_broken_total").await == 1 })

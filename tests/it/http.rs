@@ -1328,7 +1328,7 @@ async fn http_2_is_spoken_to_those_who_begin_with_it() {
 
 // ── the contract ────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn contract() -> Value {
+pub fn contract() -> Value {
     serde_json::from_str(primacy::gateway::openapi::json()).unwrap()
 }
 
@@ -1347,7 +1347,7 @@ async fn the_contract_is_the_committed_one() {
 }
 
 /// Every operation with its method and path.
-fn operations(contract: &Value) -> Vec<(String, String, Value)> {
+pub fn operations(contract: &Value) -> Vec<(String, String, Value)> {
     let paths = contract["paths"].as_object().unwrap();
     let all = paths.iter().flat_map(|(path, methods)| {
         let methods = methods.as_object().unwrap();
@@ -1357,7 +1357,7 @@ fn operations(contract: &Value) -> Vec<(String, String, Value)> {
 }
 
 /// Follows a `$ref`.
-fn resolved<'a>(contract: &'a Value, schema: &'a Value) -> &'a Value {
+pub fn resolved<'a>(contract: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str() {
         Some(reference) => contract.pointer(reference.trim_start_matches('#')).unwrap(),
         None => schema,
@@ -1365,7 +1365,7 @@ fn resolved<'a>(contract: &'a Value, schema: &'a Value) -> &'a Value {
 }
 
 /// The example that Swagger UI would fill in for a parameter, or for a body of some media type.
-fn example(contract: &Value, described: &Value) -> Option<Value> {
+pub fn example(contract: &Value, described: &Value) -> Option<Value> {
     let schema = resolved(contract, &described["schema"]);
     let first_named = described["examples"].as_object().and_then(|examples| examples.values().next());
     let candidates = [
@@ -1420,6 +1420,7 @@ fn the_contract_describes_and_shows_everything() {
             needs(&format!("an example of a {media} body"), example(&contract, body).is_some());
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
+            let response = resolved(&contract, response);
             needs(
                 &format!("a description of {status}"),
                 response["description"].as_str().is_some_and(|text| !text.is_empty()),

@@ -587,6 +587,7 @@ async fn grpc_status(node: &TestNode, method: &str, headers: &[(&str, &str)], bo
     let answer = timeout(SOON, request.send()).await.expect("no answer").unwrap();
     assert_eq!(answer.status(), 200, "{method}");
     let status = answer.headers().get("grpc-status")?.to_str().unwrap().parse().unwrap();
+    assert!(answer.headers().get("grpc-message").is_some_and(|text| text.len() > 20), "{method}: {answer:?}");
     Some(Code::from_i32(status))
 }
 
@@ -623,16 +624,20 @@ async fn a_bad_grpc_call_is_an_error_and_nothing_more() {
         assert_eq!(grpc_status(&node, method, &[("grpc-timeout", "99999999H")], seventeen()).await, None);
     }
     let broken = [
-        ("a truncated message", message(10, &[8, 17])),
-        ("a truncated prefix", vec![0, 0]),
-        ("no message", vec![]),
-        ("no protobuf", message(2, &[0xff, 0xff])),
-        ("a text that is not UTF-8", message(3, &[82, 1, 0xff])),
-        ("a compressed message", vec![1, 0, 0, 0, 2, 8, 17]),
-        ("an unknown flag", vec![9, 0, 0, 0, 2, 8, 17]),
+        ("a truncated message", message(10, &[8, 17]), Code::Internal),
+        ("a truncated prefix", vec![0, 0], Code::Internal),
+        ("no message", vec![], Code::Unimplemented),
+        ("two messages", seventeen().repeat(2), Code::Unimplemented),
+        ("a message and a truncated one", [seventeen(), vec![0]].concat(), Code::Internal),
+        ("no protobuf", message(2, &[0xff, 0xff]), Code::Internal),
+        ("a text that is not UTF-8", message(3, &[82, 1, 0xff]), Code::Internal),
+        ("a message that is compressed, nobody says how", vec![1, 0, 0, 0, 2, 8, 17], Code::Internal),
+        ("an unknown flag", vec![9, 0, 0, 0, 2, 8, 17], Code::Internal),
     ];
-    for (what, body) in broken {
-        assert_eq!(grpc_status(&node, CHECK_PRIME, &[], body).await, Some(Code::Internal), "{what}");
+    for (what, body, code) in broken {
+        for method in [CHECK_PRIME, "/scheduler.Worker/ProcessPrime"] {
+            assert_eq!(grpc_status(&node, method, &[], body.clone()).await, Some(code), "{method}: {what}");
+        }
     }
     both_go_on(&node, "bad calls").await;
 }
@@ -640,7 +645,7 @@ async fn a_bad_grpc_call_is_an_error_and_nothing_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grpc_message_that_is_too_large_is_refused_unread() {
     let node = TestNode::alone(&["--id", "1"]).await;
-    let too_large = Some(Code::OutOfRange);
+    let too_large = Some(Code::ResourceExhausted);
     let announced = |length: u32| message(length, &[8, 17]);
     assert_eq!(grpc_status(&node, CHECK_PRIME, &[], announced(u32::MAX)).await, too_large);
     assert_eq!(

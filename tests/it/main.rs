@@ -2,10 +2,12 @@
 
 mod bulk;
 mod command_line;
+mod contract;
 mod etcd;
 mod etcd_access;
 mod events;
 mod faults;
+mod grpc;
 mod half_close;
 mod harness;
 mod http;

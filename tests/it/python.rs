@@ -1,4 +1,5 @@
-//! Clients that were not written here: gRPC, a browser, others over HTTP, also through a proxy, and Prometheus.
+//! Clients that were not written here: gRPC, a browser, others over HTTP, also through a proxy, Prometheus, and one that
+//! tries the contract.
 
 use std::{env, time::Duration};
 
@@ -12,6 +13,7 @@ const BROWSER_MAX: Duration = Duration::from_secs(300);
 const PROXY_MAX: Duration = Duration::from_secs(180);
 const PROMETHEUS_MAX: Duration = Duration::from_secs(60);
 const CLIENTS_MAX: Duration = Duration::from_secs(180);
+const CONTRACT_MAX: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs grpcio from PyPI: scripts/test.sh installs it"]
@@ -48,6 +50,13 @@ async fn a_real_prometheus() {
 async fn real_clients_and_proxies_over_http() {
     let binary = env!("CARGO_BIN_EXE_primacy");
     passes(pytest(&["test_proxies.py"]).env("PRIMACY_BINARY", binary), CLIENTS_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Schemathesis from PyPI: scripts/test.sh installs it"]
+async fn a_client_that_tries_the_contract() {
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    passes(pytest(&["test_contract.py"]).env("PRIMACY_BINARY", binary), CONTRACT_MAX).await;
 }
 
 fn pytest(files: &[&str]) -> Command {

@@ -17,15 +17,15 @@ use tokio::{
 };
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, schema::Type},
+};
 
-use super::{STREAMED, cluster::ClusterAnswer, results::ResultsAnswer};
+use super::{STREAMED, cluster::ClusterAnswer, problems::ViewProblems, results::ResultsAnswer};
 use crate::{
     cluster::ClusterView,
-    gateway::{
-        Gateway,
-        error::{ApiError, Problem},
-    },
+    gateway::{Gateway, error::ApiError},
     limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL, EVENTS_SILENCE_MAX},
     proto,
 };
@@ -46,17 +46,63 @@ pub struct Shown {
 pub struct Events(watch::Sender<Shown>);
 
 /// What the members hold and have done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Stats {
+    /// When, in milliseconds since the Unix epoch, by the clock of the node that is watched.
+    #[schema(example = 1_790_000_000_000_u64)]
     observed_at: u64,
+    /// Every member that this node knows, itself included, by id.
     members: Vec<MemberStats>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// What a member holds and has done.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 struct MemberStats {
+    /// Its name; its address until the name is learnt.
+    #[schema(value_type = String, example = "worker1")]
     name: Arc<str>,
+    /// Checks that it holds now.
+    #[schema(example = 0)]
     in_flight: u64,
+    /// Checks that it has answered since it started.
+    #[schema(example = 12)]
     completed: u64,
+}
+
+/// An event of the stream, in the contract.
+struct EventMessage;
+
+impl PartialSchema for EventMessage {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .item(event_schema::<ClusterAnswer>("cluster"))
+            .item(event_schema::<Stats>("stats"))
+            .item(event_schema::<ResultsAnswer>("results"))
+            .description(Some("An event, whose data are JSON."))
+            .into()
+    }
+}
+
+impl ToSchema for EventMessage {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Stats::name().into(), Stats::schema()));
+        Stats::schemas(schemas);
+    }
+}
+
+fn event_schema<T: ToSchema>(kind: &str) -> ObjectBuilder {
+    let kind = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([kind]));
+    let data = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .content_media_type("application/json")
+        .content_schema(Some(Ref::from_schema_name(T::name())));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("event", kind)
+        .required("event")
+        .property("data", data)
+        .required("data")
+        .property("retry", ObjectBuilder::new().schema_type(Type::Integer))
 }
 
 /// What changes, as it changes
@@ -71,15 +117,13 @@ struct MemberStats {
 #[utoipa::path(
     get, path = "/events", tag = "cluster", operation_id = "watchEvents",
     responses(
-        (status = 200, description = "A stream of events", body = String, content_type = "text/event-stream",
+        (status = 200, description = "A stream of events", body = EventMessage, content_type = "text/event-stream",
             example = "event: stats\ndata: {\"observed_at\":1790000000000,\"members\":[{\"name\":\"worker1\",\"in_flight\":0,\"completed\":12}]}\n\n"),
-        (status = 429, description = "Too many clients watch this node", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
+        ViewProblems,
     )
 )]
 pub async fn get_events(State(gateway): State<Arc<Gateway>>) -> Result<impl IntoResponse, ApiError> {
-    let place = Arc::clone(&gateway.watchers).try_acquire_owned().map_err(|_| {
-        ApiError::new(Code::ResourceExhausted, "too many clients watch this node; watch another one")
-    })?;
+    let place = gateway.watch()?;
     let changes = WatchStream::from_changes(gateway.events.0.subscribe());
     let now = Shown::now(&gateway).await;
     // While nobody watched it was not kept up to date.

@@ -8,18 +8,19 @@ use axum::{
     response::IntoResponse,
 };
 
+use super::problems::{ProbeProblems, ReadyProblems};
 use crate::{
-    gateway::{
-        Gateway,
-        error::{ApiError, Problem},
-    },
+    gateway::{Gateway, error::ApiError},
     metrics::text::Format,
 };
 
 /// Is the process up?
 #[utoipa::path(
     get, path = "/livez", tag = "operation", operation_id = "live",
-    responses((status = 200, description = "It is", body = String, content_type = "text/plain", example = "ok"))
+    responses(
+        (status = 200, description = "It is", body = String, content_type = "text/plain", example = "ok"),
+        ProbeProblems,
+    )
 )]
 pub async fn live() -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "no-store")], "ok\n")
@@ -33,24 +34,30 @@ pub async fn live() -> impl IntoResponse {
     params(("verbose" = Option<String>, Query, description = "List the checks", allow_reserved, example = "")),
     responses(
         (status = 200, description = "It can", body = String, content_type = "text/plain", example = "ok"),
-        (status = 503, description = "It cannot, for instance because it is stopping", body = Problem, content_type = "application/problem+json"),
+        ReadyProblems,
     )
 )]
 pub async fn ready(
     State(gateway): State<Arc<Gateway>>,
     RawQuery(query): RawQuery,
 ) -> Result<impl IntoResponse, ApiError> {
-    let checks = [
-        ("the cluster is running", gateway.cluster.is_running()),
-        ("not stopping", !gateway.cluster.is_stopping()),
-    ];
-    let lines = checks.map(|(check, passed)| format!("[{}] {check}", if passed { '+' } else { '-' }));
-    let verbose = query.is_some_and(|query| query.starts_with("verbose"));
-    if checks.iter().any(|(_, passed)| !passed) {
-        return Err(ApiError::http(StatusCode::SERVICE_UNAVAILABLE, lines.join(", ")));
+    let (is_running, may_go_on) = (gateway.cluster.is_running(), !gateway.cluster.is_stopping());
+    if !is_running || !may_go_on {
+        return Err(not_ready(is_running, may_go_on));
     }
-    let body = if verbose { format!("{}\nok\n", lines.join("\n")) } else { "ok\n".to_owned() };
+    let verbose = query.is_some_and(|query| query.starts_with("verbose"));
+    let lines = checks(is_running, may_go_on).join("\n");
+    let body = if verbose { format!("{lines}\nok\n") } else { "ok\n".to_owned() };
     Ok(([(header::CACHE_CONTROL, "no-store")], body))
+}
+
+pub(super) fn not_ready(is_running: bool, may_go_on: bool) -> ApiError {
+    ApiError::http(StatusCode::SERVICE_UNAVAILABLE, checks(is_running, may_go_on).join(", "))
+}
+
+fn checks(is_running: bool, may_go_on: bool) -> [String; 2] {
+    [("the cluster is running", is_running), ("not stopping", may_go_on)]
+        .map(|(check, passed)| format!("[{}] {check}", if passed { '+' } else { '-' }))
 }
 
 /// What is counted, for Prometheus
@@ -58,10 +65,13 @@ pub async fn ready(
 /// In its classic text format, or in OpenMetrics 1.0.0 for whoever accepts that and likes it no less.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", operation_id = "metrics",
-    responses((status = 200, description = "The metrics", content(
+    responses(
+        (status = 200, description = "The metrics", content(
         (String = "text/plain", example = "# HELP primacy_requests_ok_total Requests answered well\n# TYPE primacy_requests_ok_total counter\nprimacy_requests_ok_total 17\n"),
         (String = "application/openmetrics-text", example = "# HELP primacy_requests_ok Requests answered well\n# TYPE primacy_requests_ok counter\nprimacy_requests_ok_total 17\n# EOF\n"),
-    )))
+        )),
+        ProbeProblems,
+    )
 )]
 pub async fn metrics(State(gateway): State<Arc<Gateway>>, headers: HeaderMap) -> impl IntoResponse {
     let format = format_for(&headers);

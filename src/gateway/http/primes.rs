@@ -25,6 +25,7 @@ use super::{
     STREAMED,
     awaited::while_awaited,
     prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, parse_number, read_body},
+    problems::BulkProblems,
 };
 use crate::{
     cluster::trace::Trace,
@@ -36,7 +37,7 @@ use crate::{
             window::{Answered, Terms, Window},
         },
         context::patience,
-        error::{ApiError, Problem},
+        error::ApiError,
     },
     limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
     prime::Number,
@@ -52,7 +53,7 @@ const NDJSON_NAMES: [&str; 3] = [NDJSON, "application/ndjson", "application/json
 /// A body above this is taken apart off the runtime's threads: it takes more than a moment.
 const PARSED_INLINE_BYTES_MAX: usize = 16 * 1024;
 /// What a body is called that is too large.
-const JSON_BODY: &str = "a JSON body; send more as application/x-ndjson";
+pub(super) const JSON_BODY: &str = "a JSON body; send more as application/x-ndjson";
 /// Bytes that an answer has beside its digits, with a name of usual length.
 const ANSWER_BYTES: usize = 90;
 
@@ -131,10 +132,7 @@ fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
 /// from, so read while you send.
 #[utoipa::path(
     post, path = "/primes", tag = "numbers", operation_id = "checkPrimes",
-    params(
-        ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: for all of a JSON body, and for each number of NDJSON: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
-        RequestHeaders,
-    ),
+    params(RequestHeaders),
     request_body(description = "The numbers", content(
         (inline(PrimesQuestion) = "application/json", example = json!({"numbers": [17, 18, "170141183460469231731687303715884105727"]})),
         (inline(NumberLines) = "application/x-ndjson", example = "17\n18\n\"170141183460469231731687303715884105727\"\n"),
@@ -142,16 +140,9 @@ fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
     responses(
         (status = 200, description = "The answers, in order", content(
             (PrimesAnswer = "application/json"),
-            (AnswerLine = "application/x-ndjson", example = "{\"number\":\"17\",\"is_prime\":true,\"processed_by\":\"worker1\",\"certainty\":\"proven\"}\n{\"line\":2,\"error\":{\"code\":\"invalid_argument\",\"grpc_code\":3,\"detail\":\"…\"}}\n{\"done\":true,\"count\":2}\n"),
+            (AnswerLine = "application/x-ndjson", example = "{\"number\":\"17\",\"is_prime\":true,\"processed_by\":\"worker1\",\"certainty\":\"proven\"}\n{\"line\":2,\"error\":{\"code\":\"invalid_argument\",\"grpc_code\":3,\"detail\":\"\\\"abc\\\" is not a decimal integer; only the digits 0-9 are allowed, after an optional minus sign, such as 1000 or -5\"}}\n{\"done\":true,\"count\":2}\n"),
         )),
-        (status = 400, description = "The body, one of its numbers or a header is malformed", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive within the deadline, or within 5 s (JSON)", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 8 MiB (JSON)", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is neither JSON nor NDJSON, or the body is encoded", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is in flight; try again after `Retry-After` seconds", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
-        (status = 500, description = "A defect", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Nobody could do the work", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The deadline passed", body = Problem, content_type = "application/problem+json"),
+        BulkProblems,
     )
 )]
 pub async fn check_primes(
@@ -304,7 +295,7 @@ fn parse_item(item: &[u8]) -> Result<Number, ApiError> {
 }
 
 /// A place in the array, counted from 0 as JSON's tools do.
-struct Place(usize);
+pub(super) struct Place(pub usize);
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
