@@ -109,6 +109,14 @@ struct Services {
 }
 
 impl Services {
+    async fn answer(&self, mut request: Request, trace: Arc<Trace>) -> Result<Response, ApiError> {
+        let call = admit(&self.gateway, &request, trace)?;
+        let (deadline, is_peer) = (call.deadline, call.is_peer);
+        request.extensions_mut().insert(call);
+        let answered = timeout_at(deadline.into(), self.call(request, is_peer)).await;
+        Ok(answered.map_err(|_| CheckError::DeadlineExceeded)?)
+    }
+
     async fn call(&self, request: Request, is_peer: bool) -> Response {
         let path = request.uri().path();
         let may_be_many = STREAMS.contains(&path);
@@ -160,23 +168,16 @@ fn is_for_peers(path: &str) -> bool {
 /// Around every call: its ids, which are echoed with errors too, and its deadline, which holds from the head on: a
 /// message that does not arrive is waited for no longer. A stream only has to begin by then; it lasts as long as its
 /// client wants.
-async fn around(services: Arc<Services>, mut request: Request) -> Result<Response, Infallible> {
+async fn around(services: Arc<Services>, request: Request) -> Result<Response, Infallible> {
     let trace = trace_of(request.headers());
     let (path, gateway) = (request.uri().path(), &services.gateway);
     let (is_check, is_for_peers) = (CHECKS.contains(&path), is_for_peers(path));
     let mut response = match expect_grpc(gateway, &request) {
         Err(error) => in_http(error, &trace),
-        Ok(()) => match admit(gateway, &request, Arc::clone(&trace)) {
-            Err(error) => Status::from(error).into_http(),
-            Ok(call) => {
-                let (deadline, is_peer) = (call.deadline, call.is_peer);
-                request.extensions_mut().insert(call);
-                match timeout_at(deadline.into(), services.call(request, is_peer)).await {
-                    Ok(response) => response,
-                    Err(_) => Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http(),
-                }
-            }
-        },
+        Ok(()) => {
+            let answered = services.answer(request, Arc::clone(&trace)).await;
+            answered.unwrap_or_else(|error| Status::from(error).into_http())
+        }
     };
     let is_error = response.headers().contains_key(Status::GRPC_STATUS);
     if is_error {

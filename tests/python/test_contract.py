@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 CONFIG = Path(__file__).parent / "schemathesis.toml"
-# Requests for each operation, beside those that cover each rule of its schemas: some 15 s in all.
-EXAMPLES = 50
+# Requests for each operation, beside those that cover each rule of its schemas: some 10 s for each seed.
+EXAMPLES = 100
 WAIT = 80
 
 

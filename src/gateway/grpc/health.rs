@@ -46,7 +46,7 @@ impl Health for HealthService {
             stopping.cancelled().await;
             (status == ServingStatus::Serving).then_some(ServingStatus::NotServing)
         };
-        // Whoever watches again at once is told to go elsewhere by then.
+        // By then the connection takes no new calls. A client that watches again at once would call in a loop before.
         let closed = async {
             sleep(LAME_DUCK).await;
             None
@@ -77,7 +77,7 @@ fn response(status: ServingStatus) -> HealthCheckResponse {
 
 fn unknown(service: &str) -> Status {
     let [_, known @ ..] = SERVICES;
-    let known = known.join(" and ");
+    let (known, service) = (known.join(" and "), service.chars().take(100).collect::<String>());
     Status::not_found(format!(
         "the service `{service}` is not known; {known} are, and the whole node without a name"
     ))

@@ -68,7 +68,7 @@ impl SchedulerService {
         let place = bulk::enter(&self.0)?;
         let Call { trace, arrived, deadline, .. } = call_of(&request);
         let terms = Terms { patience: deadline.saturating_duration_since(arrived), trace };
-        let is_compressed = request.metadata().contains_key("grpc-encoding");
+        let is_compressed = request.metadata().get("grpc-encoding").is_some_and(|name| name != "identity");
         Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner(), is_compressed)))
     }
 

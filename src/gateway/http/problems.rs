@@ -1,4 +1,4 @@
-//! The errors in the contract. Each stands there once, and its example is made by what makes the real one.
+//! The errors in the contract. Each is described there once, and its example is made by the code that makes the real error.
 
 use std::collections::BTreeMap;
 
@@ -45,25 +45,25 @@ const ALL: [Make; 13] = [
     overdue,
 ];
 
-/// Of the operations that check one number.
+/// The errors of an operation that checks one number.
 pub struct CheckProblems;
 
-/// Of its body, where it stands in one.
+/// The errors of a body that holds one number.
 pub struct BodyProblems;
 
-/// Of the operation that checks many.
+/// The errors of the operation that checks many numbers.
 pub struct BulkProblems;
 
-/// Of the list of results.
+/// The errors of the list of results.
 pub struct ResultsProblems;
 
-/// Of what else is refused when too much is in flight.
+/// The errors of any other operation that is refused when too much is in flight.
 pub struct ViewProblems;
 
-/// Of the readiness.
+/// The errors of the readiness probe.
 pub struct ReadyProblems;
 
-/// Of what is always answered.
+/// The errors of an operation that a full node answers too.
 pub struct ProbeProblems;
 
 impl IntoResponses for CheckProblems {
@@ -117,7 +117,7 @@ impl IntoResponses for ProbeProblems {
     }
 }
 
-/// By their statuses, which are different.
+/// References to these errors, by their statuses, which are different.
 fn references(problems: &[Make]) -> BTreeMap<String, RefOr<Response>> {
     let reference = |make: &Make| {
         let Documented { name, error, .. } = make();
@@ -126,7 +126,7 @@ fn references(problems: &[Make]) -> BTreeMap<String, RefOr<Response>> {
     problems.iter().map(reference).collect()
 }
 
-/// What the references name.
+/// The errors that the references name, for the shared part of the contract.
 pub fn responses() -> impl Iterator<Item = (&'static str, Response)> {
     ALL.iter().map(|make| {
         let documented = make();
