@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 
 say() { printf '\n── %s\n' "$*" >&2; }
 
-scripts/debian.sh systemd-analyze=systemd curl=curl etcd=etcd-server openssl=openssl \
+scripts/debian.sh systemd-analyze=systemd curl=curl etcd=etcd-server openssl=openssl nginx=nginx \
+    nc=netcat-openbsd socat=socat go=golang-go promtool=prometheus \
     'chromium|chromium-browser|google-chrome=chromium'
 PRIMACY_PYTHON=$(scripts/python.sh)
 export PRIMACY_PYTHON

@@ -22,11 +22,12 @@ use std::{
 use error::ApiError;
 use http::events::Events;
 use strangers::Strangers;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Code;
 
 use crate::{
     cluster::{Cluster, Status, token::Token},
+    limits::WATCHERS_MAX,
     metrics::{Gauges, Metrics},
     scheduler::Scheduler,
     worker::Worker,
@@ -82,11 +83,17 @@ impl Gateway {
     /// # Errors
     /// `resource_exhausted` when all are taken.
     pub fn enter(&self) -> Result<Pass<'_>, ApiError> {
-        self.in_flight.enter().ok_or_else(|| {
-            let max = self.settings.in_flight_max;
-            let detail = format!(
-                "{max} requests are in flight on this node, which is its limit; try again in a second"
-            );
+        self.in_flight.enter().ok_or_else(|| busy(self.settings.in_flight_max))
+    }
+
+    /// A place among the clients that watch.
+    ///
+    /// # Errors
+    /// `resource_exhausted` when all are taken.
+    pub fn watch(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| {
+            let detail =
+                format!("{WATCHERS_MAX} clients watch this node, which is its limit; watch another one");
             ApiError::new(Code::ResourceExhausted, detail)
         })
     }
@@ -104,6 +111,12 @@ impl Gateway {
             leads: view.leads(),
         }
     }
+}
+
+fn busy(max: usize) -> ApiError {
+    let detail =
+        format!("{max} requests are in flight on this node, which is its limit; try again in a second");
+    ApiError::new(Code::ResourceExhausted, detail)
 }
 
 /// Lets a bounded number in at once.

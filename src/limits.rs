@@ -41,6 +41,25 @@ pub const PEER_PENDING_RESETS_MAX: usize = 1024;
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Streams that we reset for the peer's errors (tonic's own default is no limit).
 pub const LOCAL_RESETS_MAX: usize = 1024;
+/// Bytes of a body that are read and dropped when it is answered without being read, so that the connection can go on:
+/// as many as nginx lets through to us by default.
+pub const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
+/// How long the answer waits for them: they are there already, or on their way from a proxy; who is slower is answered,
+/// and told that the connection ends.
+pub const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long a connection that ends waits for more of what its client still sends, and is dropped: the client needs a
+/// round trip to read the answer and to stop.
+pub const LINGER: Duration = Duration::from_secs(2);
+/// How long it takes that altogether, and a stream of HTTP/2 likewise: as long as a body may take that is read.
+pub const LINGER_MAX: Duration = BODY_TIMEOUT;
+/// Bytes of that: a JSON body that is twice too large is taken as a whole, for clients that read only when they have sent
+/// everything. It costs some milliseconds.
+pub const LINGER_BYTES_MAX: u64 = 2 * JSON_BULK_BYTES_MAX as u64;
+/// How long a check goes on over HTTP/1 when its client has ended its input. A half-close, after which the client waits
+/// for the answer, looks the same as a client that is gone.
+pub const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
+/// The time between two looks for the end of the input behind something that is not read yet.
+pub const INPUT_END_INTERVAL: Duration = Duration::from_secs(1);
 /// A pause after `accept` fails for want of descriptors: without it the loop would spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Without a failure for so long `accept` works again; sooner, a want that comes and goes would flood the log.
@@ -90,8 +109,13 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const PEER_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Characters of an `X-Request-Id`; a longer one is replaced.
 pub const REQUEST_ID_CHARS_MAX: usize = 128;
-/// Clients that watch the cluster at once, on a node.
+/// Bytes of the members that the page's policy names: some 40 of them, and the head of the answer still fits the 4 KiB that
+/// proxies keep for it.
+pub const POLICY_MEMBERS_BYTES_MAX: usize = 2048;
+/// Clients that watch the cluster or its health, or ask for descriptors, at once, on a node.
 pub const WATCHERS_MAX: usize = 256;
+/// How long a reflection stream waits for its next question: it holds a place of those who watch meanwhile.
+pub const REFLECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 // ── Bulk ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -123,9 +147,6 @@ pub const BULK_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const BULK_PAUSE: Duration = Duration::from_millis(10);
 /// How long a bulk of a node that stops may still wait for what it has in flight; below the drain time.
 pub const BULK_STOP_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a bulk that ended early still reads what its client sends, and drops it: a connection that is closed with
-/// bytes unread takes the last answers with it.
-pub const BULK_LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a JSON body of many numbers.
 pub const JSON_BULK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes of such bodies at once on a node: each, and its answer, is held as a whole.
@@ -158,6 +179,9 @@ pub const RESULTS_KEPT: usize = 1000;
 pub const RESULTS_BYTES_MAX: usize = 512 * 1024;
 /// The time between two `stats` or `results` events: faster than that nobody can read.
 pub const EVENTS_INTERVAL: Duration = Duration::from_millis(100);
+/// An event stream that has nothing to tell says so this often: whoever hears nothing for some of these times knows that
+/// the node hangs, or that something on the way holds the stream back.
+pub const EVENTS_SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Answers in a `results` event.
 pub const EVENT_RESULTS_MAX: usize = 20;
 /// Bytes of numbers in a `results` event: two of the longest, ten times a second.

@@ -1,19 +1,34 @@
 //! What operators count: plain atomics on the way of a request, gathered when somebody asks.
 
-use std::sync::{
-    Arc, LazyLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
+pub mod text;
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet, text},
-    metrics::{MetricType, counter::Counter, gauge::ConstGauge},
-    registry::{Registry, Unit},
-};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use text::{Exposition, Format};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn inc(&self) {
+        self.inc_by(1);
+    }
+
+    /// So many more.
+    pub fn inc_by(&self, more: u64) {
+        self.0.fetch_add(more, Relaxed);
+    }
+
+    /// How many there were.
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
 
 /// Lines of the log that were dropped because nobody read it; the log is the process's.
-pub static LOG_LINES_DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
+pub static LOG_LINES_DROPPED: Counter = Counter(AtomicU64::new(0));
 
 /// The counters of a node.
 #[derive(Debug, Default)]
@@ -68,18 +83,15 @@ pub struct Gauges {
 }
 
 impl Metrics {
-    /// All of it in the OpenMetrics text format.
-    pub fn render(self: &Arc<Self>, gauges: Gauges) -> String {
-        let mut registry = Registry::with_prefix("primacy");
-        self.register(&mut registry);
-        gauges.register(&mut registry);
-        let mut text = String::new();
-        // Writing to a String does not fail.
-        let _ = text::encode(&mut text, &registry);
-        text
+    /// All of it.
+    pub fn render(&self, gauges: Gauges, format: Format) -> String {
+        let mut exposition = Exposition::new(format);
+        self.write(&mut exposition);
+        gauges.write(&mut exposition);
+        exposition.end()
     }
 
-    fn register(self: &Arc<Self>, registry: &mut Registry) {
+    fn write(&self, exposition: &mut Exposition) {
         let counters: [(&str, &str, &Counter); 15] = [
             (
                 "requests_ok",
@@ -126,14 +138,14 @@ impl Metrics {
             ),
         ];
         for (name, help, counter) in counters {
-            registry.register(name, help, counter.clone());
+            exposition.counter(name, help, counter.get());
         }
-        registry.register_collector(Box::new(LatencyCollector(Arc::clone(self))));
+        self.latency.write(exposition);
     }
 }
 
 impl Gauges {
-    fn register(self, registry: &mut Registry) {
+    fn write(self, exposition: &mut Exposition) {
         let gauges = [
             ("in_flight", "Requests in flight", self.in_flight),
             ("pool_queued", "Long checks that wait for a thread", self.pool_queued),
@@ -143,7 +155,7 @@ impl Gauges {
             ("leads", "1 if this node leads", u64::from(self.leads)),
         ];
         for (name, help, value) in gauges {
-            registry.register(name, help, ConstGauge::new(value));
+            exposition.gauge(name, help, value);
         }
     }
 }
@@ -152,7 +164,7 @@ impl Gauges {
 const BOUNDS_SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
 
-/// A histogram of atomics: the library's own takes a lock at each observation.
+/// A histogram of atomics.
 #[derive(Debug, Default)]
 pub struct Latency {
     buckets: [AtomicU64; BOUNDS_SECONDS.len() + 1],
@@ -167,26 +179,14 @@ impl Latency {
         self.buckets[bucket].fetch_add(1, Relaxed);
         self.sum_ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
-}
 
-#[derive(Debug)]
-struct LatencyCollector(Arc<Metrics>);
-
-impl Collector for LatencyCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Latency { buckets, sum_ns } = &self.0.latency;
-        let counts = buckets.iter().map(|bucket| bucket.load(Relaxed));
+    fn write(&self, exposition: &mut Exposition) {
+        let counts = self.buckets.iter().map(|bucket| bucket.load(Relaxed));
         let bounds = BOUNDS_SECONDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
-        let count = buckets.iter().map(|(_, count)| count).sum();
         #[expect(clippy::cast_precision_loss, reason = "a sum of times for people")]
-        let sum = sum_ns.load(Relaxed) as f64 / 1e9;
-        let mut metric = encoder.encode_descriptor(
-            "request",
-            "How long requests took, bulk streams until their answer began",
-            Some(&Unit::Seconds),
-            MetricType::Histogram,
-        )?;
-        metric.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        let sum = self.sum_ns.load(Relaxed) as f64 / 1e9;
+        let help = "How long requests took, bulk streams until their answer began";
+        exposition.histogram_seconds("request_seconds", help, &buckets, sum);
     }
 }

@@ -13,7 +13,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
-use tonic_health::server::HealthReporter;
 
 use crate::{
     cluster::{self, Cluster, IdTaken, Identity},
@@ -74,7 +73,7 @@ pub enum NodeError {
     Threads(io::Error),
     /// The descriptors that were compiled in cannot be read.
     #[error("cannot serve reflection: {0}")]
-    Reflection(#[from] tonic_reflection::server::Error),
+    Reflection(#[from] prost::DecodeError),
     /// Another node has its id.
     #[error(transparent)]
     IdTaken(#[from] IdTaken),
@@ -102,7 +101,6 @@ type Ended = (&'static str, Option<NodeError>);
 struct Tasks {
     tasks: JoinSet<Ended>,
     gateway: Arc<Gateway>,
-    health: HealthReporter,
     /// Ends the listeners.
     close: CancellationToken,
     /// Ends the cluster.
@@ -218,7 +216,7 @@ impl Node {
             json_bulks: Arc::new(Semaphore::new(JSON_BULKS_BYTES_MAX / 1024)),
             events: Events::default(),
         });
-        let (grpc_service, health) = grpc::service(Arc::clone(&gateway)).await?;
+        let grpc_service = grpc::service(Arc::clone(&gateway))?;
         let http_service = http::service(Arc::clone(&gateway));
         let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics)).with_room(room);
         let http = Listener::new(http, Protocols::Http, http_service, metrics).with_room(room);
@@ -229,7 +227,7 @@ impl Node {
         spawn(&mut tasks, LISTENERS[1], http.run(close.clone()));
         spawn(&mut tasks, "events", Events::run(Arc::clone(&gateway), leave.clone()));
         spawn(&mut tasks, "pool", async move { worker.died().await });
-        Ok(Tasks { tasks, gateway, health, close, leave })
+        Ok(Tasks { tasks, gateway, close, leave })
     }
 
     fn identity(&self) -> Identity {
@@ -264,7 +262,6 @@ impl Tasks {
         tracing::info!("stopping: no new work, {} requests in flight", self.gateway.in_flight.count());
         self.gateway.cluster.stop_leading().await;
         self.gateway.cluster.stop_taking_work();
-        grpc::stop_serving(&self.health).await;
         sleep(LAME_DUCK).await;
         self.close.cancel();
         let listeners = async {

@@ -163,7 +163,8 @@ impl Scheduler {
         let mut client =
             PeerClient::new(leader.road()).max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
         let bytes_wire = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-        let call = client.recent_results(RecentResultsRequest { limit: limit_wire, bytes_max: bytes_wire });
+        let request = RecentResultsRequest { limit: limit_wire, bytes_max: bytes_wire };
+        let call = leader.call(async { client.recent_results(request).await });
         match tokio::time::timeout(RESULTS_TIMEOUT, call).await {
             Ok(Ok(response)) => {
                 let results = response.into_inner().results;
@@ -196,8 +197,8 @@ impl Scheduler {
                     None if job.is_forwarded() && !self.cluster.view().leads() => {
                         return Err(CheckError::NotLeading);
                     }
-                    None if tried.is_empty() && !self.may_wait() => return Err(CheckError::NoWorkers),
-                    // All gave it back, and this node was told not to work: somebody will be there.
+                    None if !self.may_wait() => return Err(CheckError::NoWorkers),
+                    // This node was told not to work: somebody will be there.
                     None => wait_for_change(&mut views, &self.cluster).await?,
                 }
                 continue;

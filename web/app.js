@@ -9,7 +9,7 @@ import { Timeline } from './timeline.js';
 
 const RESULTS_SHOWN = 20;
 
-const connection = new Connection(location.origin);
+const connection = new Connection(new URL('.', location).href.slice(0, -1));
 const members = new Members();
 const timeline = new Timeline();
 const resultRows = new Map();
@@ -19,26 +19,32 @@ let lastCluster = null;
 const described = (node) => `${node.name || 'the node'} at ${new URL(node.base).host}`;
 const isHeld = () => byId('results-hold').getAttribute('aria-pressed') === 'true';
 
-function connectionText({ state, node, left }) {
+function connectionText({ state, node, left, isTold }) {
   if (state === 'lost') return 'No member answers. Trying again until one does; open questions wait.';
   if (state === 'searching') {
     return node.name ? `${described(node)} does not answer; looking for another …` : 'Connecting …';
   }
-  return left ? `${described(left)} stopped answering; now over ${described(node)}` : `Connected to ${described(node)}`;
+  const how = isTold ? '' : '; its events do not come, so it is asked each second';
+  return left ? `${described(left)} stopped answering; now over ${described(node)}${how}` : `Connected to ${described(node)}${how}`;
 }
 
 function showConnection() {
   const line = byId('connection');
-  const { state, node, left } = connection;
+  const { state, node } = connection;
   line.dataset.state = state;
   line.dataset.node = state === 'connected' ? node.name : '';
   const shape = { connected: 'alive', searching: 'searching', lost: 'dead' }[state];
   line.replaceChildren(icon(shape), element('span', {}, connectionText(connection)));
   document.body.dataset.connection = state;
-  if (state === 'lost') timeline.addMove('No member answers', 'this page keeps trying');
-  if (state === 'connected' && left) timeline.addMove(`This page moved to ${node.name}`, `${left.name} stopped answering`);
   for (const link of document.querySelectorAll('[data-path]')) link.href = node.base + link.dataset.path;
   if (lastCluster) showSummary();
+}
+
+function showState() {
+  showConnection();
+  const { state, node, left } = connection;
+  if (state === 'lost') timeline.addMove('No member answers', 'this page keeps trying');
+  if (state === 'connected' && left) timeline.addMove(`This page moved to ${node.name}`, `${left.name} stopped answering`);
 }
 
 function showCluster(cluster) {
@@ -101,7 +107,8 @@ function toggleHold({ currentTarget }) {
   if (!held) showResults(lastResults);
 }
 
-connection.addEventListener('state', showConnection);
+connection.addEventListener('state', showState);
+connection.addEventListener('told', showConnection);
 connection.addEventListener('cluster', ({ detail }) => showCluster(detail));
 connection.addEventListener('stats', ({ detail }) => members.showStats(detail));
 connection.addEventListener('results', ({ detail }) => takeResults(detail.results));
@@ -109,4 +116,3 @@ byId('results-hold').addEventListener('click', toggleHold);
 prepareDialog();
 prepareOne(connection);
 prepareMany(connection);
-connection.start();

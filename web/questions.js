@@ -2,7 +2,7 @@
 
 import { sleep } from './connection.js';
 
-// A browser keeps six connections to a host. The events and the probe of the node take two, and must never wait behind
+// A browser keeps six connections to a host. The events and the looks at the node take two, and must never wait behind
 // a check of minutes; one is for the single question.
 const MANY_AT_ONCE = 3;
 const LONGEST_MS = '300000';
@@ -26,8 +26,10 @@ export async function check(connection, number, signal) {
 }
 
 async function askOnce(connection, attachment, number, signal) {
+  let status = '';
   try {
     const response = await post(attachment, number, signal);
+    status = ` (${response.status})`;
     const body = await response.json();
     if (response.ok) return { answer: body };
     const wait = BUSY.has(response.status) ? Number(response.headers.get('Retry-After')) * 1000 || RETRY_MS : 0;
@@ -36,7 +38,7 @@ async function askOnce(connection, attachment, number, signal) {
     signal.throwIfAborted();
     if (attachment.signal.aborted) return { wait: 0 };
     void connection.doubt(attachment);
-    return { problem: `${attachment.node.name} is up, but the question did not reach it.`, wait: RETRY_MS };
+    return { problem: `${attachment.node.name} is up, but no answer came back${status}.`, wait: RETRY_MS };
   }
 }
 

@@ -28,7 +28,12 @@ pub(super) async fn run(args: NodeArgs) -> ExitCode {
     };
     let ended = match Node::bind(config).await {
         // A second signal, counted from when it is first awaited, ends the draining.
-        Ok(node) => node.run(stop, async { drop(told_to_stop().await) }).await,
+        Ok(node) => {
+            node.run(stop, async {
+                let _ = told_to_stop().await;
+            })
+            .await
+        }
         Err(error) => Err(error),
     };
     match ended {

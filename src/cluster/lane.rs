@@ -4,6 +4,8 @@
 //! own that is never used again on its lane, and an answer to a number that is not open breaks the lane: so an answer
 //! cannot reach the wrong request. When a lane ends, however it ends, what it had not answered is given back.
 
+mod watch;
+
 use std::{
     collections::HashMap,
     error::Error,
@@ -18,7 +20,7 @@ use std::{
 
 use thiserror::Error;
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, mpsc, oneshot},
     task::yield_now,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,7 +29,7 @@ use tonic::{Code, Status, Streaming, TimeoutExpired};
 
 use super::{
     Identity, STOPPING, innermost,
-    membership::{DialError, Wanted},
+    membership::{DialError, MISSED, Time, Wanted},
     millis, plain,
     token::Road,
     trace::Trace,
@@ -93,6 +95,9 @@ pub enum LaneEnd {
     /// It broke.
     #[error("its lane broke: {0}")]
     Broken(String),
+    /// The other side held something, and was silent for too long.
+    #[error("{MISSED}")]
+    Silent,
 }
 
 /// A handle to ask on a lane; cheap to clone.
@@ -111,6 +116,10 @@ struct Shared {
     /// When it was opened; the penalty is counted from here.
     opened: Instant,
     penalty_until_ms: AtomicU64,
+    /// When the other side was last heard.
+    heard_ms: AtomicU64,
+    /// Woken when it holds something again.
+    filled: Notify,
     /// It takes no more asks and ends when it has answered those that it holds.
     retired: CancellationToken,
     closed: CancellationToken,
@@ -211,6 +220,8 @@ impl Lane {
             long_cost_us: AtomicU64::new(0),
             opened: Instant::now(),
             penalty_until_ms: AtomicU64::new(0),
+            heard_ms: AtomicU64::new(0),
+            filled: Notify::new(),
             retired: CancellationToken::new(),
             closed: CancellationToken::new(),
         }))
@@ -221,7 +232,7 @@ impl Lane {
     /// # Errors
     /// See [`AskError`].
     pub async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
-        let _counted = Counted::new(&self.0.in_flight, 1);
+        let _counted = self.count(1);
         let (reply, answer) = oneshot::channel();
         self.0.gathering.fetch_add(1, Relaxed);
         if let Err(refused) = self.0.queue.try_send(Open { ask, reply }) {
@@ -244,6 +255,7 @@ impl Lane {
     /// See [`AskError`].
     pub async fn call<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, AskError> {
         let Ok(_permit) = self.0.long_calls.try_acquire() else { return Err(AskError::Full) };
+        self.0.filled.notify_one();
         self.while_open(call).await
     }
 
@@ -258,7 +270,7 @@ impl Lane {
         call: impl Future<Output = Result<T, Status>>,
     ) -> Result<T, AskError> {
         let Ok(_permit) = self.0.batches.try_acquire() else { return Err(AskError::Full) };
-        let _counted = Counted::new(&self.0.in_flight, count);
+        let _counted = self.count(count);
         self.while_open(call).await
     }
 
@@ -268,6 +280,40 @@ impl Lane {
             answered = call => answered.map_err(|status| call_error(&status)),
             () = self.0.closed.cancelled() => Err(AskError::GivenBack),
         }
+    }
+
+    fn count(&self, count: usize) -> Counted<'_> {
+        if self.0.in_flight.fetch_add(count, Relaxed) == 0 {
+            self.0.filled.notify_one();
+        }
+        Counted(&self.0.in_flight, count)
+    }
+
+    /// Whether the other side holds anything of ours: asks, batches or calls.
+    fn is_holding(&self) -> bool {
+        self.0.in_flight.load(Relaxed) > 0 || self.0.long_calls.available_permits() < LONG_CALLS_PER_PEER_MAX
+    }
+
+    /// Returns when it holds something.
+    async fn holds_something(&self) {
+        while !self.is_holding() {
+            self.0.filled.notified().await;
+        }
+    }
+
+    /// The time since it was opened.
+    fn time(&self) -> Time {
+        self.0.opened.elapsed()
+    }
+
+    /// The other side has just shown that it lives.
+    pub fn hear(&self) {
+        self.0.heard_ms.store(millis(self.time()), Relaxed);
+    }
+
+    /// When it was last heard.
+    fn heard(&self) -> Time {
+        Time::from_millis(self.0.heard_ms.load(Relaxed))
     }
 
     /// The connection that the lane runs over, for calls of their own.
@@ -430,6 +476,7 @@ impl LaneDriver {
     }
 
     fn take(&mut self, answers: LaneAnswers, on_stopping: &impl Fn()) -> Result<(), LaneEnd> {
+        self.lane.hear();
         if answers.stopping {
             self.lane.retire();
             on_stopping();
@@ -504,13 +551,6 @@ impl Names {
 
 /// Counts so many in flight for as long as it lives.
 struct Counted<'a>(&'a AtomicUsize, usize);
-
-impl<'a> Counted<'a> {
-    fn new(total: &'a AtomicUsize, count: usize) -> Self {
-        total.fetch_add(count, Relaxed);
-        Self(total, count)
-    }
-}
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {

@@ -168,14 +168,21 @@ impl Link {
             // The driver reads its events faster than lanes end; were it not so, the lane's end says it again.
             let _ = events.try_send(Event::Link(peer, LinkEvent::LaneStopping));
         };
-        let mut running: Running = Box::pin(driver.run(on_stopping));
+        let (watched, heartbeat) = (lane.clone(), self.heartbeat);
+        let mut running: Running = Box::pin(async move {
+            tokio::select! {
+                biased;
+                end = driver.run(on_stopping) => end,
+                end = watched.watch(heartbeat) => end,
+            }
+        });
         let is_other = |orders: &Orders| before.are_ended_by(orders);
         let redials = tokio::select! {
             end = &mut running => return Some(end.to_string()),
-            () = self.send_heartbeats(before.wanted, lane.road()) => return None,
+            () = self.send_heartbeats(before.wanted, lane) => return None,
             changed = orders.wait_for(is_other) => changed.is_ok_and(|orders| orders.redials != before.redials),
         };
-        // Who is not suspected may finish what it holds.
+        // Who is not suspected may finish what it holds; the lane is watched until then, though by no heartbeats of ours.
         if !redials && retiring.len() < RETIRING_LANES_MAX {
             lane.retire();
             retiring.spawn(async move { drop(timeout(DEADLINE_MAX, running).await) });
@@ -184,11 +191,11 @@ impl Link {
     }
 
     /// To everybody but the leader, who sends its own.
-    async fn send_heartbeats(&self, wanted: Wanted, road: Road) {
+    async fn send_heartbeats(&self, wanted: Wanted, lane: &Lane) {
         if wanted == Wanted::Schedule {
             return std::future::pending().await;
         }
-        let mut client = WorkerClient::new(road).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let mut client = WorkerClient::new(lane.road()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let mut orders = self.orders.clone();
         let mut their_version = 0;
         let mut sent = None;
@@ -199,6 +206,7 @@ impl Link {
             let answer = timeout(self.heartbeat * DIAL_HEARTBEATS_MAX, client.heartbeat(request)).await;
             // A missed heartbeat is no event: the driver hears the silence.
             let Ok(Ok(response)) = answer else { continue };
+            lane.hear();
             let response = response.into_inner();
             their_version = response.members_version;
             let figures = Figures { in_flight: response.in_flight, completed: response.completed };

@@ -26,8 +26,8 @@ use tonic::Code;
 
 use super::{Gateway, error::ApiError};
 use crate::limits::{
-    BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_LINGER, BULK_PIECES_BEFORE_YIELD,
-    BULK_STOP_TIMEOUT, BULKS_MAX,
+    BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_PIECES_BEFORE_YIELD, BULK_STOP_TIMEOUT,
+    BULKS_MAX,
 };
 use window::{Answered, Terms, Window};
 
@@ -164,12 +164,6 @@ impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
         let is_well = ended.is_ok();
         self.form.close(ended);
         self.send().await?;
-        if !is_well {
-            // It may go on sending until it has read why not.
-            let _ =
-                timeout(BULK_LINGER, self.input.by_ref().take_while(|piece| ready(piece.is_ok())).count())
-                    .await;
-        }
         Ok(is_well)
     }
 

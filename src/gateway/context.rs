@@ -11,6 +11,7 @@ use super::error::ApiError;
 use crate::{
     cluster::trace::Trace,
     limits::{DEADLINE_MAX, REQUEST_ID_CHARS_MAX},
+    scheduler::CheckError,
 };
 
 /// The header of a request's id.
@@ -45,26 +46,28 @@ pub fn deadline(headers: &HeaderMap, default: Duration) -> Result<Instant, ApiEr
     Ok(Instant::now() + patience(headers, default)?)
 }
 
-/// How long the client is ready to wait: by `Grpc-Timeout` or `Connect-Timeout-Ms`, at most 300 s.
+/// How long the client is ready to wait: by `Grpc-Timeout`, or else by `Connect-Timeout-Ms`; at most 300 s.
 ///
 /// # Errors
-/// `invalid_argument` when either is malformed.
+/// `invalid_argument` when either is malformed, `deadline_exceeded` when it is no time at all.
 pub fn patience(headers: &HeaderMap, default: Duration) -> Result<Duration, ApiError> {
-    let grpc = headers.get(&GRPC_TIMEOUT).map(|value| (value, parse_grpc_timeout as Parse, "grpc-timeout"));
-    let connect = headers
-        .get(&CONNECT_TIMEOUT_MS)
-        .map(|value| (value, parse_connect_timeout as Parse, "connect-timeout-ms"));
-    let time = match grpc.or(connect) {
-        None => default,
-        Some((value, parse, name)) => {
-            let text = value.to_str().unwrap_or_default();
-            parse(text).ok_or_else(|| malformed(name, text))?
-        }
-    };
-    Ok(time.min(DEADLINE_MAX))
+    let grpc = timeout(headers, &GRPC_TIMEOUT, parse_grpc_timeout)?;
+    let connect = timeout(headers, &CONNECT_TIMEOUT_MS, parse_connect_timeout)?;
+    match grpc.or(connect).unwrap_or(default) {
+        Duration::ZERO => Err(CheckError::DeadlineExceeded.into()),
+        time => Ok(time.min(DEADLINE_MAX)),
+    }
 }
 
-type Parse = fn(&str) -> Option<Duration>;
+fn timeout(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    parse: fn(&str) -> Option<Duration>,
+) -> Result<Option<Duration>, ApiError> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    parse(text).map(Some).ok_or_else(|| malformed(name.as_str(), text))
+}
 
 /// `1*8DIGIT` and a unit of `H M S m u n`, as in the gRPC protocol over HTTP/2.
 fn parse_grpc_timeout(text: &str) -> Option<Duration> {
@@ -92,7 +95,7 @@ fn whole_number(digits: &str, digits_max: usize) -> Option<u64> {
     well_formed.then(|| digits.parse().ok())?
 }
 
-fn malformed(name: &str, text: &str) -> ApiError {
+pub(super) fn malformed(name: &str, text: &str) -> ApiError {
     let shown: String = text.chars().take(20).collect();
     let allowed = match name {
         "grpc-timeout" => "1 to 8 digits and a unit of H, M, S, m, u or n, such as 500m for half a second",

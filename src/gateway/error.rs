@@ -27,15 +27,6 @@ pub struct ApiError {
 
 /// The one shape of an error: RFC 9457, with the gRPC code and the request's id.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "type": "about:blank",
-    "title": "Bad Request",
-    "status": 400,
-    "detail": "`1e3` is not a whole number in decimal; write it as 0 or as -?[1-9][0-9]*, for example 1000",
-    "code": "invalid_argument",
-    "grpc_code": 3,
-    "request_id": "9f2c4a51d0b84f0e8f0d3a7c5b6e1d24"
-}))]
 pub struct Problem {
     /// Always `about:blank`: the status and `code` say what kind it is.
     #[schema(example = "about:blank")]
@@ -47,6 +38,7 @@ pub struct Problem {
     #[schema(example = 400, minimum = 400, maximum = 599)]
     status: u16,
     /// What was wrong, what is allowed, and what to do.
+    #[schema(example = "the query takes `limit`, a whole number from 1 to 1000, such as ?limit=10")]
     detail: String,
     /// The gRPC status in words, as the Connect protocol spells it.
     #[schema(example = "invalid_argument")]
@@ -109,19 +101,28 @@ impl ApiError {
         Self { code, status, detail: detail.into() }
     }
 
-    /// The response for a request of this id.
-    pub fn into_problem(self, request_id: &str) -> Response {
-        let problem = Problem {
+    /// Its HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What the response to a request of this id says.
+    pub fn problem(&self, request_id: &str) -> Problem {
+        Problem {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Client Closed Request").to_owned(),
             status: self.status.as_u16(),
-            detail: self.detail,
+            detail: self.detail.clone(),
             code: code_name(self.code),
             grpc_code: self.code.into(),
             request_id: request_id.to_owned(),
-        };
+        }
+    }
+
+    /// The response to a request of this id.
+    pub fn into_problem(self, request_id: &str) -> Response {
         // A struct of strings and numbers always serialises.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let body = serde_json::to_vec(&self.problem(request_id)).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

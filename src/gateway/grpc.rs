@@ -1,7 +1,10 @@
 //! The gRPC server: its services, health and reflection.
 
+mod framing;
+mod health;
 mod peer;
 mod primes;
+mod reflection;
 mod scheduler;
 mod worker;
 
@@ -10,20 +13,25 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Request},
-    http::{HeaderName, HeaderValue, header::AUTHORIZATION},
+    extract::Request,
+    http::{
+        HeaderName, HeaderValue, Method, StatusCode, Uri,
+        header::{ALLOW, AUTHORIZATION, CONTENT_TYPE},
+    },
     response::Response,
 };
+use prost::DecodeError;
 use tokio::time::timeout_at;
-use tonic::{Code, Status, service::Routes};
-use tonic_health::server::HealthReporter;
+use tonic::{Code, Status, codec::CompressionEncoding::Gzip, service::Routes};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::pb::v1::server_reflection_server::ServerReflectionServer;
 use tower::{Service, service_fn};
 
 use super::{
     Gateway,
     context::{echo, patience, trace_of},
     error::ApiError,
-    listener::Answers,
+    listener::{Answers, arrival::Arrival},
     places,
 };
 use crate::{
@@ -31,18 +39,18 @@ use crate::{
     limits::{MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
     prime::Number,
     proto::{
-        FILE_DESCRIPTOR_SET, PrimeRequest, peer_server::PeerServer, scheduler_server::SchedulerServer,
-        worker_server::WorkerServer,
+        PrimeRequest, peer_server::PeerServer, scheduler_server::SchedulerServer, worker_server::WorkerServer,
     },
     scheduler::{CheckError, FORWARDED_BY},
 };
 
+use framing::Framed;
+use health::HealthService;
+use reflection::ReflectionService;
+
 pub use peer::PeerService;
 pub use scheduler::SchedulerService;
 pub use worker::WorkerService;
-
-/// The names that `grpc.health.v1` knows beside the empty one.
-const SERVICES: [&str; 2] = ["scheduler.Scheduler", "scheduler.Worker"];
 
 // A name that is only a text would be parsed at every look.
 const FORWARDED: HeaderName = HeaderName::from_static(FORWARDED_BY);
@@ -53,40 +61,48 @@ const CHECKS: [&str; 2] = ["/scheduler.Scheduler/CheckPrime", "/scheduler.Worker
 /// Peers keep their lanes by it; anybody may call it.
 const HEARTBEAT: &str = "/scheduler.Worker/Heartbeat";
 
-/// The whole of what the gRPC listener serves, and the handle by which it says that it stops.
+/// The methods whose client may send any number of messages.
+const STREAMS: [&str; 5] =
+    ["/scheduler.Scheduler/CheckPrimes", "/scheduler.Peer/Work", "/scheduler.Peer/Schedule", V1, V1ALPHA];
+
+/// Both versions of reflection have the same messages, and one service answers them: grpcurl, evans and Postman each want
+/// one of the two.
+const V1ALPHA: &str = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+const V1: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+
+/// The encodings of messages that are read; answers are not compressed, because most are smaller than gzip's own head.
+const ENCODINGS: &str = "gzip,identity";
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// The whole of what the gRPC listener serves.
 ///
 /// # Errors
 /// When the descriptors that were compiled in cannot be read, which a test excludes.
-pub async fn service(
-    gateway: Arc<Gateway>,
-) -> Result<(impl Answers, HealthReporter), tonic_reflection::server::Error> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for service in SERVICES.into_iter().chain([""]) {
-        health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
-    }
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
+pub fn service(gateway: Arc<Gateway>) -> Result<impl Answers, DecodeError> {
     let scheduler = SchedulerServer::new(SchedulerService(Arc::clone(&gateway)))
-        .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(Gzip);
     // A heartbeat brings the member list along.
     let worker = WorkerServer::new(WorkerService(Arc::clone(&gateway)))
-        .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        .max_decoding_message_size(PEER_MESSAGE_BYTES_MAX)
+        .accept_compressed(Gzip);
     let peer =
         PeerServer::new(PeerService(Arc::clone(&gateway))).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+    let health = HealthServer::new(HealthService(Arc::clone(&gateway)))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(Gzip);
+    let reflection = ServerReflectionServer::new(ReflectionService::new(Arc::clone(&gateway))?)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(Gzip);
     let others = Routes::new(worker)
         .add_service(peer)
-        .add_service(health_service)
-        // grpcurl, evans and Postman each want one of the two.
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(health)
+        .add_service(reflection)
         .into_axum_router()
         // Settles the state once, instead of at each request.
         .with_state(());
     let services = Arc::new(Services { gateway, scheduler, others });
-    Ok((service_fn(move |request| Box::pin(around(Arc::clone(&services), request))), health))
+    Ok(service_fn(move |request| Box::pin(around(Arc::clone(&services), request))))
 }
 
 struct Services {
@@ -97,20 +113,30 @@ struct Services {
 }
 
 impl Services {
-    async fn call(&self, request: Request) -> Response {
-        if request.uri().path().starts_with("/scheduler.Scheduler/") {
+    async fn answer(&self, mut request: Request, trace: Arc<Trace>) -> Result<Response, ApiError> {
+        let call = admit(&self.gateway, &request, trace)?;
+        let (deadline, is_peer) = (call.deadline, call.is_peer);
+        request.extensions_mut().insert(call);
+        let answered = timeout_at(deadline.into(), self.call(request, is_peer)).await;
+        Ok(answered.map_err(|_| CheckError::DeadlineExceeded)?)
+    }
+
+    async fn call(&self, request: Request, is_peer: bool) -> Response {
+        let path = request.uri().path();
+        let may_be_many = STREAMS.contains(&path);
+        if path.starts_with("/scheduler.Scheduler/") {
+            let request = request.map(|body| Framed::new(body, may_be_many, MESSAGE_BYTES_MAX));
             let Ok(response) = self.scheduler.clone().call(request).await;
             return response.map(Body::new);
         }
+        let bytes_max = if is_peer { PEER_MESSAGE_BYTES_MAX } else { MESSAGE_BYTES_MAX };
+        let is_v1alpha = path == V1ALPHA;
+        let mut request = request.map(|body| Body::new(Framed::new(body, may_be_many, bytes_max)));
+        if is_v1alpha {
+            *request.uri_mut() = Uri::from_static(V1);
+        }
         let Ok(response) = self.others.clone().call(request).await;
         response
-    }
-}
-
-/// Says to those who watch `grpc.health.v1` that this node stops.
-pub async fn stop_serving(health: &HealthReporter) {
-    for service in SERVICES.into_iter().chain([""]) {
-        health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
 }
 
@@ -146,32 +172,99 @@ fn is_for_peers(path: &str) -> bool {
 /// Around every call: its ids, which are echoed with errors too, and its deadline, which holds from the head on: a
 /// message that does not arrive is waited for no longer. A stream only has to begin by then; it lasts as long as its
 /// client wants.
-async fn around(services: Arc<Services>, mut request: Request) -> Result<Response, Infallible> {
+async fn around(services: Arc<Services>, request: Request) -> Result<Response, Infallible> {
     let trace = trace_of(request.headers());
-    let is_check = CHECKS.contains(&request.uri().path());
-    let mut response = match admit(&services.gateway, &request, Arc::clone(&trace)) {
-        Err(error) => Status::from(error).into_http(),
-        Ok(call) => {
-            let deadline = call.deadline;
-            request.extensions_mut().insert(call);
-            match timeout_at(deadline.into(), services.call(request)).await {
-                Ok(response) => response,
-                Err(_) => Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http(),
-            }
+    let (path, gateway) = (request.uri().path(), &services.gateway);
+    let (is_check, is_for_peers) = (CHECKS.contains(&path), is_for_peers(path));
+    let mut response = match expect_grpc(gateway, &request) {
+        Err(error) => in_http(error, &trace),
+        Ok(()) => {
+            let answered = services.answer(request, Arc::clone(&trace)).await;
+            answered.unwrap_or_else(|error| Status::from(error).into_http())
         }
     };
-    // Nobody looks up the answer to a check by an id that was made here; who writes to us about an error names it.
     let is_error = response.headers().contains_key(Status::GRPC_STATUS);
+    if is_error {
+        explain(&mut response);
+    }
+    if !is_for_peers {
+        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
+    }
+    // Nobody looks up the answer to a check by an id that was made here; who writes to us about an error names it.
     if !is_check || is_error || trace.is_named() {
         echo(&trace, response.headers_mut());
     }
     Ok(response)
 }
 
+/// Whoever does not speak gRPC would take an error of gRPC, whose HTTP status is 200, for a success.
+fn expect_grpc(gateway: &Gateway, request: &Request) -> Result<(), ApiError> {
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_post = request.method() == Method::POST;
+    if is_post && is_grpc(content_type) {
+        return Ok(());
+    }
+    let (status, takes) = match is_post {
+        false => (StatusCode::METHOD_NOT_ALLOWED, "POST only"),
+        true => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the content type application/grpc or application/grpc+proto",
+        ),
+    };
+    let http = &gateway.cluster.view().me.http_addr;
+    Err(ApiError::http(
+        status,
+        format!("gRPC is spoken here, which takes {takes}; JSON over HTTP is at {http}"),
+    ))
+}
+
+/// With protobuf, which is the default and all that there is.
+fn is_grpc(content_type: &[u8]) -> bool {
+    if content_type == b"application/grpc" {
+        return true;
+    }
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    [&b"application/grpc"[..], b"application/grpc+proto"]
+        .iter()
+        .any(|name| essence.eq_ignore_ascii_case(name))
+}
+
+/// An error for whoever reads HTTP only, and for whoever looks for a status of gRPC all the same.
+fn in_http(error: ApiError, trace: &Trace) -> Response {
+    let (status, is_method) = (Status::from(error.clone()), error.status() == StatusCode::METHOD_NOT_ALLOWED);
+    let mut response = error.into_problem(&trace.request_id());
+    let headers = response.headers_mut();
+    if is_method {
+        headers.insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    // The text is plain ASCII, but for a name of the node, without which the body still says all.
+    let _ = status.add_header(headers);
+    response
+}
+
+/// Adds what is allowed where tonic does not say it: to a method that it does not know, and to an encoding.
+fn explain(response: &mut Response) {
+    let headers = response.headers();
+    if headers.get(Status::GRPC_STATUS).is_none_or(|code| code != "12") {
+        return;
+    }
+    let text = match headers.get(&ACCEPT_ENCODING).and_then(|accepted| accepted.to_str().ok()) {
+        Some(accepted) => {
+            let said = response.extensions().get::<Status>().map_or("", Status::message);
+            format!("{said}; these encodings are taken: {accepted}")
+        }
+        None if !headers.contains_key(Status::GRPC_MESSAGE) => {
+            "there is no such method; reflection lists those that there are".to_owned()
+        }
+        None => return,
+    };
+    let _ = Status::unimplemented(text).add_header(response.headers_mut());
+}
+
 /// What a call brings, if its caller may make it.
 fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call, ApiError> {
     let (headers, path) = (request.headers(), request.uri().path());
-    let ConnectInfo(from) = *request.extensions().get().expect("the listener says who calls");
+    let from = request.extensions().get::<Arrival>().expect("the listener says who calls").from;
     let is_peer = gateway.token.admits(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes));
     let is_forwarded = headers.contains_key(&FORWARDED);
     if (is_forwarded || is_for_peers(path)) && !is_peer {

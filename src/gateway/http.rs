@@ -1,10 +1,13 @@
 //! The REST layer: its router, and the layers around it.
 
+mod awaited;
 pub mod cluster;
 pub mod events;
 mod health;
+mod host;
 pub mod prime;
 pub mod primes;
+pub mod problems;
 mod results;
 
 use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Instant};
@@ -13,7 +16,7 @@ use axum::{
     Router,
     body::{Body, HttpBody},
     extract::Request,
-    http::{HeaderValue, Method, StatusCode, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
@@ -32,10 +35,17 @@ use super::{
     Gateway,
     context::{REQUEST_ID, TRACEPARENT, echo, trace_of},
     error::ApiError,
-    listener::Answers,
+    listener::{
+        Answers,
+        arrival::{Arrival, Unread},
+    },
     openapi, page, places,
 };
 
+/// What answers say that leave while they are made: no cache keeps them, and no proxy holds them back until there is enough
+/// to fill a buffer (nginx and those that do as it does) or to compress.
+const STREAMED: [(HeaderName, &str); 2] =
+    [(header::CACHE_CONTROL, "no-store, no-transform"), (HeaderName::from_static("x-accel-buffering"), "no")];
 /// A response below this gains nothing from compression.
 const COMPRESSED_BYTES_MIN: u64 = 1024;
 
@@ -71,7 +81,34 @@ fn others() -> OpenApiRouter<Arc<Gateway>> {
 pub fn service(gateway: Arc<Gateway>) -> impl Answers {
     let router = router(Arc::clone(&gateway));
     let around = service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, router.clone())));
-    cors().layer(around)
+    let mut answers = cors().layer(around);
+    service_fn(move |request: Request| {
+        let unread = request.extensions().get().and_then(|Arrival { unread, .. }| unread.clone());
+        let is_http1 = request.version() < Version::HTTP_2;
+        settle(unread, is_http1, answers.call(request))
+    })
+}
+
+/// Around everything: a body that was answered without being read must not spoil its connection. It is read and dropped
+/// as far as that is cheap; else the connection ends, and says so.
+async fn settle(
+    unread: Option<Arc<Unread>>,
+    is_http1: bool,
+    answer: impl Future<Output = Result<Response, Infallible>>,
+) -> Result<Response, Infallible> {
+    let mut response = answer.await?;
+    let Some(mut rest) = unread.and_then(|unread| unread.take()) else { return Ok(response) };
+    // A body that was late is not waited for once more.
+    let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if is_late || !rest.drain().await {
+        match is_http1 {
+            true => {
+                drop(response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close")))
+            }
+            false => rest.linger(),
+        }
+    }
+    Ok(response)
 }
 
 fn router(gateway: Arc<Gateway>) -> Router {
@@ -94,6 +131,8 @@ fn cors() -> CorsLayer {
         .allow_methods(AllowMethods::list([Method::GET, Method::POST]))
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([REQUEST_ID, TRACEPARENT, header::ETAG, header::RETRY_AFTER])
+        // Only the answer to a preflight mirrors, and no cache keeps that; all others are the same for every page.
+        .vary([])
         .max_age(std::time::Duration::from_secs(3600))
 }
 
@@ -122,7 +161,10 @@ async fn around(
         }
     }
     let headers = response.headers_mut();
-    echo(&trace, headers);
+    // A cache would show them to others.
+    if !may_be_cached(headers) {
+        echo(&trace, headers);
+    }
     if is_http1 && (is_crowded || gateway.cluster.is_stopping()) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -132,6 +174,7 @@ async fn around(
 
 /// Probes and metrics are answered even by a node that is full.
 fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<super::Pass<'a>>, ApiError> {
+    host::expect_one(request.version(), request.headers())?;
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return Ok(None);
     }
@@ -152,6 +195,10 @@ fn as_problem(mut response: Response, request_id: &str) -> Response {
         }
     }
     problem
+}
+
+fn may_be_cached(headers: &HeaderMap) -> bool {
+    headers.get(header::CACHE_CONTROL).is_some_and(|control| control.as_bytes().starts_with(b"public"))
 }
 
 /// What answers a HEAD says how long its body would be, and has none.
@@ -201,11 +248,14 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_default();
     tracing::error!(message, "a request handler panicked");
+    defect().into_response()
+}
+
+fn defect() -> ApiError {
     ApiError::http(
         StatusCode::INTERNAL_SERVER_ERROR,
         "this request met a defect of the node; its log says more",
     )
-    .into_response()
 }
 
 #[cfg(test)]

@@ -1,53 +1,44 @@
 //! One accept loop for both listeners: the place where connections are counted, silent ones are closed, and all are
 //! drained within a bound.
 
+pub mod arrival;
+mod connection;
+mod output;
+mod socket;
+
 use std::{
     collections::HashMap,
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
-    pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Instant,
 };
 
-use axum::{
-    body::Body,
-    extract::{ConnectInfo, Request},
-    response::Response,
-};
-use hyper::{
-    body::Incoming,
-    service::{Service as _, service_fn},
-};
+use axum::{extract::Request, response::Response};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioExecutor, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::Semaphore,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::sleep,
 };
-use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::places::{Answer, Crowded, Place, Places, Room, Written};
+use super::places::{Places, Room};
 use crate::{
     limits::{
-        ACCEPT_PAUSE, ACCEPT_RECOVERED, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, DRAIN,
-        FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
-        LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT,
-        STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WRITE_TIMEOUT,
+        ACCEPT_PAUSE, ACCEPT_RECOVERED, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, HEAD_BYTES_MAX,
+        HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL,
+        PING_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
     },
     metrics::Metrics,
 };
+use connection::Connection;
 
 /// What a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +119,7 @@ impl<S: Answers> Listener<S> {
         stop: &CancellationToken,
     ) {
         self.metrics.connections.inc();
-        let leave = stop.child_token();
+        let leave = CancellationToken::new();
         let place = self.places.take(leave.clone());
         if place.as_ref().is_none_or(|place| place.usage.is_reserved()) && self.places.make_room() {
             self.metrics.connections_evicted.inc();
@@ -138,7 +129,6 @@ impl<S: Answers> Listener<S> {
             return;
         };
         let connection = Connection {
-            stream,
             from,
             slots: self.unproven.slots(from.ip()),
             service: self.service.clone(),
@@ -146,119 +136,8 @@ impl<S: Answers> Listener<S> {
             metrics: Arc::clone(&self.metrics),
             stop: stop.clone(),
             leave,
-            place,
         };
-        connections.spawn(connection.serve());
-    }
-}
-
-struct Connection<S> {
-    stream: TcpStream,
-    from: SocketAddr,
-    slots: Arc<Semaphore>,
-    service: S,
-    builder: Builder<TokioExecutor>,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-    /// Ends this connection, with all others or to make room.
-    leave: CancellationToken,
-    place: Place,
-}
-
-impl<S: Answers> Connection<S> {
-    async fn serve(self) {
-        self.place.settle_soon().await;
-        let may_be_silent =
-            if self.place.usage.is_reserved() { FIRST_BYTE_RESERVED_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
-        let first = timeout(may_be_silent, first_byte(&self.stream, Arc::clone(&self.slots)));
-        let Some(Ok(Some(slot))) = self.leave.run_until_cancelled(first).await else {
-            self.metrics.connections_silent.inc();
-            return;
-        };
-        // A reply is written at once; without this, Nagle's algorithm may hold it for 40 ms.
-        let _ = self.stream.set_nodelay(true);
-        let slot = Arc::new(Slot::new(slot));
-        let (answers, asked) = (TowerToHyperService::new(self.service), Arc::clone(&slot));
-        let (from, usage) = (ConnectInfo(self.from), Arc::clone(&self.place.usage));
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            asked.release();
-            let in_use = usage.request();
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(from);
-            if usage.is_reserved() {
-                request.extensions_mut().insert(Crowded);
-            }
-            let answer = answers.call(request);
-            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer { body, _in_use: in_use })) }
-        });
-        let mut stream = TimeoutWriter::new(self.stream);
-        stream.set_timeout(Some(WRITE_TIMEOUT));
-        let stream = TokioIo::new(Written::new(Box::pin(stream), Arc::clone(&self.place.usage)));
-        let mut connection = pin!(self.builder.serve_connection(stream, service));
-        let mut overdue = pin!(sleep(HEAD_TIMEOUT));
-        let mut has_asked = false;
-        loop {
-            tokio::select! {
-                // How a connection ends is the client's affair.
-                _ = connection.as_mut() => return,
-                // From then on this branch and the next cost nothing.
-                () = slot.released.notified(), if !has_asked => has_asked = true,
-                // hyper waits without end for a preface of HTTP/2 (its #3756).
-                () = &mut overdue, if !has_asked => {
-                    self.metrics.connections_silent.inc();
-                    return;
-                }
-                () = self.place.settle(), if self.place.usage.is_reserved() => {}
-                () = self.leave.cancelled() => break,
-            }
-        }
-        connection.as_mut().graceful_shutdown();
-        // One that makes room was idle; what it asks meanwhile, or was slow to read, it still gets.
-        while !self.stop.is_cancelled() {
-            tokio::select! {
-                _ = connection.as_mut() => return,
-                () = self.stop.cancelled() => {}
-                () = sleep(GOODBYE_TIMEOUT) => if self.place.usage.is_idle() { return },
-            }
-        }
-        // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
-        let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
-        if !ended && slot.is_released() {
-            let _ = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), connection).await;
-        }
-    }
-}
-
-/// Waits for the first byte, which stays to be read, then for one of the address's slots: who is silent needs none.
-async fn first_byte(stream: &TcpStream, slots: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    match stream.peek(&mut [0]).await {
-        Ok(1..) => slots.acquire_owned().await.ok(),
-        Ok(0) | Err(_) => None,
-    }
-}
-
-/// An address's slot, held until the connection's first head is complete.
-struct Slot {
-    is_released: AtomicBool,
-    released: Notify,
-    permit: Mutex<Option<OwnedSemaphorePermit>>,
-}
-
-impl Slot {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
-        let (is_released, released) = (AtomicBool::new(false), Notify::new());
-        Self { is_released, released, permit: Mutex::new(Some(permit)) }
-    }
-
-    fn is_released(&self) -> bool {
-        self.is_released.load(Relaxed)
-    }
-
-    fn release(&self) {
-        if !self.is_released.swap(true, Relaxed) {
-            self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
-            self.released.notify_one();
-        }
+        connections.spawn(connection.serve(stream, place));
     }
 }
 
@@ -296,6 +175,8 @@ fn builder(protocols: Protocols) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        // Who has ended its input may wait for the answer; who has reset the connection is noticed by its task.
+        .half_close(true)
         // No `pipeline_flush`: hyper would then never send its answer to a malformed head, nor the one before it.
         .max_buf_size(HEAD_BYTES_MAX);
     builder

@@ -11,6 +11,7 @@ use axum::{
 };
 
 use super::Gateway;
+use crate::{cluster::Status, limits::POLICY_MEMBERS_BYTES_MAX};
 
 const INDEX: File = File { media: "text/html; charset=utf-8", text: include_str!("../../web/index.html") };
 
@@ -48,7 +49,11 @@ pub fn routes() -> Router<Arc<Gateway>> {
 }
 
 async fn index(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
-    ([(header::CONTENT_SECURITY_POLICY, policy(&gateway))], INDEX)
+    let view = Arc::clone(&gateway.cluster.view());
+    let (alive, others): (Vec<_>, Vec<_>) =
+        view.members.iter().partition(|member| member.status == Status::Alive);
+    let addresses = alive.into_iter().chain(others).map(|member| &*member.http_addr);
+    ([(header::CONTENT_SECURITY_POLICY, policy(addresses))], INDEX)
 }
 
 impl IntoResponse for File {
@@ -64,16 +69,80 @@ impl IntoResponse for File {
     }
 }
 
-/// Nothing but the page's own files, and the members that it may have to go on with.
-fn policy(gateway: &Gateway) -> String {
-    let view = gateway.cluster.view();
-    let is_address =
-        |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
-    let addresses = view.members.iter().map(|member| &*member.http_addr);
-    let members = addresses.filter(|address| !address.is_empty() && is_address(address));
-    let members: String = members.map(|address| format!(" http://{address}")).collect();
+/// Nothing but the page's own files, and the members that it may have to go on with: the first of these, as many as fit.
+fn policy<'a>(addresses: impl Iterator<Item = &'a str>) -> String {
+    let mut members = String::new();
+    for source in addresses.filter_map(source) {
+        if members.len() + source.len() > POLICY_MEMBERS_BYTES_MAX {
+            break;
+        }
+        if !members.split(' ').any(|named| named == source) {
+            members = members + " " + &source;
+        }
+    }
     format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'{members}; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+}
+
+/// A member as a source of a policy. Its grammar has no IPv6 addresses and no underscores, and a browser skips what it
+/// cannot read; of those members it is told the port alone.
+fn source(address: &str) -> Option<String> {
+    let (host, port) = address.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let is_name = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    Some(match host.split('.').all(is_name) {
+        true => format!("http://{host}:{port}"),
+        false => format!("http://*:{port}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(addresses: &[&str]) -> String {
+        let policy = policy(addresses.iter().copied());
+        let (_, rest) = policy.split_once("connect-src 'self'").unwrap();
+        rest.split_once(';').unwrap().0.trim_start().to_owned()
+    }
+
+    #[test]
+    fn members_are_named_as_the_grammar_of_policies_allows() {
+        assert_eq!(
+            sources(&["127.0.0.1:8080", "worker-1.example:8081"]),
+            "http://127.0.0.1:8080 http://worker-1.example:8081"
+        );
+        assert_eq!(
+            sources(&["[::1]:8080", "[fe80::1%eth0]:8081", "my_host:8082"]),
+            "http://*:8080 http://*:8081 http://*:8082"
+        );
+        assert_eq!(sources(&["[::1]:8080", "my_host:8080"]), "http://*:8080");
+        assert_eq!(sources(&["", "worker1", "worker1:", "worker1:http", "worker1:70000"]), "");
+    }
+
+    #[test]
+    fn no_address_says_anything_else_in_a_policy() {
+        for address in
+            ["x; script-src *:80", "x 'unsafe-inline':80", "*:80", "a,b:80", "x\ny:80", "ä:80", "a..b:80"]
+        {
+            assert_eq!(sources(&[address]), "http://*:80", "{address}");
+        }
+    }
+
+    #[test]
+    fn a_large_cluster_leaves_room_for_the_other_headers() {
+        let names: Vec<String> =
+            (0..1024).map(|id| format!("worker{id}.primacy.svc.cluster.local:8080")).collect();
+        let named = sources(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(named.starts_with("http://worker0.") && named.ends_with(".local:8080"), "{named}");
+        assert!(
+            (POLICY_MEMBERS_BYTES_MAX - 100..=POLICY_MEMBERS_BYTES_MAX).contains(&named.len()),
+            "{}",
+            named.len()
+        );
+    }
 }

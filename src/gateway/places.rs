@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::error::ApiError;
+use super::{error::ApiError, listener::arrival::Arrival};
 use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, PLACE_TIMEOUT};
 
 /// How many connections a listener has places for.
@@ -50,13 +50,9 @@ impl Room {
     }
 }
 
-/// What a request on a connection beyond all places carries among its extensions.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Crowded;
-
 /// Whether the request came on a connection beyond all places.
 pub(super) fn is_crowded(request: &Request) -> bool {
-    request.extensions().get::<Crowded>().is_some()
+    request.extensions().get().is_some_and(Arrival::is_crowded)
 }
 
 /// Refuses such a request with this code.
@@ -81,6 +77,7 @@ pub(super) struct Places {
 type Taken = Mutex<HashMap<u64, Arc<Usage>>>;
 
 /// A connection's place, which is free again when this is dropped.
+#[derive(Debug)]
 pub(super) struct Place {
     pub(super) usage: Arc<Usage>,
     permit: Mutex<OwnedSemaphorePermit>,

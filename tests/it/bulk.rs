@@ -12,7 +12,7 @@ use futures_util::{StreamExt, future::join_all, stream};
 use primacy::{
     is_prime,
     limits::{
-        BULK_IDLE_TIMEOUT, BULK_LONGS_MAX, BULK_STOP_TIMEOUT, BULK_WINDOW, BULKS_MAX, DRAIN,
+        BODY_TIMEOUT, BULK_IDLE_TIMEOUT, BULK_LONGS_MAX, BULK_STOP_TIMEOUT, BULK_WINDOW, BULKS_MAX, DRAIN,
         JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX, LAME_DUCK, LINE_BYTES_MAX, MESSAGE_BYTES_MAX,
     },
     proto::{CheckedPrime, PrimeRequest, checked_prime::Outcome, scheduler_client::SchedulerClient},
@@ -333,6 +333,30 @@ async fn who_asks_leave_to_send_gets_it() {
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.contains(&done(1)), "{answer}");
 }
 
+/// Whether or not its client waits for leave to send it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_line_may_come_as_late_as_any_other() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let mut plain = Bulk::open(node.http).await;
+    // Leave comes at once, and the head of the answer without waiting for a line.
+    let mut waiting = Bulk::open_with(node.http, "expect: 100-continue\r\n").await;
+    assert_eq!(waiting.status, 100);
+    assert_eq!(waiting.answers.head_line().await, "HTTP/1.1 200 OK");
+    while !waiting.answers.head_line().await.is_empty() {}
+    let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+    let late = stream::once(async {
+        sleep(BODY_TIMEOUT + Duration::from_secs(1)).await;
+        seventeen()
+    });
+    let mut answers = client.check_primes(late).await.unwrap().into_inner();
+    assert!(matches!(next(&mut answers).await, Outcome::Answer(answer) if answer.is_prime));
+    for bulk in [&mut plain, &mut waiting] {
+        bulk.send("17\n").await;
+        bulk.end().await;
+        all_answered(&bulk.answers.rest().await, &[17]);
+    }
+}
+
 /// Compression would hold back what is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_are_not_compressed() {
@@ -496,7 +520,8 @@ async fn a_json_body_is_answered_as_a_whole() {
     for content_type in ["application/ndjson", "application/jsonl", "application/x-ndjson; charset=utf-8"] {
         let answer = post(&node, content_type, "17\n").await;
         assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"));
-        assert_eq!(answer.header("cache-control"), "no-store");
+        assert_eq!(answer.header("cache-control"), "no-store, no-transform");
+        assert_eq!(answer.header("x-accel-buffering"), "no");
     }
 }
 
@@ -986,7 +1011,7 @@ async fn check_primes_answers_what_came_before_a_message_that_breaks_the_call() 
     let answers = client.check_primes(requests).await.unwrap().into_inner();
     let mut answers: Vec<_> = timeout(SOON, answers.collect()).await.expect("an end");
     let status = answers.pop().unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
     assert_eq!(answers.len(), GOOD);
     assert!(answers.iter().all(Result::is_ok));
     eventually("it is counted", || async { metric(node.http, "primacy_bulks_broken_total").await == 1 })

@@ -23,7 +23,9 @@ impl Watch {
         let response = Self::try_open(node).await;
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        assert_eq!(response.headers()["cache-control"], "no-store");
+        // A proxy neither holds it back until there is more, nor until there is enough to compress.
+        assert_eq!(response.headers()["cache-control"], "no-store, no-transform");
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
         Self { response, read: String::new() }
     }
 
@@ -115,6 +117,16 @@ async fn a_death_is_shown_as_it_happens_and_the_end_of_the_node_ends_the_stream(
     assert_ne!(seen["recent"][0]["reason"], "");
     cluster.leader().stop.cancel();
     while watch.next().await.is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_with_nothing_to_tell_says_that_it_is_alive() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    eventually("it leads", || async { node.view().await.leader.is_some() }).await;
+    let mut watch = Watch::open(&node).await;
+    for _ in 0..2 {
+        assert_eq!(watch.until("alive", |_| true).await, serde_json::json!({}));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -125,7 +125,7 @@ pub async fn goes_on(node: &TestNode, after: &str) {
 /// A connection on which every byte is ours.
 pub struct Raw {
     pub stream: TcpStream,
-    read: Vec<u8>,
+    pub read: Vec<u8>,
 }
 
 impl Raw {
@@ -248,9 +248,13 @@ async fn numbers_of_every_kind_are_decided_as_integers_and_as_strings() {
             assert_eq!((answer.status, answer.json()), (200, expected.clone()), "{body}");
         }
     }
-    for body in
-        [r#"{"number":"\u0031\u0037"}"#, r#"{"\u006eumber":17}"#, "\r\n\t {\n \"number\" :\t17\r\n} \n"]
-    {
+    for body in [
+        r#"{"number":"\u0031\u0037"}"#,
+        r#"{"\u006eumber":17}"#,
+        "\r\n\t {\n \"number\" :\t17\r\n} \n",
+        "\u{feff}{\"number\":17}",
+        "\u{feff} {\"number\":17}",
+    ] {
         assert_eq!(post(&node, body).await.json()["number"], "17", "{body}");
     }
 }
@@ -311,9 +315,20 @@ async fn an_encoded_body_is_refused_unread() {
         assert!(detail.contains("send it as it is"), "{detail}");
     }
     post(&node, bomb).await.problem("a gzip bomb that does not say so", 400, "invalid_argument");
-    let as_it_is =
-        client().post(node.url("/prime")).header("content-encoding", "identity").body(r#"{"number":17}"#);
-    assert_eq!(send(as_it_is).await.status, 200);
+    let as_it_is = |encodings: &[&str]| {
+        let request = client().post(node.url("/prime")).body(r#"{"number":17}"#);
+        send(
+            encodings.iter().fold(request, |request, encoding| request.header("content-encoding", *encoding)),
+        )
+    };
+    for encodings in
+        [&["identity"][..], &["Identity"], &["IDENTITY, identity"], &[""], &["identity", "identity"]]
+    {
+        assert_eq!(as_it_is(encodings).await.status, 200, "{encodings:?}");
+    }
+    for encodings in [&["identity, gzip"][..], &["identity", "gzip"], &["identityx"]] {
+        as_it_is(encodings).await.problem(&format!("{encodings:?}"), 415, "invalid_argument");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -400,7 +415,9 @@ async fn a_bad_body_is_refused_and_the_answer_says_what_is_expected() {
         b"{\"number\": 17} x",
         b"{\"number\": 17}{\"number\": 18}",
         b"{\"number\": 17}\0",
-        b"\xef\xbb\xbf{\"number\": 17}",
+        b"\xef\xbb\xbf",
+        b"\xef\xbb\xbf\xef\xbb\xbf{\"number\": 17}",
+        b" \xef\xbb\xbf{\"number\": 17}",
         b"\xff\xfe{\0\"\0",
         b"{\"number\": \"\xff\"}",
         b"{\"number\": \"\xed\xa0\x80\"}",
@@ -564,25 +581,6 @@ async fn what_follows_a_body_is_another_request() {
     goes_on(&node, "ambiguous lengths").await;
 }
 
-/// The end of what a client sends is all that a server sees of one that is gone, and nobody computes for those: who
-/// half-closes is not sure of an answer, but neither waits nor holds anything.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_half_closes_is_not_kept_waiting() {
-    let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
-    for number in ["17", &long_number()] {
-        let mut connection = Raw::connect(node.http).await;
-        let head = format!("GET /prime/{number} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n");
-        connection.send(head).await;
-        connection.stream.shutdown().await.unwrap();
-        match connection.answer().await {
-            Some(answer) => assert_eq!((number, &answer.json()["is_prime"]), ("17", &json!(true))),
-            None => assert!(connection.closed().await.0.is_empty()),
-        }
-        eventually("its place is free", || async { metric(&node, "primacy_in_flight").await == 0.0 }).await;
-    }
-    goes_on(&node, "half-closing").await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_goes_away_gives_its_place_back() {
     let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
@@ -618,10 +616,52 @@ async fn a_head_that_is_too_large_is_refused_and_ends_its_connection() {
     ] {
         let mut connection = Raw::connect(node.http).await;
         connection.send(request).await;
-        let status = connection.answer().await.unwrap_or_else(|| panic!("{what}: no answer")).status;
+        let answer = connection.answer().await.unwrap_or_else(|| panic!("{what}: no answer"));
+        let status = answer.status;
         assert!([400, 414, 431].contains(&status), "{what}: {status}");
+        answer.problem(what, status, "invalid_argument");
+        assert_eq!(answer.header("connection"), "close", "{what}");
+        assert!(!answer.header("date").is_empty(), "{what}");
         connection.closed().await;
         goes_on(&node, what).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_http_1_1_has_one_host() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let ask = async |line: &str, headers: &str| {
+        let mut connection = Raw::connect(node.http).await;
+        connection.send(format!("{line}\r\n{headers}\r\n")).await;
+        connection.answer().await.unwrap_or_else(|| panic!("no answer to {line} {headers}"))
+    };
+    for path in ["/prime/17", "/livez", "/nothing", "/"] {
+        for headers in [
+            "",
+            "Host: a\r\nHost: a\r\n",
+            "Host: a\r\nHost: b\r\n",
+            "Host: a b\r\n",
+            "Host: http://a\r\n",
+            "Host: a@b\r\n",
+        ] {
+            let answer = ask(&format!("GET {path} HTTP/1.1"), headers).await;
+            let detail = answer.problem(headers, 400, "invalid_argument");
+            assert!(detail.contains("Host"), "{headers}: {detail}");
+        }
+    }
+    for (line, headers) in [
+        ("GET /prime/17 HTTP/1.1", "Host: localhost:8080\r\n"),
+        ("GET /prime/17 HTTP/1.1", "Host: [::1]:8080\r\n"),
+        ("GET /prime/17 HTTP/1.1", "Host: my_host\r\n"),
+        ("GET /prime/17 HTTP/1.1", "Host:\r\n"),
+        ("GET http://elsewhere.example/prime/17 HTTP/1.1", "Host: elsewhere.example\r\n"),
+        ("GET /prime/17 HTTP/1.0", ""),
+        ("GET /prime/17 HTTP/1.0", "Host: a\r\n"),
+    ] {
+        assert_eq!(ask(line, headers).await.status, 200, "{line} {headers}");
+    }
+    for headers in ["Host: a\r\nHost: b\r\n", "Host: a b\r\n"] {
+        assert_eq!(ask("GET /prime/17 HTTP/1.0", headers).await.status, 400, "{headers}");
     }
 }
 
@@ -709,6 +749,42 @@ async fn an_answer_may_be_cached_for_ever() {
     }
 }
 
+/// A cache would show them to everybody, and keep an answer for each that it may depend on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_may_be_cached_says_nothing_of_who_asked() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let known = get(&node, "/prime/17").await.header("etag").to_owned();
+    for (method, known, status) in
+        [("GET", "", 200), ("HEAD", "", 200), ("GET", &*known, 304), ("HEAD", &*known, 304)]
+    {
+        let request = client().request(method.parse().unwrap(), node.url("/prime/17"));
+        let request = request.header("x-request-id", "my-request-1").header("traceparent", PARENT);
+        let answer =
+            send(request.header("origin", "http://elsewhere.example").header("if-none-match", known)).await;
+        assert_eq!((answer.status, answer.header("cache-control")), (status, FOR_EVER), "{method} {known}");
+        for header in ["x-request-id", "traceparent", "vary"] {
+            assert_eq!(answer.header(header), "", "{method} {known}: {header}");
+        }
+        assert_eq!(answer.header("access-control-allow-origin"), "*");
+    }
+    let refused = send(client().get(node.url("/prime/x")).header("traceparent", PARENT)).await;
+    assert_eq!(refused.header("traceparent"), PARENT);
+    refused.problem("a bad path", 400, "invalid_argument");
+    for path in [
+        "/",
+        "/app.js",
+        "/docs/",
+        "/docs/swagger-ui-bundle.js",
+        "/docs/swagger-initializer.js",
+        "/openapi.json",
+    ] {
+        assert_eq!(get(&node, path).await.header("cache-control"), "no-cache", "{path}");
+    }
+    for path in ["/cluster", "/results", "/livez", "/readyz", "/metrics"] {
+        assert_eq!(get(&node, path).await.header("cache-control"), "no-store", "{path}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_path_of_10_000_digits_and_percent_encoded_digits_are_read() {
     let node = TestNode::alone(&["--id", "1"]).await;
@@ -768,7 +844,7 @@ const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 async fn ids_are_taken_when_well_formed_and_made_when_not() {
     let node = TestNode::alone(&["--id", "1"]).await;
     let longest = "a".repeat(128);
-    let paths = [("/prime/17", 200), ("/prime/x", 400), ("/nothing", 404), ("/livez", 200), ("/prime", 405)];
+    let paths = [("/cluster", 200), ("/prime/x", 400), ("/nothing", 404), ("/livez", 200), ("/prime", 405)];
     for (path, status) in paths {
         for id in ["my-request-1", &longest, "!~"] {
             let request =
@@ -782,7 +858,7 @@ async fn ids_are_taken_when_well_formed_and_made_when_not() {
     let mut made = BTreeSet::new();
     let too_long = "a".repeat(129);
     for bad in [&b""[..], too_long.as_bytes(), b"two words", b"\xc3\xa9"] {
-        for path in ["/prime/17", "/nothing"] {
+        for path in ["/cluster", "/nothing"] {
             let bad = HeaderValue::from_bytes(bad).unwrap();
             let request = client().get(node.url(path)).header("x-request-id", bad);
             let answer = send(request.header("traceparent", "00-bad-bad-00")).await;
@@ -1038,24 +1114,25 @@ async fn neither_probe_needs_a_leader() {
 }
 
 /// A sample's value by its name.
-async fn metric(node: &TestNode, name: &str) -> f64 {
+pub async fn metric(node: &TestNode, name: &str) -> f64 {
     let text = String::from_utf8(get(node, "/metrics").await.body).unwrap();
     samples(&text)[name]
 }
 
-/// What `OpenMetrics` text says; whatever breaks its rules panics.
+/// What the text of metrics says; whatever breaks the rules of its format panics.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     let mut samples = BTreeMap::new();
     let mut kinds: BTreeMap<&str, &str> = BTreeMap::new();
-    let body = text.strip_suffix("# EOF\n").expect("it ends with # EOF");
-    for line in body.lines() {
+    let open = text.strip_suffix("# EOF\n");
+    for line in open.unwrap_or(text).lines() {
         if let Some(described) = line.strip_prefix("# ") {
             let mut words = described.splitn(3, ' ');
             let (keyword, family, rest) =
                 (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
             match keyword {
                 "TYPE" => assert_eq!(kinds.insert(family, rest), None, "{family} twice"),
-                "HELP" | "UNIT" => assert!(!rest.is_empty(), "{line}"),
+                "UNIT" => assert!(open.is_some() && family.ends_with(&format!("_{rest}")), "{line}"),
+                "HELP" => assert!(!rest.is_empty(), "{line}"),
                 other => panic!("{other} in {line}"),
             }
             continue;
@@ -1063,6 +1140,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
         let (name, value) = line.rsplit_once(' ').unwrap();
         let bare = name.split('{').next().unwrap();
         let described = kinds.iter().any(|(family, kind)| match *kind {
+            "counter" if open.is_none() => bare == *family && bare.ends_with("_total"),
             "counter" => bare == format!("{family}_total"),
             "histogram" => ["_sum", "_count", "_bucket"].iter().any(|end| bare == format!("{family}{end}")),
             _ => bare == *family,
@@ -1074,10 +1152,28 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn metrics_are_open_metrics_and_count() {
+async fn metrics_are_open_metrics_for_those_who_ask_for_it() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let as_prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let open = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let classic = "text/plain; version=0.0.4; charset=utf-8";
+    let mut names = Vec::new();
+    for (accept, content_type) in
+        [(as_prometheus, open), ("text/plain;version=0.0.4", classic), ("*/*", classic)]
+    {
+        let answer = send(client().get(node.url("/metrics")).header("accept", accept)).await;
+        assert_eq!((answer.header("content-type"), answer.header("vary")), (content_type, "accept"));
+        assert_eq!(answer.text().ends_with("# EOF\n"), content_type == open);
+        names.push(samples(answer.text()).into_keys().collect::<Vec<_>>());
+    }
+    assert!(names.iter().all(|all| *all == names[0]), "the same in both formats: {names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_count() {
     let node = TestNode::alone(&["--id", "1"]).await;
     let answer = get(&node, "/metrics").await;
-    assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     eventually("it leads", || async { node.view().await.leader.is_some() }).await;
     let before = samples(answer.text());
     for _ in 0..3 {
@@ -1232,7 +1328,7 @@ async fn http_2_is_spoken_to_those_who_begin_with_it() {
 
 // ── the contract ────────────────────────────────────────────────────────────────────────────────────────────────
 
-fn contract() -> Value {
+pub fn contract() -> Value {
     serde_json::from_str(primacy::gateway::openapi::json()).unwrap()
 }
 
@@ -1251,7 +1347,7 @@ async fn the_contract_is_the_committed_one() {
 }
 
 /// Every operation with its method and path.
-fn operations(contract: &Value) -> Vec<(String, String, Value)> {
+pub fn operations(contract: &Value) -> Vec<(String, String, Value)> {
     let paths = contract["paths"].as_object().unwrap();
     let all = paths.iter().flat_map(|(path, methods)| {
         let methods = methods.as_object().unwrap();
@@ -1261,7 +1357,7 @@ fn operations(contract: &Value) -> Vec<(String, String, Value)> {
 }
 
 /// Follows a `$ref`.
-fn resolved<'a>(contract: &'a Value, schema: &'a Value) -> &'a Value {
+pub fn resolved<'a>(contract: &'a Value, schema: &'a Value) -> &'a Value {
     match schema["$ref"].as_str() {
         Some(reference) => contract.pointer(reference.trim_start_matches('#')).unwrap(),
         None => schema,
@@ -1269,7 +1365,7 @@ fn resolved<'a>(contract: &'a Value, schema: &'a Value) -> &'a Value {
 }
 
 /// The example that Swagger UI would fill in for a parameter, or for a body of some media type.
-fn example(contract: &Value, described: &Value) -> Option<Value> {
+pub fn example(contract: &Value, described: &Value) -> Option<Value> {
     let schema = resolved(contract, &described["schema"]);
     let first_named = described["examples"].as_object().and_then(|examples| examples.values().next());
     let candidates = [
@@ -1324,6 +1420,7 @@ fn the_contract_describes_and_shows_everything() {
             needs(&format!("an example of a {media} body"), example(&contract, body).is_some());
         }
         for (status, response) in operation["responses"].as_object().unwrap() {
+            let response = resolved(&contract, response);
             needs(
                 &format!("a description of {status}"),
                 response["description"].as_str().is_some_and(|text| !text.is_empty()),
@@ -1424,6 +1521,8 @@ async fn every_operation_works_with_the_examples_of_the_contract() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn swagger_ui_is_served_from_the_binary() {
     let node = TestNode::alone(&["--id", "1"]).await;
+    let redirect = raw(&node, "GET /docs HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    assert_eq!((redirect.status, redirect.header("location")), (307, "docs/"), "below whatever path it is");
     let redirected = get(&node, "/docs").await;
     assert_eq!(
         (redirected.status, redirected.header("content-type")),
@@ -1435,7 +1534,7 @@ async fn swagger_ui_is_served_from_the_binary() {
     let mut linked = 0;
     for attribute in ["src=\"", "href=\""] {
         for link in page.split(attribute).skip(1).map(|rest| rest.split('"').next().unwrap()) {
-            assert!(link.starts_with("./") || link.starts_with("/docs/") || !link.contains('/'), "{link}");
+            assert!(link.starts_with("./") || !link.contains('/'), "{link}");
             assert_eq!(
                 get(&node, &format!("/docs/{}", link.trim_start_matches("./"))).await.status,
                 200,
@@ -1447,9 +1546,9 @@ async fn swagger_ui_is_served_from_the_binary() {
     assert!(linked >= 4, "{page}");
     let settings = get(&node, "/docs/swagger-initializer.js").await;
     let settings = settings.text();
-    assert!(settings.contains("\"/openapi.json\""), "{settings}");
+    assert!(settings.contains("url: '../openapi.json'"), "{settings}");
     // Without it the page asks validator.swagger.io wherever it is not opened as localhost.
-    assert!(settings.contains("\"validatorUrl\": \"none\""), "{settings}");
+    assert!(settings.contains("validatorUrl: 'none'"), "{settings}");
     assert!(!settings.contains("http"), "{settings}");
 }
 

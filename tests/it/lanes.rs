@@ -20,6 +20,7 @@ use primacy::{
         HeartbeatRequest, HeartbeatResponse, Identity, LaneAnswers, LaneAsks, MemberStatus, PrimeRequest,
         PrimeResponse, RecentResultsRequest, RecentResultsResponse, TransferRequest, TransferResponse,
         VictoryRequest, VictoryResponse,
+        peer_client::PeerClient,
         peer_server::{Peer, PeerServer},
         scheduler_client::SchedulerClient,
         worker_server::{Worker, WorkerServer},
@@ -30,7 +31,7 @@ use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
     sync::{mpsc, watch},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
@@ -52,6 +53,8 @@ enum Manner {
     Mangles,
     /// Has no place for long checks.
     Busy,
+    /// Takes everything and answers nothing; heartbeats only until it hangs. It lets others schedule over it.
+    Hangs,
 }
 
 #[derive(Clone)]
@@ -61,6 +64,9 @@ struct OddWorker {
     seed: u64,
     lanes: Arc<AtomicUsize>,
     long_checks: Arc<AtomicUsize>,
+    /// Asks, batches and long checks that it holds.
+    held: Arc<AtomicUsize>,
+    is_hung: Arc<AtomicBool>,
 }
 
 type Answers = BoxStream<'static, Result<LaneAnswers, Status>>;
@@ -78,12 +84,16 @@ impl Peer for OddWorker {
         let (id, boot) = (Some(self.id.cast_signed()), self.id.into());
         let receiver = Identity { id, name: "odd".into(), boot, ..Identity::default() };
         let hello = LaneAnswers { receiver: Some(receiver), ..LaneAnswers::default() };
-        let manner = self.manner;
+        let (manner, hung) = (self.manner, Arc::clone(&self.held));
         let mut random = StdRng::seed_from_u64(self.seed + lane as u64);
         tokio::spawn(async move {
             let _ = sender.send(Ok(hello)).await;
             let mut held: Vec<(u64, u64)> = Vec::new();
             while let Ok(Some(batch)) = asks.message().await {
+                if manner == Manner::Hangs {
+                    hung.fetch_add(batch.values.len(), Relaxed);
+                    continue;
+                }
                 held.extend((batch.first_ask..).zip(batch.values));
                 for answers in treat(manner, &mut held, &mut random) {
                     if sender.send(Ok(answers)).await.is_err() {
@@ -104,6 +114,7 @@ impl Peer for OddWorker {
             Manner::Mangles => values.truncate(values.len() / 2),
             Manner::Busy => return Err(Status::resource_exhausted("it has no place")),
             Manner::Breaks => return Err(Status::unavailable("it does no batches")),
+            Manner::Hangs => return self.hang().await,
             Manner::Shuffles | Manner::Repeats | Manner::Invents => {}
         }
         let are_prime = values.into_iter().map(|value| is_prime(value).into()).collect();
@@ -114,8 +125,11 @@ impl Peer for OddWorker {
         Err(Status::unimplemented("it only works"))
     }
 
-    async fn schedule(&self, _: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
-        Err(Status::unimplemented("it only works"))
+    async fn schedule(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
+        match self.manner {
+            Manner::Hangs => self.work(request).await,
+            _ => Err(Status::unimplemented("it only works")),
+        }
     }
 
     async fn recent_results(
@@ -140,11 +154,15 @@ impl Worker for OddWorker {
         self.long_checks.fetch_add(1, Relaxed);
         match self.manner {
             Manner::Busy => Err(Status::resource_exhausted("its queue is full")),
+            Manner::Hangs => self.hang().await,
             _ => Err(Status::unavailable("it does no long checks")),
         }
     }
 
     async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        if self.is_hung.load(Relaxed) {
+            return std::future::pending().await;
+        }
         Ok(Response::new(HeartbeatResponse { alive: true, ..HeartbeatResponse::default() }))
     }
 
@@ -175,7 +193,7 @@ fn treat(manner: Manner, held: &mut Vec<(u64, u64)>, random: &mut StdRng) -> Vec
         }
         Manner::Invents => messages.push(rightly(&[(u64::MAX, 4)])),
         Manner::Mangles => messages.iter_mut().for_each(|message| message.are_prime.clear()),
-        Manner::Shuffles | Manner::Breaks | Manner::Busy => {}
+        Manner::Shuffles | Manner::Breaks | Manner::Busy | Manner::Hangs => {}
     }
     messages
 }
@@ -192,7 +210,21 @@ fn rightly(asks: &[(u64, u64)]) -> LaneAnswers {
 
 impl OddWorker {
     fn new(id: u32, manner: Manner) -> Self {
-        Self { id, manner, seed: 42, lanes: Arc::default(), long_checks: Arc::default() }
+        Self {
+            id,
+            manner,
+            seed: 42,
+            lanes: Arc::default(),
+            long_checks: Arc::default(),
+            held: Arc::default(),
+            is_hung: Arc::default(),
+        }
+    }
+
+    /// Takes it, and never answers.
+    async fn hang<T>(&self) -> T {
+        self.held.fetch_add(1, Relaxed);
+        std::future::pending().await
     }
 
     /// Serves, and returns where.
@@ -246,6 +278,78 @@ async fn an_error_is_tried_on_another_worker_three_times_in_all() {
     check_long(&leader).await.unwrap_err();
     let tried: Vec<usize> = workers.iter().map(|worker| worker.long_checks.load(Relaxed)).collect();
     assert!(!tried.contains(&0), "{tried:?}");
+}
+
+/// Another node joins and takes the leadership over, so that the lanes of the one that led are retired.
+async fn successor_of(leader: &TestNode) -> TestNode {
+    let peers = format!("99={}", leader.grpc);
+    let arguments = ["--id", "100", "--name", "successor", "--peers", &peers, "--no-fallback"];
+    let successor = TestNode::start("successor".into(), Node::bind(config(&arguments)).await.unwrap());
+    eventually("it is met", || async { status_of(&leader.view().await, "successor") == MemberStatus::Alive })
+        .await;
+    successor
+}
+
+async fn hand_over(leader: &TestNode, successor: &TestNode) {
+    let mut client = PeerClient::new(channel(leader.grpc).await.unwrap());
+    client.transfer(TransferRequest { to: successor.name.clone() }).await.unwrap();
+    eventually("the one that led follows", || async {
+        leader.view().await.leader.is_some_and(|leader| leader.name == successor.name)
+    })
+    .await;
+}
+
+/// A node that follows a leader sends no heartbeats to those that worked for it before, and keeps their lanes until they
+/// have answered what they hold: one that hangs would hold it until its deadline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_retired_lane_holds_is_given_back_when_its_peer_falls_silent() {
+    let worker = OddWorker::new(1, Manner::Hangs);
+    let leader = leader_over(&[worker.start().await], &[]).await;
+    let road = channel(leader.grpc).await.unwrap();
+    let check = |decimal: String| {
+        let mut request = Request::new(PrimeRequest { number: 0, decimal });
+        request.set_timeout(Duration::from_secs(60));
+        let mut client = SchedulerClient::new(road.clone());
+        tokio::spawn(async move { client.check_prime(request).await.map(Response::into_inner) })
+    };
+    let (short, long) = (check("17".to_owned()), check((1_u128 << 127).to_string()));
+    let url = leader.url("/primes");
+    let batch = tokio::spawn(async move {
+        let asked = reqwest::Client::new().post(url).header("grpc-timeout", "60S");
+        asked.body("{\"numbers\":[17,18]}").send().await.unwrap().text().await.unwrap()
+    });
+    eventually("the worker holds all three", || async { worker.held.load(Relaxed) == 3 }).await;
+    let successor = successor_of(&leader).await;
+    worker.is_hung.store(true, Relaxed);
+    hand_over(&leader, &successor).await;
+
+    // The design's 350 ms, many times over, and far below the deadline.
+    let answers =
+        timeout(Duration::from_secs(10), join_all([short, long])).await.expect("they are given back");
+    for answer in answers {
+        assert_ne!(answer.unwrap().unwrap().processed_by, "odd");
+    }
+    let batch = timeout(Duration::from_secs(10), batch).await.expect("the batch is given back").unwrap();
+    assert_eq!(batch.matches("\"is_prime\"").count(), 2, "{batch}");
+    assert!(metric(&leader, "primacy_given_back_total").await >= 4);
+}
+
+/// Nothing comes over a lane while a long check is computed: signs of life keep it open, for as long as it takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_computes_for_long_and_lives_is_not_silent() {
+    let worker = OddWorker::new(1, Manner::Hangs);
+    let leader = leader_over(&[worker.start().await], &[]).await;
+    let mut request = Request::new(PrimeRequest { number: 0, decimal: (1_u128 << 127).to_string() });
+    request.metadata_mut().insert("grpc-timeout", "3S".parse().unwrap());
+    let mut client = SchedulerClient::new(channel(leader.grpc).await.unwrap());
+    let asked = tokio::spawn(async move { client.check_prime(request).await });
+    eventually("the worker holds it", || async { worker.held.load(Relaxed) == 1 }).await;
+    let successor = successor_of(&leader).await;
+    hand_over(&leader, &successor).await;
+    let answered = asked.await.unwrap().unwrap_err();
+    // Either end may see first that the time is over.
+    assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&answered.code()), "{answered}");
+    assert_eq!(metric(&leader, "primacy_given_back_total").await, 0, "it lives, and holds it to the end");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,57 +56,65 @@ async fn both_go_on(node: &TestNode, after: &str) {
 
 // ── HTTP/2, frame by frame ──────────────────────────────────────────────────────────────────────────────────────
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GO_AWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const PING: u8 = 6;
+pub const GO_AWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
-struct Frame {
-    kind: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// A POST without Huffman codes and without the dynamic table, as the names stand in HPACK's static table.
-fn post_block(path: &str, content_type: &str) -> Vec<u8> {
+pub fn post_block(path: &str, content_type: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let (post, http) = (0x83, 0x86);
     [&[post, http, 0x04][..], &text(path), &[0x01], &text("test"), &[0x0f, 0x10], &text(content_type)]
         .concat()
 }
 
-struct Http2 {
-    stream: TcpStream,
+/// One more header of a block, by its name.
+pub fn header_block(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    [&[0x00][..], &text(name), &text(value)].concat()
+}
+
+pub struct Http2 {
+    pub stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Http2 {
     /// Begins as a client does.
-    async fn connect(address: SocketAddr) -> Self {
+    pub async fn connect(address: SocketAddr) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
         Self { stream, read: Vec::new() }
     }
 
     /// The next frame; `None` when the connection ends.
-    async fn next(&mut self) -> Option<Frame> {
+    pub async fn next(&mut self) -> Option<Frame> {
         loop {
-            if let [high, middle, low, kind, _, a, b, c, d, rest @ ..] = &self.read[..] {
+            if let [high, middle, low, kind, flags, a, b, c, d, rest @ ..] = &self.read[..] {
                 let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
                 if let Some(payload) = rest.get(..length) {
                     let stream = u32::from_be_bytes([*a, *b, *c, *d]);
-                    let frame = Frame { kind: *kind, stream, payload: payload.to_vec() };
+                    let frame = Frame { kind: *kind, flags: *flags, stream, payload: payload.to_vec() };
                     self.read.drain(..9 + length);
                     return Some(frame);
                 }
@@ -119,7 +127,7 @@ impl Http2 {
     }
 
     /// The next frame of a kind.
-    async fn next_of(&mut self, kind: u8) -> Option<Frame> {
+    pub async fn next_of(&mut self, kind: u8) -> Option<Frame> {
         loop {
             let frame = self.next().await?;
             if frame.kind == kind {
@@ -573,6 +581,7 @@ async fn grpc_status(node: &TestNode, method: &str, headers: &[(&str, &str)], bo
     let answer = timeout(SOON, request.send()).await.expect("no answer").unwrap();
     assert_eq!(answer.status(), 200, "{method}");
     let status = answer.headers().get("grpc-status")?.to_str().unwrap().parse().unwrap();
+    assert!(answer.headers().get("grpc-message").is_some_and(|text| text.len() > 20), "{method}: {answer:?}");
     Some(Code::from_i32(status))
 }
 
@@ -609,16 +618,20 @@ async fn a_bad_grpc_call_is_an_error_and_nothing_more() {
         assert_eq!(grpc_status(&node, method, &[("grpc-timeout", "99999999H")], seventeen()).await, None);
     }
     let broken = [
-        ("a truncated message", message(10, &[8, 17])),
-        ("a truncated prefix", vec![0, 0]),
-        ("no message", vec![]),
-        ("no protobuf", message(2, &[0xff, 0xff])),
-        ("a text that is not UTF-8", message(3, &[82, 1, 0xff])),
-        ("a compressed message", vec![1, 0, 0, 0, 2, 8, 17]),
-        ("an unknown flag", vec![9, 0, 0, 0, 2, 8, 17]),
+        ("a truncated message", message(10, &[8, 17]), Code::Internal),
+        ("a truncated prefix", vec![0, 0], Code::Internal),
+        ("no message", vec![], Code::Unimplemented),
+        ("two messages", seventeen().repeat(2), Code::Unimplemented),
+        ("a message and a truncated one", [seventeen(), vec![0]].concat(), Code::Internal),
+        ("no protobuf", message(2, &[0xff, 0xff]), Code::Internal),
+        ("a text that is not UTF-8", message(3, &[82, 1, 0xff]), Code::Internal),
+        ("a message that is compressed, nobody says how", vec![1, 0, 0, 0, 2, 8, 17], Code::Internal),
+        ("an unknown flag", vec![9, 0, 0, 0, 2, 8, 17], Code::Internal),
     ];
-    for (what, body) in broken {
-        assert_eq!(grpc_status(&node, CHECK_PRIME, &[], body).await, Some(Code::Internal), "{what}");
+    for (what, body, code) in broken {
+        for method in [CHECK_PRIME, "/scheduler.Worker/ProcessPrime"] {
+            assert_eq!(grpc_status(&node, method, &[], body.clone()).await, Some(code), "{method}: {what}");
+        }
     }
     both_go_on(&node, "bad calls").await;
 }
@@ -626,7 +639,7 @@ async fn a_bad_grpc_call_is_an_error_and_nothing_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grpc_message_that_is_too_large_is_refused_unread() {
     let node = TestNode::alone(&["--id", "1"]).await;
-    let too_large = Some(Code::OutOfRange);
+    let too_large = Some(Code::ResourceExhausted);
     let announced = |length: u32| message(length, &[8, 17]);
     assert_eq!(grpc_status(&node, CHECK_PRIME, &[], announced(u32::MAX)).await, too_large);
     assert_eq!(

@@ -16,8 +16,11 @@ use primacy::{
 use tokio::{task::JoinSet, time::timeout};
 use tonic::{Code, Request, Status, transport::Channel};
 
-use crate::harness::{
-    Processes, TestCluster, TestNode, channel, check, eventually, long_number, metric, status_of, view,
+use crate::{
+    harness::{
+        Processes, TestCluster, TestNode, channel, check, eventually, long_number, metric, status_of, view,
+    },
+    http::Raw,
 };
 
 /// A Mersenne prime: a long check of some microseconds.
@@ -86,20 +89,22 @@ async fn a_check_whose_client_has_gone_stops_within_100_ms() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_hangs_up_over_http_stops_the_work_three_hops_away() {
+async fn a_client_that_resets_its_connection_stops_the_work_three_hops_away() {
     let cluster = TestCluster::start(1).await;
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let mut clients = JoinSet::new();
+    let mut clients = Vec::new();
     for _ in 0..threads() {
-        let body = format!("{{\"number\": \"{}\"}}", long_number(9_900));
-        let request = client.post(cluster.worker(1).url("/prime")).header("grpc-timeout", "100S").body(body);
-        clients.spawn(request.send());
+        let number = long_number(9_900);
+        let mut client = Raw::connect(cluster.worker(1).http).await;
+        client
+            .send(format!("GET /prime/{number} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 100S\r\n\r\n"))
+            .await;
+        client.stream.set_zero_linger().unwrap();
+        clients.push(client);
     }
     let (worker, leader) = (cluster.worker(1), cluster.leader());
     eventually("the worker is at work", || async { in_flight(worker).await == threads() as u64 }).await;
     assert_eq!(in_flight(leader).await, 0, "the leader only schedules");
-    clients.shutdown().await;
-    drop(client);
+    drop(clients);
     let number = slow();
     let left = Instant::now();
     let road = channel(worker.grpc).await.unwrap();

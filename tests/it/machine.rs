@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
 use primacy::proto::{WatchClusterRequest, scheduler_client::SchedulerClient};
 use rustix::process::Signal;
 use tokio::{

@@ -2,10 +2,13 @@
 
 mod bulk;
 mod command_line;
+mod contract;
 mod etcd;
 mod etcd_access;
 mod events;
 mod faults;
+mod grpc;
+mod half_close;
 mod harness;
 mod http;
 mod joining;
@@ -20,6 +23,7 @@ mod mixed;
 mod prime;
 mod python;
 mod readme;
+mod refusals;
 mod rounds;
 mod smoke;
 mod status;

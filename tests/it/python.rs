@@ -1,4 +1,5 @@
-//! Clients that were not written here: gRPC, and a browser.
+//! Clients that were not written here: gRPC, a browser, others over HTTP, also through a proxy, Prometheus, and one that
+//! tries the contract.
 
 use std::{env, time::Duration};
 
@@ -9,6 +10,10 @@ use crate::harness::Processes;
 /// Each wait in the tests there is bounded; most of them take a second or less.
 const GRPC_MAX: Duration = Duration::from_secs(180);
 const BROWSER_MAX: Duration = Duration::from_secs(300);
+const PROXY_MAX: Duration = Duration::from_secs(180);
+const PROMETHEUS_MAX: Duration = Duration::from_secs(60);
+const CLIENTS_MAX: Duration = Duration::from_secs(180);
+const CONTRACT_MAX: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs grpcio from PyPI: scripts/test.sh installs it"]
@@ -24,6 +29,34 @@ async fn a_real_browser() {
     // The tests there kill nodes, and start their own.
     let binary = env!("CARGO_BIN_EXE_primacy");
     passes(pytest(&["test_docs.py", "test_page.py"]).env("PRIMACY_BINARY", binary), BROWSER_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nginx, Chromium, and Playwright from PyPI: scripts/test.sh installs them"]
+async fn a_real_browser_behind_a_real_proxy() {
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    passes(pytest(&["test_page_behind_proxy.py"]).env("PRIMACY_BINARY", binary), PROXY_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Prometheus, and Playwright from PyPI: scripts/test.sh installs them"]
+async fn a_real_prometheus() {
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    passes(pytest(&["test_metrics.py"]).env("PRIMACY_BINARY", binary), PROMETHEUS_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nginx, curl, netcat, socat and Go from Debian, httpx and urllib3 from PyPI: scripts/test.sh installs them"]
+async fn real_clients_and_proxies_over_http() {
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    passes(pytest(&["test_proxies.py"]).env("PRIMACY_BINARY", binary), CLIENTS_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Schemathesis from PyPI: scripts/test.sh installs it"]
+async fn a_client_that_tries_the_contract() {
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    passes(pytest(&["test_contract.py"]).env("PRIMACY_BINARY", binary), CONTRACT_MAX).await;
 }
 
 fn pytest(files: &[&str]) -> Command {

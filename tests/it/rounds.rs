@@ -44,6 +44,17 @@ fn wanted(variable: &str, default: usize) -> usize {
     std::env::var(variable).map_or(default, |count| count.parse().unwrap())
 }
 
+/// A bench may want some kinds of strikes only (`PRIMACY_STRIKES=hang`).
+fn strikes() -> Vec<Strike> {
+    let all = [Strike::Kill, Strike::Hang, Strike::Stop, Strike::Kill, Strike::Hiccup];
+    let Ok(wanted) = std::env::var("PRIMACY_STRIKES") else { return all.to_vec() };
+    let is_wanted =
+        |strike: &Strike| wanted.split(',').any(|name| format!("{strike:?}").eq_ignore_ascii_case(name));
+    let strikes: Vec<Strike> = all.into_iter().filter(is_wanted).collect();
+    assert!(!strikes.is_empty(), "PRIMACY_STRIKES={wanted} names none of {all:?}");
+    strikes
+}
+
 /// Streams that share a connection.
 const PER_CONNECTION: usize = 100;
 
@@ -248,9 +259,8 @@ fn print(figures: &mut BTreeMap<Strike, Figures>) {
 
 /// Strikes in turn. `bounds` says, in milliseconds, until when all are to agree, and how long an answer may take.
 async fn rounds(cluster: &mut Processes, count: usize, in_flight: usize, bounds: fn(Strike) -> (u64, u64)) {
-    let strikes = [Strike::Kill, Strike::Hang, Strike::Stop, Strike::Kill, Strike::Hiccup];
     let mut figures: BTreeMap<Strike, Figures> = BTreeMap::new();
-    for (number, strike) in strikes.into_iter().cycle().take(count).enumerate() {
+    for (number, strike) in strikes().into_iter().cycle().take(count).enumerate() {
         let (agreed, tally) = round(cluster, strike, in_flight).await;
         eprintln!("round {number}: {strike:?}, agreed after {agreed:?}, slowest {:?}", tally.slowest);
         assert_eq!(tally.failures, Vec::<String>::new(), "round {number}: {strike:?}");

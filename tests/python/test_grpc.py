@@ -20,6 +20,7 @@ from google.protobuf import descriptor_pb2, json_format, message_factory
 from grpc import StatusCode
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_tools import protoc
 
 HERE = Path(__file__).parent
@@ -69,13 +70,13 @@ def number(value):
     return seed.PrimeRequest(number=value)
 
 
-def check(fields, address=LEADER, version="v1", timeout=WAIT, metadata=()):
+def check(fields, address=LEADER, version="v1", timeout=WAIT, **options):
     """CheckPrime by what reflection says of it, as JSON."""
     method = reflection(address, version).find("scheduler.Scheduler.CheckPrime", "Method")
     asked, answered = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
     path = "/scheduler.Scheduler/CheckPrime"
     call = channel(address).unary_unary(path, asked.SerializeToString, answered.FromString)
-    answer = call.future(asked(**fields), timeout=timeout, metadata=metadata).result(timeout=WAIT)
+    answer = call.future(asked(**fields), timeout=timeout, **options).result(timeout=WAIT)
     return json_format.MessageToDict(answer)
 
 
@@ -226,6 +227,25 @@ def test_reflection_is_all_that_a_call_needs(address, version):
         assert answer == ({"isPrime": True} if prime else {}) | {"certainty": certainty}, fields
 
 
+@each_version
+@each_node
+def test_reflection_of_what_is_not_there_is_an_answer(address, version):
+    found = {"file_containing_symbol": "scheduler.Scheduler"}
+    missing = [
+        {"file_containing_symbol": "no.Such"},
+        {"file_by_filename": "no.proto"},
+        {"file_containing_extension": {"containing_type": "scheduler.PrimeRequest", "extension_number": 100}},
+        {"all_extension_numbers_of_type": "no.Such"},
+    ]
+    asked = [ServerReflectionRequest(**fields) for question in missing for fields in (question, found)]
+    answers = list(reflection(address, version)._stub.ServerReflectionInfo(iter(asked)))
+    assert [answer.original_request for answer in answers] == asked
+    for answer in answers[::2]:
+        assert answer.error_response.error_code == StatusCode.NOT_FOUND.value[0]
+        assert "here" in answer.error_response.error_message
+    assert all(answer.file_descriptor_response.file_descriptor_proto for answer in answers[1::2])
+
+
 def shape(message):
     proto = descriptor_pb2.DescriptorProto()
     message.CopyToProto(proto)
@@ -269,7 +289,16 @@ def test_health(address, service):
     assert health.Check(asked, timeout=WAIT).status == HealthCheckResponse.SERVING
     assert watch.is_active(), "a watch goes on"
     watch.cancel()
-    refused(StatusCode.NOT_FOUND, health.Check, HealthCheckRequest(service="no.Such"), timeout=WAIT)
+
+
+@each_node
+def test_the_health_of_what_is_not_there(address):
+    health, asked = HealthStub(channel(address)), HealthCheckRequest(service="no.Such")
+    assert "no.Such" in refused(StatusCode.NOT_FOUND, health.Check, asked, timeout=WAIT).details()
+    watch = health.Watch(asked, timeout=WAIT)
+    assert next(watch).status == HealthCheckResponse.SERVICE_UNKNOWN
+    assert watch.is_active(), "a watch goes on"
+    watch.cancel()
 
 
 @pytest.mark.parametrize("address", [LEADER, LAST])
@@ -340,10 +369,38 @@ def test_what_is_not_there_is_unimplemented(address):
 def test_a_message_beyond_64_kib_is_refused(address):
     # A tag and three bytes of length come before the digits.
     refused(StatusCode.INVALID_ARGUMENT, check, {"decimal": "7" * (65536 - 4)}, address)
-    # gRPC's own libraries say RESOURCE_EXHAUSTED here, tonic says OUT_OF_RANGE.
-    error = refused(StatusCode.OUT_OF_RANGE, check, {"decimal": "7" * (65536 - 3)}, address)
-    assert "65536" in error.details()
+    error = refused(StatusCode.RESOURCE_EXHAUSTED, check, {"decimal": "7" * (65536 - 3)}, address)
+    assert "at most 65536 are allowed" in error.details()
     assert check({"number": 17}, address)["isPrime"]
+
+
+@each_node
+def test_compressed_messages_are_taken_under_the_same_limit(address):
+    gzip = {"compression": grpc.Compression.Gzip}
+    longest = {"decimal": "1" + "0" * 9999}
+    assert check(longest, address, **gzip)["certainty"] == "PROVEN"
+    for length in (65536 - 3, 30_000_000):
+        error = refused(StatusCode.RESOURCE_EXHAUSTED, check, {"decimal": "7" * length}, address, **gzip)
+        assert "65536 bytes" in error.details()
+    error = refused(StatusCode.UNIMPLEMENTED, check, longest, address, compression=grpc.Compression.Deflate)
+    assert "deflate" in error.details() and "gzip,identity" in error.details()
+    known = reflection(address)
+    method = known.find("scheduler.Scheduler.CheckPrimes", "Method")
+    asked, checked = map(message_factory.GetMessageClass, (method.input_type, method.output_type))
+    call = channel(address).stream_stream(
+        "/scheduler.Scheduler/CheckPrimes", asked.SerializeToString, checked.FromString
+    )
+    answers = list(call((asked(**longest) for _ in range(200)), timeout=WAIT, **gzip))
+    assert [answer.answer.is_prime for answer in answers] == [False] * 200
+
+
+@each_node
+@pytest.mark.parametrize("count", [0, 2, 100])
+def test_a_method_for_one_message_takes_one(address, count):
+    for path in ("/scheduler.Scheduler/CheckPrime", "/scheduler.Worker/ProcessPrime", "/grpc.health.v1.Health/Check"):
+        call = channel(address).stream_unary(path, lambda message: message)
+        error = refused(StatusCode.UNIMPLEMENTED, call, iter([b""] * count), timeout=WAIT)
+        assert "takes one message" in error.details()
 
 
 def run(*arguments):

@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import WAIT, eventually
+from conftest import WAIT, Cluster, eventually, tabs
 from playwright.sync_api import expect
 
 BIG = 2**63 - 25
@@ -372,6 +372,21 @@ def test_policy(cluster):
     policy = fetch(cluster.leader.url())[0]["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy and "*" not in policy
+
+
+# Neither an IPv6 address nor an underscore can stand in a policy as it is.
+@pytest.mark.parametrize("host, advertised", [("[::1]", None), ("127.0.0.1", "my_host")])
+def test_members_that_a_policy_cannot_name(browser, host, advertised):
+    cluster = Cluster(1, host)
+    for node in cluster.nodes:
+        node.advertised = advertised and node.http.replace(host, advertised)
+    with cluster, tabs(browser, cluster) as open_tab:
+        tab = open_at(open_tab, cluster.leader)
+        lose([cluster.leader], tab)
+        connected_elsewhere(tab.page, cluster, cluster.leader)
+        ask(tab.page, BIG)
+        answered(tab.page, BIG)
+        has_died(tab.page, cluster.leader)
 
 
 def fill(page):

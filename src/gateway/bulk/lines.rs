@@ -6,6 +6,9 @@ use axum::body::Bytes;
 
 use crate::limits::LINE_BYTES_MAX;
 
+/// What some programs write before the first line of a text in UTF-8.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Takes text apart into lines, one piece after the other.
 #[derive(Debug, Default)]
 pub struct Lines {
@@ -18,6 +21,8 @@ pub struct Lines {
     joined: Vec<u8>,
     /// The line that is being read is too long, and passed over.
     is_overlong: bool,
+    /// A line has ended.
+    is_past_first: bool,
 }
 
 /// A line, without its newline.
@@ -57,7 +62,7 @@ impl Lines {
             && !self.is_overlong
             && let Some((word, length)) = word_line(rest)
         {
-            self.taken += length;
+            (self.taken, self.is_past_first) = (self.taken + length, true);
             return Some(Line::Word(word));
         }
         match rest.iter().position(|byte| *byte == b'\n') {
@@ -86,16 +91,19 @@ impl Lines {
         let end = self.taken + length;
         let rest = &self.piece[self.taken..end];
         self.taken = end + 1;
+        let is_first = !mem::replace(&mut self.is_past_first, true);
         mem::swap(&mut self.joined, &mut self.begun);
         self.begun.clear();
         if mem::take(&mut self.is_overlong) || self.joined.len() + rest.len() > LINE_BYTES_MAX {
             return Line::Overlong;
         }
-        if self.joined.is_empty() {
-            return Line::Text(rest);
-        }
-        self.joined.extend_from_slice(rest);
-        Line::Text(&self.joined)
+        let line = if self.joined.is_empty() {
+            rest
+        } else {
+            self.joined.extend_from_slice(rest);
+            &self.joined
+        };
+        Line::Text(line.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_first).unwrap_or(line))
     }
 }
 
@@ -165,6 +173,24 @@ mod tests {
         lines.end();
         take(&mut lines);
         read
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_at_the_very_start_and_nowhere_else() {
+        for (text, expected) in [
+            ("\u{feff}17\n18\n", ["17", "18"]),
+            ("\u{feff}\n\u{feff}18", ["", "\u{feff}18"]),
+            ("17\n\u{feff}18\n", ["17", "\u{feff}18"]),
+            ("\u{feff}\u{feff}17\n18", ["\u{feff}17", "18"]),
+        ] {
+            for size in 1..=text.len() {
+                assert_eq!(
+                    read(text.as_bytes().chunks(size).map(<[u8]>::to_vec)),
+                    expected,
+                    "{text:?} by {size}"
+                );
+            }
+        }
     }
 
     #[test]

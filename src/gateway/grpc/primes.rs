@@ -33,8 +33,11 @@ pub(super) fn answer(
     place: OwnedSemaphorePermit,
     terms: Terms,
     requests: Streaming<PrimeRequest>,
+    is_compressed: bool,
 ) -> Checked {
-    let pieces = requests.ready_chunks(LANE_BATCH_MAX).flat_map(|piece| stream::iter(good_before_bad(piece)));
+    // A few compressed bytes may hold a large message: of those the memory and the time of one are bounded.
+    let together = if is_compressed { 1 } else { LANE_BATCH_MAX };
+    let pieces = requests.ready_chunks(together).flat_map(|piece| stream::iter(good_before_bad(piece)));
     let chunks = bulk::answer(gateway, place, terms, Messages::default(), pieces);
     chunks.flat_map(|chunk| stream::iter(chunk.unwrap_or_else(|error| vec![Err(error.into())]))).boxed()
 }

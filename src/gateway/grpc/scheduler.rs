@@ -49,9 +49,7 @@ impl Scheduler for SchedulerService {
         &self,
         _request: Request<WatchClusterRequest>,
     ) -> Result<Response<Self::WatchClusterStream>, Status> {
-        let place = Arc::clone(&self.0.watchers)
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("too many clients watch this node; watch another one"))?;
+        let place = self.0.watch()?;
         let stopping = self.0.cluster.stopping();
         let views = changes(WatchStream::new(self.0.cluster.subscribe()))
             .take_until(async move { stopping.cancelled().await })
@@ -70,7 +68,8 @@ impl SchedulerService {
         let place = bulk::enter(&self.0)?;
         let Call { trace, arrived, deadline, .. } = call_of(&request);
         let terms = Terms { patience: deadline.saturating_duration_since(arrived), trace };
-        Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner())))
+        let is_compressed = request.metadata().get("grpc-encoding").is_some_and(|name| name != "identity");
+        Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner(), is_compressed)))
     }
 
     async fn check(&self, message: &PrimeRequest, call: Call) -> Result<Response<PrimeResponse>, ApiError> {

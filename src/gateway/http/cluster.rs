@@ -6,10 +6,8 @@ use axum::{Json, extract::State, http::header, response::IntoResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    gateway::{Gateway, error::Problem},
-    proto,
-};
+use super::problems::ViewProblems;
+use crate::{gateway::Gateway, proto};
 
 /// The cluster as one node sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -141,7 +139,7 @@ pub enum StatusWord {
     get, path = "/cluster", tag = "cluster", operation_id = "getCluster",
     responses(
         (status = 200, description = "The cluster as this node sees it", body = ClusterAnswer),
-        (status = 429, description = "Too much is in flight", body = Problem, content_type = "application/problem+json"),
+        ViewProblems,
     )
 )]
 pub async fn get_cluster(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {

@@ -4,7 +4,6 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
-    http::header,
     response::{
         IntoResponse,
         sse::{Event, KeepAlive, Sse},
@@ -18,16 +17,16 @@ use tokio::{
 };
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Code;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, schema::Type},
+};
 
-use super::{cluster::ClusterAnswer, results::ResultsAnswer};
+use super::{STREAMED, cluster::ClusterAnswer, problems::ViewProblems, results::ResultsAnswer};
 use crate::{
     cluster::ClusterView,
-    gateway::{
-        Gateway,
-        error::{ApiError, Problem},
-    },
-    limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL},
+    gateway::{Gateway, error::ApiError},
+    limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL, EVENTS_SILENCE_MAX},
     proto,
 };
 
@@ -47,36 +46,84 @@ pub struct Shown {
 pub struct Events(watch::Sender<Shown>);
 
 /// What the members hold and have done.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Stats {
+    /// When, in milliseconds since the Unix epoch, by the clock of the node that is watched.
+    #[schema(example = 1_790_000_000_000_u64)]
     observed_at: u64,
+    /// Every member that this node knows, itself included, by id.
     members: Vec<MemberStats>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize)]
+/// What a member holds and has done.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 struct MemberStats {
+    /// Its name; its address until the name is learnt.
+    #[schema(value_type = String, example = "worker1")]
     name: Arc<str>,
+    /// Checks that it holds now.
+    #[schema(example = 0)]
     in_flight: u64,
+    /// Checks that it has answered since it started.
+    #[schema(example = 12)]
     completed: u64,
+}
+
+/// An event of the stream, in the contract.
+struct EventMessage;
+
+impl PartialSchema for EventMessage {
+    fn schema() -> RefOr<Schema> {
+        OneOfBuilder::new()
+            .item(event_schema::<ClusterAnswer>("cluster"))
+            .item(event_schema::<Stats>("stats"))
+            .item(event_schema::<ResultsAnswer>("results"))
+            .description(Some("An event, whose data are JSON."))
+            .into()
+    }
+}
+
+impl ToSchema for EventMessage {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Stats::name().into(), Stats::schema()));
+        Stats::schemas(schemas);
+    }
+}
+
+fn event_schema<T: ToSchema>(kind: &str) -> ObjectBuilder {
+    let kind = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([kind]));
+    let data = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .content_media_type("application/json")
+        .content_schema(Some(Ref::from_schema_name(T::name())));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("event", kind)
+        .required("event")
+        .property("data", data)
+        .required("data")
+        .property("retry", ObjectBuilder::new().schema_type(Type::Integer))
 }
 
 /// What changes, as it changes
 ///
 /// Server-sent events: `cluster` (what `GET /cluster` answers) at once and at each change; `stats` (what the members hold
 /// and have done) and `results` (the newest 20 answers of the cluster, the newest first) at once, and when they change, at
-/// most 10 times a second. The stream ends when the node stops.
+/// most 10 times a second; `alive` when there was nothing to tell for a second. The stream ends when the node stops.
+///
+/// Swagger UI shows an answer when it has ended, and so cannot show this one. Watch it with
+/// `curl -N http://localhost:8080/events`, or in JavaScript with
+/// `new EventSource('http://localhost:8080/events').addEventListener('stats', ({ data }) => console.log(data))`.
 #[utoipa::path(
     get, path = "/events", tag = "cluster", operation_id = "watchEvents",
     responses(
-        (status = 200, description = "A stream of events", body = String, content_type = "text/event-stream",
+        (status = 200, description = "A stream of events", body = EventMessage, content_type = "text/event-stream",
             example = "event: stats\ndata: {\"observed_at\":1790000000000,\"members\":[{\"name\":\"worker1\",\"in_flight\":0,\"completed\":12}]}\n\n"),
-        (status = 429, description = "Too many clients watch this node", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
+        ViewProblems,
     )
 )]
 pub async fn get_events(State(gateway): State<Arc<Gateway>>) -> Result<impl IntoResponse, ApiError> {
-    let place = Arc::clone(&gateway.watchers).try_acquire_owned().map_err(|_| {
-        ApiError::new(Code::ResourceExhausted, "too many clients watch this node; watch another one")
-    })?;
+    let place = gateway.watch()?;
     let changes = WatchStream::from_changes(gateway.events.0.subscribe());
     let now = Shown::now(&gateway).await;
     // While nobody watched it was not kept up to date.
@@ -86,8 +133,10 @@ pub async fn get_events(State(gateway): State<Arc<Gateway>>) -> Result<impl Into
         let _ = &place;
         Ok::<_, Infallible>(event)
     });
-    let stream = Sse::new(events).keep_alive(KeepAlive::default());
-    Ok(([(header::CACHE_CONTROL, "no-store")], stream))
+    // Data too: a browser drops an event without.
+    let alive = Event::default().event("alive").data("{}");
+    let stream = Sse::new(events).keep_alive(KeepAlive::new().interval(EVENTS_SILENCE_MAX).event(alive));
+    Ok((STREAMED, stream))
 }
 
 /// What a watcher has not been shown yet.

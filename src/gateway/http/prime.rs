@@ -20,32 +20,53 @@ use serde_json::value::RawValue;
 use tokio::time::timeout_at;
 use utoipa::{IntoParams, ToSchema};
 
+use super::{
+    awaited::while_awaited,
+    problems::{BodyProblems, CheckProblems},
+};
 use crate::{
     cluster::trace::Trace,
-    gateway::{
-        Gateway,
-        context::deadline,
-        error::{ApiError, Problem},
-    },
+    gateway::{Gateway, bulk::lines::BYTE_ORDER_MARK, context::deadline, error::ApiError},
     limits::BODY_TIMEOUT,
     prime::{Certainty, Number},
     scheduler::{Check, Outcome},
 };
+
+/// What a body is called that holds a number.
+pub(super) const JSON_BODY: &str = "one number";
+
+/// What a number looks like that is taken: of up to 10,000 digits.
+const NUMBER_PATTERN: &str = "^(0|-?[1-9][0-9]{0,9999})$";
 
 /// The headers that every question may have, for the contract; [`crate::gateway::context`] reads them.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it stands for headers in the contract")]
 pub(super) struct RequestHeaders {
-    /// The same in milliseconds, 1 to 10 digits
-    #[param(rename = "Connect-Timeout-Ms", example = 30000, maximum = 9_999_999_999_u64)]
-    connect_timeout_ms: Option<u64>,
-    /// An id of yours, up to 128 visible ASCII characters; it is echoed
-    #[param(rename = "X-Request-Id", example = "my-request-1")]
-    request_id: Option<String>,
-    /// W3C Trace Context, version 00; it is echoed
-    #[param(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
-    traceparent: Option<String>,
+    /// How long to wait, for each number of NDJSON by itself: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by
+    /// default, at most 300 s: more counts as 300 s. 0S is over at once, and answered with 504.
+    #[param(rename = "Grpc-Timeout", required = false, example = "30S", pattern = "^[0-9]{1,8}[HMSmun]$")]
+    grpc_timeout: String,
+    /// The same in milliseconds, 1 to 10 digits; it does not count beside Grpc-Timeout.
+    #[param(rename = "Connect-Timeout-Ms", required = false, example = "30000", pattern = "^[0-9]{1,10}$")]
+    connect_timeout_ms: String,
+    /// An id of yours, 1 to 128 visible ASCII characters; it is echoed, unless a cache may keep the answer.
+    /// Anything else is replaced by one that is made here.
+    #[param(rename = "X-Request-Id", required = false, example = "my-request-1")]
+    request_id: String,
+    /// W3C Trace Context, version 00; it is echoed likewise. Anything else is replaced.
+    #[param(required = false, example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")]
+    traceparent: String,
+}
+
+/// The headers of who has an answer already, for the contract.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it stands for headers in the contract")]
+pub(super) struct CacheHeaders {
+    /// An `ETag` that you have
+    #[param(rename = "If-None-Match", required = false, example = "W/\"0\"")]
+    if_none_match: String,
 }
 
 /// A number to be checked.
@@ -95,13 +116,14 @@ pub(super) fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema>
     let integer = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
     let string = ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))
-        .pattern(Some("^(0|-?[1-9][0-9]*)$"))
-        .max_length(Some(Number::DIGITS_MAX + 1))
+        .pattern(Some(NUMBER_PATTERN))
         .build();
     OneOfBuilder::new()
         .item(integer)
         .item(string)
-        .description(Some("A whole number in decimal, up to 10,000 digits, as an integer or a string."))
+        .description(Some(
+            "A whole number in decimal, up to 10,000 digits, as a string, or as an integer without fraction and exponent.",
+        ))
         .examples([serde_json::json!(17), serde_json::json!("170141183460469231731687303715884105727")])
         .into()
 }
@@ -112,7 +134,6 @@ pub(super) fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema>
 #[utoipa::path(
     post, path = "/prime", tag = "numbers", operation_id = "checkPrime",
     params(
-        ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
         RequestHeaders,
     ),
     request_body(content = inline(PrimeQuestion), content_type = "application/json", description = "The number",
@@ -123,14 +144,8 @@ pub(super) fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema>
         )),
     responses(
         (status = 200, description = "The answer", body = PrimeAnswer),
-        (status = 400, description = "The body, the number or a header is malformed", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive within the deadline, or within 5 s", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than the node takes (16 KiB by default)", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is not JSON, or the body is encoded", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is in flight; try again after `Retry-After` seconds", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
-        (status = 500, description = "A defect", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Nobody could do the work", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The deadline passed", body = Problem, content_type = "application/problem+json"),
+        CheckProblems,
+        BodyProblems,
     )
 )]
 pub async fn check_prime(
@@ -138,40 +153,36 @@ pub async fn check_prime(
     Extension(trace): Extension<Arc<Trace>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (Parts { headers, .. }, body) = request.into_parts();
+    let (Parts { headers, extensions, .. }, body) = request.into_parts();
     let deadline = deadline(&headers, gateway.settings.deadline)?;
     expect_plain(&headers)?;
     expect_json(&headers, "application/json")?;
     let (mut pieces, max) = (body.into_data_stream(), gateway.settings.body_bytes_max);
     let deadline_of_body = deadline.min(Instant::now() + BODY_TIMEOUT);
-    let body = read_body(&headers, &mut pieces, max, "one number", deadline_of_body, |_| Ok(())).await?;
+    let body = read_body(&headers, &mut pieces, max, JSON_BODY, deadline_of_body, |_| Ok(())).await?;
     let number = parse_question(&body)?;
     let check = Check { number, deadline, trace, forwarded: false };
-    let outcome = gateway.scheduler.check(&check).await?;
+    let outcome = while_awaited(&extensions, deadline, answer(&gateway, &check)).await?;
     Ok(json_response(&PrimeAnswer::new(&check.number, &outcome)))
 }
 
 /// Is this number prime?
 ///
-/// The answer never changes, so that caches may keep it for ever.
+/// The answer never changes, so that caches may keep it for ever. It therefore carries no `X-Request-Id` and no
+/// `traceparent`, which would be those of whoever asked first; errors carry them.
 #[utoipa::path(
     get, path = "/prime/{number}", tag = "numbers", operation_id = "getPrime",
     params(
-        ("number" = String, Path, description = "A whole number in decimal, up to 10,000 digits", example = "9223372036854775783", pattern = "^(0|-?[1-9][0-9]*)$"),
-        ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
+        ("number" = String, Path, description = "A whole number in decimal, up to 10,000 digits", example = "9223372036854775783", pattern = "^(0|-?[1-9][0-9]{0,9999})$"),
         RequestHeaders,
-        ("If-None-Match" = Option<String>, Header, description = "An `ETag` that you have", example = "W/\"0\""),
+        CacheHeaders,
     ),
     responses(
         (status = 200, description = "The answer", body = PrimeAnswer, headers(
             ("ETag" = String, description = "Weak; from the number and the verdict"),
             ("Cache-Control" = String, description = "`public, max-age=31536000, immutable`"))),
         (status = 304, description = "What you have is still right"),
-        (status = 400, description = "The number or a header is malformed", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is in flight; try again after `Retry-After` seconds", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "A defect", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Nobody could do the work", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The deadline passed", body = Problem, content_type = "application/problem+json"),
+        CheckProblems,
     )
 )]
 pub async fn get_prime(
@@ -186,7 +197,7 @@ pub async fn get_prime(
     let number: Number = path.iter().next().map_or("", |(_, number)| number).parse()?;
     let deadline = deadline(headers, gateway.settings.deadline)?;
     let check = Check { number, deadline, trace, forwarded: false };
-    let outcome = gateway.scheduler.check(&check).await?;
+    let outcome = while_awaited(request.extensions(), deadline, answer(&gateway, &check)).await?;
     let etag = etag(&check.number, &outcome);
     let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| names(known, &etag));
     let mut response = match known {
@@ -199,6 +210,10 @@ pub async fn get_prime(
         response.headers_mut().insert(header::ETAG, etag);
     }
     Ok(response)
+}
+
+async fn answer(gateway: &Gateway, check: &Check) -> Result<Outcome, ApiError> {
+    Ok(gateway.scheduler.check(check).await?)
 }
 
 impl<'a> PrimeAnswer<'a> {
@@ -224,12 +239,18 @@ impl From<Certainty> for CertaintyWord {
 
 /// A body is read as it is sent.
 pub(super) fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.get(header::CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => {
-            Err(unsupported(format!("a body encoded as {encoding:?} is not read; send it as it is")))
-        }
-        _ => Ok(()),
+    let is_plain = |encodings: &HeaderValue| {
+        let mut encodings = encodings.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        encodings.all(|encoding| encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity"))
+    };
+    match headers.get_all(header::CONTENT_ENCODING).iter().find(|encodings| !is_plain(encodings)) {
+        Some(encodings) => Err(encoded(encodings)),
+        None => Ok(()),
     }
+}
+
+pub(super) fn encoded(encoding: &HeaderValue) -> ApiError {
+    unsupported(format!("a body encoded as {encoding:?} is not read; send it as it is"))
 }
 
 /// A person's habit is `curl -d '{"number": 17}'`, which says that it is a form.
@@ -285,7 +306,7 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
 }
 
-fn too_large(max: usize, holds: &str) -> ApiError {
+pub(super) fn too_large(max: usize, holds: &str) -> ApiError {
     let detail = format!("the body is larger than {max} bytes, which is the most for {holds}");
     ApiError::http(StatusCode::PAYLOAD_TOO_LARGE, detail)
 }
@@ -303,6 +324,7 @@ fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
             "the body is not the JSON that is expected: {why}; send {{\"number\": 17}}, or the number as a string"
         ))
     };
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     // serde would take the items of an array for the fields of a struct.
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(unexpected("it is an array".to_owned()));

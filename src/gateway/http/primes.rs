@@ -2,7 +2,7 @@
 
 mod ndjson;
 
-use std::{fmt, future::ready, pin::Pin, sync::Arc, time::Instant};
+use std::{fmt, pin::Pin, sync::Arc, time::Instant};
 
 use axum::{
     Extension,
@@ -11,32 +11,35 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{timeout, timeout_at},
-};
+use tokio::{sync::OwnedSemaphorePermit, task::yield_now, time::timeout_at};
 use tonic::{Code, Status};
 use utoipa::ToSchema;
 
-use super::prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, late, parse_number, read_body};
+use super::{
+    STREAMED,
+    awaited::while_awaited,
+    prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, parse_number, read_body},
+    problems::BulkProblems,
+};
 use crate::{
     cluster::trace::Trace,
     gateway::{
         Gateway,
         bulk::{
             self,
+            lines::BYTE_ORDER_MARK,
             window::{Answered, Terms, Window},
         },
         context::patience,
-        error::{ApiError, Problem},
+        error::ApiError,
     },
-    limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, BULK_LINGER, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
+    limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
     prime::Number,
     scheduler::CheckError,
 };
@@ -50,7 +53,7 @@ const NDJSON_NAMES: [&str; 3] = [NDJSON, "application/ndjson", "application/json
 /// A body above this is taken apart off the runtime's threads: it takes more than a moment.
 const PARSED_INLINE_BYTES_MAX: usize = 16 * 1024;
 /// What a body is called that is too large.
-const JSON_BODY: &str = "a JSON body; send more as application/x-ndjson";
+pub(super) const JSON_BODY: &str = "a JSON body; send more as application/x-ndjson";
 /// Bytes that an answer has beside its digits, with a name of usual length.
 const ANSWER_BYTES: usize = 90;
 
@@ -119,20 +122,18 @@ fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
 
 /// Are these numbers prime?
 ///
-/// As JSON, all of them are answered, or none: a mistake, or a number without an answer, is named by its place.
+/// As JSON, all of them are answered, or none: a mistake, or a number without an answer, is named by its place. The body is
+/// read as JSON also if it has no content type, or the one that `curl -d` gives it.
 ///
-/// As NDJSON (`application/x-ndjson`) the numbers come one a line, an integer or a string each, without an end if need be,
-/// and the answers leave one a line, in order, while the request still goes on; blank lines have no answer. A line that is no
-/// number, or whose number has no answer in time, becomes `{"line": 3, "error": {…}}`, and the others are answered all the
-/// same. The last line, `{"done": true, "count": 2}`, counts the lines before it: where it is missing the answer is
-/// truncated, and where it says `"done": false` the rest is to be sent again, to another node. Whoever does not read is not read
-/// from, so read while you send.
+/// As NDJSON (`application/x-ndjson`, `application/ndjson` or `application/jsonl`) the numbers come one a line, an integer or a
+/// string each, without an end if need be, and the answers leave one a line, in order, while the request still goes on; blank
+/// lines have no answer. A line that is no number, or whose number has no answer in time, becomes
+/// `{"line": 3, "error": {…}}`, and the others are answered all the same. The last line, `{"done": true, "count": 2}`, counts
+/// the lines before it: where it is missing the answer is truncated, and where it says `"done": false` the rest is to be sent
+/// again, to another node. Whoever does not read is not read from, so read while you send.
 #[utoipa::path(
     post, path = "/primes", tag = "numbers", operation_id = "checkPrimes",
-    params(
-        ("Grpc-Timeout" = Option<String>, Header, description = "How long to wait: for all of a JSON body, and for each number of NDJSON: 1 to 8 digits and a unit of H, M, S, m, u or n; 5 s by default, at most 300 s", example = "30S"),
-        RequestHeaders,
-    ),
+    params(RequestHeaders),
     request_body(description = "The numbers", content(
         (inline(PrimesQuestion) = "application/json", example = json!({"numbers": [17, 18, "170141183460469231731687303715884105727"]})),
         (inline(NumberLines) = "application/x-ndjson", example = "17\n18\n\"170141183460469231731687303715884105727\"\n"),
@@ -140,16 +141,9 @@ fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
     responses(
         (status = 200, description = "The answers, in order", content(
             (PrimesAnswer = "application/json"),
-            (AnswerLine = "application/x-ndjson", example = "{\"number\":\"17\",\"is_prime\":true,\"processed_by\":\"worker1\",\"certainty\":\"proven\"}\n{\"line\":2,\"error\":{\"code\":\"invalid_argument\",\"grpc_code\":3,\"detail\":\"…\"}}\n{\"done\":true,\"count\":2}\n"),
+            (AnswerLine = "application/x-ndjson", example = "{\"number\":\"17\",\"is_prime\":true,\"processed_by\":\"worker1\",\"certainty\":\"proven\"}\n{\"line\":2,\"error\":{\"code\":\"invalid_argument\",\"grpc_code\":3,\"detail\":\"\\\"abc\\\" is not a decimal integer; only the digits 0-9 are allowed, after an optional minus sign, such as 1000 or -5\"}}\n{\"done\":true,\"count\":2}\n"),
         )),
-        (status = 400, description = "The body, one of its numbers or a header is malformed", body = Problem, content_type = "application/problem+json"),
-        (status = 408, description = "The body did not arrive within the deadline, or within 5 s (JSON)", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 8 MiB (JSON)", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The content type is neither JSON nor NDJSON, or the body is encoded", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is in flight; try again after `Retry-After` seconds", body = Problem, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds"))),
-        (status = 500, description = "A defect", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Nobody could do the work", body = Problem, content_type = "application/problem+json"),
-        (status = 504, description = "The deadline passed", body = Problem, content_type = "application/problem+json"),
+        BulkProblems,
     )
 )]
 pub async fn check_primes(
@@ -157,16 +151,17 @@ pub async fn check_primes(
     Extension(trace): Extension<Arc<Trace>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (Parts { headers, .. }, body) = request.into_parts();
-    let terms = Terms { patience: patience(&headers, gateway.settings.deadline)?, trace };
-    expect_plain(&headers)?;
-    if is_ndjson(&headers) {
+    let (head, body) = request.into_parts();
+    let headers = &head.headers;
+    let terms = Terms { patience: patience(headers, gateway.settings.deadline)?, trace };
+    expect_plain(headers)?;
+    if is_ndjson(headers) {
         let place = bulk::enter(&gateway)?;
-        let pieces = pieces_of(&headers, body).await?;
+        let pieces = pieces_of(headers, body).await;
         return Ok(answer_lines(&gateway, place, terms, pieces));
     }
-    expect_json(&headers, "application/json or application/x-ndjson")?;
-    answer_json(&gateway, terms, &headers, body).await
+    expect_json(headers, "application/json or application/x-ndjson")?;
+    answer_json(&gateway, terms, &head, body).await
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {
@@ -179,13 +174,15 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
 async fn pieces_of(
     headers: &HeaderMap,
     body: Body,
-) -> Result<impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static, ApiError> {
+) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static {
     let mut pieces = body.into_data_stream().peekable();
     if headers.contains_key(header::EXPECT) {
-        // hyper says "100 Continue" when the body is first read, and no more once the answer has begun.
-        timeout(BODY_TIMEOUT, Pin::new(&mut pieces).peek()).await.map_err(|_| late())?;
+        // hyper says "100 Continue" when the body is first asked for, and no more once the answer has begun. It does so
+        // when its turn comes; the first piece may come much later.
+        let _ = Pin::new(&mut pieces).peek().now_or_never();
+        yield_now().await;
     }
-    Ok(pieces.map_err(|_| ApiError::invalid("the body ended before it was whole")))
+    pieces.map_err(|_| ApiError::invalid("the body ended before it was whole"))
 }
 
 fn answer_lines(
@@ -195,23 +192,20 @@ fn answer_lines(
     pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static,
 ) -> Response {
     let chunks = bulk::answer(gateway, place, terms, Ndjson::default(), pieces);
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static(NDJSON)),
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    ];
     // An error cuts the body off, so that it does not pass for the whole.
-    (headers, Body::from_stream(chunks.map_err(Status::from))).into_response()
+    let body = Body::from_stream(chunks.map_err(Status::from));
+    ([(header::CONTENT_TYPE, NDJSON)], STREAMED, body).into_response()
 }
 
 async fn answer_json(
     gateway: &Arc<Gateway>,
     terms: Terms,
-    headers: &HeaderMap,
+    head: &Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
     let deadline = Instant::now() + terms.patience;
     let mut body_place = hold(gateway, 0)?;
-    let body = read_question(gateway, headers, body, deadline, &mut body_place).await?;
+    let body = read_question(gateway, &head.headers, body, deadline, &mut body_place).await?;
     let body_bytes = body.len();
     let numbers = match body_bytes > PARSED_INLINE_BYTES_MAX {
         false => parse_question(&body)?,
@@ -220,8 +214,11 @@ async fn answer_json(
     let answer_bytes = numbers.len() * ANSWER_BYTES + body_bytes;
     let place = hold(gateway, answer_bytes)?;
     let answered = answer_numbers(Window::new(Arc::clone(gateway), terms), numbers, answer_bytes);
-    let answered = timeout_at(deadline.into(), answered).await;
-    let answer = answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))??;
+    let in_time = async {
+        let answered = timeout_at(deadline.into(), answered).await;
+        answered.map_err(|_| ApiError::from(CheckError::DeadlineExceeded))?
+    };
+    let answer = while_awaited(&head.extensions, deadline, in_time).await?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CONTENT_LENGTH, answer.len().into()),
@@ -251,13 +248,7 @@ async fn read_question(
         place.merge(hold(gateway, bytes.saturating_sub(place.num_permits() * 1024))?);
         Ok(())
     };
-    let read = read_body(headers, &mut pieces, JSON_BULK_BYTES_MAX, JSON_BODY, deadline, grow).await;
-    if read.is_err() {
-        // A connection that is closed with much unread may take the answer with it.
-        let rest = pieces.take_while(|piece| ready(piece.is_ok())).count();
-        let _ = timeout_at(deadline.min(Instant::now() + BULK_LINGER).into(), rest).await;
-    }
-    read
+    read_body(headers, &mut pieces, JSON_BULK_BYTES_MAX, JSON_BODY, deadline, grow).await
 }
 
 /// Room for so many bytes among those of all JSON bodies and their answers.
@@ -286,6 +277,7 @@ fn parse_question(body: &[u8]) -> Result<Vec<Number>, ApiError> {
             "the body is not the JSON that is expected: {why}; send {{\"numbers\": [17, 18]}}"
         ))
     };
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     // serde would take the items of an array for the fields of a struct.
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(unexpected("it is an array".to_owned()));
@@ -304,7 +296,7 @@ fn parse_item(item: &[u8]) -> Result<Number, ApiError> {
 }
 
 /// A place in the array, counted from 0 as JSON's tools do.
-struct Place(usize);
+pub(super) struct Place(pub usize);
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

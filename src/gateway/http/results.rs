@@ -11,12 +11,9 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::prime::CertaintyWord;
+use super::{prime::CertaintyWord, problems::ResultsProblems};
 use crate::{
-    gateway::{
-        Gateway,
-        error::{ApiError, Problem},
-    },
+    gateway::{Gateway, error::ApiError},
     limits::{RESULTS_BYTES_MAX, RESULTS_KEPT},
     scheduler::results::Recorded,
 };
@@ -75,23 +72,24 @@ pub struct ResultAnswer {
     params(ResultsQuery),
     responses(
         (status = 200, description = "The newest answers", body = ResultsAnswer),
-        (status = 400, description = "The limit is not a whole number from 1 to 1,000", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too much is in flight", body = Problem, content_type = "application/problem+json"),
+        ResultsProblems,
     )
 )]
 pub async fn get_results(
     State(gateway): State<Arc<Gateway>>,
     query: Result<Query<ResultsQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let wrong =
-        || ApiError::invalid("the query takes `limit`, a whole number from 1 to 1000, such as ?limit=10");
-    let Query(query) = query.map_err(|_| wrong())?;
+    let Query(query) = query.map_err(|_| bad_limit())?;
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=RESULTS_KEPT).contains(&limit) {
-        return Err(wrong());
+        return Err(bad_limit());
     }
     let newest = gateway.scheduler.newest_results(limit, RESULTS_BYTES_MAX).await;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(ResultsAnswer::from(newest))))
+}
+
+pub(super) fn bad_limit() -> ApiError {
+    ApiError::invalid("the query takes `limit`, a whole number from 1 to 1000, such as ?limit=10")
 }
 
 impl From<Vec<Recorded>> for ResultsAnswer {

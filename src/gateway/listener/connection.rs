@@ -1,0 +1,165 @@
+//! One connection, from its first byte to its end.
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use hyper::{
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto::Builder,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::join,
+    net::{TcpStream, tcp::OwnedWriteHalf},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Answers,
+    arrival::Arrival,
+    output::Output,
+    socket::{Input, Socket},
+};
+use crate::{
+    gateway::places::{Answer, Place, Written},
+    limits::{DRAIN, FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_TIMEOUT},
+    metrics::Metrics,
+};
+
+pub(super) struct Connection<S> {
+    pub(super) from: SocketAddr,
+    pub(super) slots: Arc<Semaphore>,
+    pub(super) service: S,
+    pub(super) builder: Builder<TokioExecutor>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) stop: CancellationToken,
+    /// Ends this connection to make room for another one.
+    pub(super) leave: CancellationToken,
+}
+
+impl<S: Answers> Connection<S> {
+    pub(super) async fn serve(self, stream: TcpStream, place: Place) {
+        place.settle_soon().await;
+        let may_be_silent =
+            if place.usage.is_reserved() { FIRST_BYTE_RESERVED_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
+        let first = timeout(may_be_silent, first_byte(&stream, Arc::clone(&self.slots)));
+        let Some(Ok(Some(slot))) = self.leave.run_until_cancelled(first).await else {
+            self.metrics.connections_silent.inc();
+            return;
+        };
+        // A reply is written at once; without this, Nagle's algorithm may hold it for 40 ms.
+        let _ = stream.set_nodelay(true);
+        let (input, output) = stream.into_split();
+        let socket = Arc::new(Socket::new(input, place));
+        if self.converse(&socket, output, slot).await {
+            socket.linger().await;
+        }
+    }
+
+    /// Answers requests until either side has had enough; returns whether the client may still have to read an answer.
+    async fn converse(
+        self,
+        socket: &Arc<Socket>,
+        output: OwnedWriteHalf,
+        slot: OwnedSemaphorePermit,
+    ) -> bool {
+        let slot = Arc::new(Slot::new(slot));
+        let (answers, asked) = (TowerToHyperService::new(self.service), Arc::clone(&slot));
+        let (from, over) = (self.from, Arc::clone(socket));
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            asked.release();
+            let in_use = over.place.usage.request();
+            let answer = answers.call(Arrival::take(request, from, &over));
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer { body, _in_use: in_use })) }
+        });
+        let stream = join(Input(Arc::clone(socket)), Output::new(output));
+        let stream = TokioIo::new(Written::new(stream, Arc::clone(&socket.place.usage)));
+        let mut connection = pin!(self.builder.serve_connection(stream, service));
+        let mut overdue = pin!(sleep(HEAD_TIMEOUT));
+        let mut reset = pin!(socket.was_reset());
+        let mut has_asked = false;
+        loop {
+            tokio::select! {
+                // How a connection ends is the client's affair.
+                _ = connection.as_mut() => return true,
+                // From then on this branch and the next cost nothing.
+                () = slot.released.notified(), if !has_asked => has_asked = true,
+                // hyper waits without end for a preface of HTTP/2 (its #3756).
+                () = &mut overdue, if !has_asked => {
+                    self.metrics.connections_silent.inc();
+                    return false;
+                }
+                // hyper does not look for it while a request of HTTP/1 is answered.
+                () = &mut reset => return false,
+                () = socket.place.settle(), if socket.place.usage.is_reserved() => {}
+                () = self.leave.cancelled() => break,
+                () = self.stop.cancelled() => break,
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        // One that makes room was idle; what it asks meanwhile, or was slow to read, it still gets.
+        while !self.stop.is_cancelled() {
+            tokio::select! {
+                _ = connection.as_mut() => return true,
+                () = &mut reset => return false,
+                () = self.stop.cancelled() => {}
+                () = sleep(GOODBYE_TIMEOUT) => if socket.place.usage.is_idle() { return false },
+            }
+        }
+        // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
+        let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
+        if ended || !slot.is_released() {
+            return ended;
+        }
+        tokio::select! {
+            ended = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), connection) => ended.is_ok(),
+            () = reset => false,
+        }
+    }
+}
+
+/// Waits for the first byte, which stays to be read, then for one of the address's slots: who is silent needs none.
+async fn first_byte(stream: &TcpStream, slots: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    match stream.peek(&mut [0]).await {
+        Ok(1..) => slots.acquire_owned().await.ok(),
+        Ok(0) | Err(_) => None,
+    }
+}
+
+/// An address's slot, held until the connection's first head is complete.
+struct Slot {
+    is_released: AtomicBool,
+    released: Notify,
+    permit: Mutex<Option<OwnedSemaphorePermit>>,
+}
+
+impl Slot {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        let (is_released, released) = (AtomicBool::new(false), Notify::new());
+        Self { is_released, released, permit: Mutex::new(Some(permit)) }
+    }
+
+    fn is_released(&self) -> bool {
+        self.is_released.load(Relaxed)
+    }
+
+    fn release(&self) {
+        if !self.is_released.swap(true, Relaxed) {
+            self.permit.lock().unwrap_or_else(PoisonError::into_inner).take();
+            self.released.notify_one();
+        }
+    }
+}
