@@ -585,7 +585,7 @@ mod tests {
         let warns = |arguments: &[&str]| config(arguments).map(|config| config.warning().is_some());
         for loopback in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
             assert_eq!(
-                warns(&["--grpc-addr", loopback, "--http-addr", "0.0.0.0:1"]),
+                warns(&["--grpc-addr", loopback, "--http-addr", "0.0.0.0:2"]),
                 Ok(false),
                 "{loopback}"
             );

@@ -15,7 +15,7 @@ use crate::config::Told;
 pub(super) fn parse() -> Cli {
     let mut command = without_empty(Cli::command());
     let matches = command.try_get_matches_from_mut(env::args_os());
-    let matches = matches.unwrap_or_else(|error| by_variable(error, &command).exit());
+    let matches = matches.unwrap_or_else(|error| by_variable(error, &mut command).exit());
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit());
     let told = told(&command, &matches);
     match &mut cli.command {
@@ -48,8 +48,10 @@ fn told(command: &clap::Command, matches: &ArgMatches) -> Told {
 }
 
 /// Names the variable that an error is about, where it names the flag that was not given.
-fn by_variable(mut error: Error, command: &clap::Command) -> Error {
+fn by_variable(mut error: Error, command: &mut clap::Command) -> Error {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
+    // An argument has its text from then on; only the command that was named is built yet.
+    command.build();
     if let Some(variable) = variable_of(flag, command) {
         error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
     }

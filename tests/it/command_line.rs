@@ -574,7 +574,7 @@ async fn a_wrong_level_is_told_of_and_the_default_is_used() {
     }
     let node = TestNode::alone(&["--id", "1"]).await;
     let mut check = command(&["check", "17", "--endpoints", &node.grpc.to_string()]);
-    let ran = run_command(check.env("PRIMACY_LOG", " WARN, h2=debug,"), "").await;
+    let ran = run_command(check.env("PRIMACY_LOG", " WARN, h2=error,"), "").await;
     assert_eq!((ran.code, &*ran.err), (Some(0), ""));
 }
 
