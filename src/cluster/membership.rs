@@ -206,10 +206,6 @@ struct PeerState {
     unreached: Option<Time>,
     /// Why the last dial failed, since the last lane.
     error: Option<DialError>,
-    /// Where the leader says that it is.
-    told_at: Option<Arc<str>>,
-    /// It is gone, and its node has another entry: it is not shown.
-    is_ghost: bool,
 }
 
 /// The table of members.
@@ -391,15 +387,6 @@ impl Membership {
             let joined = self.join(now, node)?;
             return Ok(Met { is_anew, replaces: Some(peer), ..joined });
         }
-        // Whether it is reached there or where it was configured will be seen; then one entry is left.
-        if state.member.is_gone()
-            && state.member.grpc_addr != node.grpc_addr
-            && let Ok(joined) = self.join(now, node)
-        {
-            self.forget_life(peer);
-            return Ok(joined);
-        }
-        let Some(state) = self.peers.get_mut(&peer) else { return self.join(now, node) };
         if state.member.boot != Some(node.boot) {
             state.member.learn(node);
         }
@@ -423,12 +410,7 @@ impl Membership {
             if member.id.is_some() && member.id == self.me.id || member.grpc_addr == self.me.grpc_addr {
                 continue;
             }
-            let mut known = self.find(member.id, member.boot, &member.grpc_addr);
-            if let Some(left) = known.filter(|peer| self.has_left(*peer, &member)) {
-                self.set_status(now, left, Status::Dead, ANEW);
-                told.push(left);
-                known = None;
-            }
+            let known = self.find(member.id, member.boot, &member.grpc_addr);
             if known.is_none() && self.peers.len() + 1 >= MEMBERS_MAX {
                 continue;
             }
@@ -452,11 +434,10 @@ impl Membership {
         for peer in peers {
             self.judge_silence(now, peer);
         }
-        self.mark_ghosts();
         let forgotten = |state: &PeerState| {
+            let is_gone = matches!(state.member.status, Status::Dead | Status::Stopped);
             let gone_for = now.saturating_sub(state.member.since);
-            let is_over = state.is_ghost || (state.member.is_gone() && gone_for > JOINED_KEPT);
-            state.joined && is_over && state.orders.wanted != Wanted::Schedule
+            state.joined && is_gone && gone_for > JOINED_KEPT && state.orders.wanted != Wanted::Schedule
         };
         self.peers.retain(|_, state| !forgotten(state));
     }
@@ -464,7 +445,7 @@ impl Membership {
     /// Drops those who are gone and are not among these lives. Configured ones stay.
     pub fn drop_gone(&mut self, registered: &BTreeSet<u64>) {
         self.peers.retain(|_, state| {
-            let is_gone = state.member.is_gone();
+            let is_gone = matches!(state.member.status, Status::Dead | Status::Stopped);
             let is_registered = state.member.boot.is_some_and(|boot| registered.contains(&boot));
             !(state.joined && is_gone) || is_registered || state.orders.wanted == Wanted::Schedule
         });
@@ -542,10 +523,18 @@ impl Membership {
         named.max_by_key(|(_, state)| state.member.status == Status::Alive).map(|(peer, _)| *peer)
     }
 
+    /// The members as people see them: whoever has returned at another address is not shown at the one it has left.
+    pub fn shown(&self) -> Vec<Member> {
+        let mut members = self.members();
+        let ghosts: Vec<bool> = members.iter().map(|member| member.is_ghost_among(&members)).collect();
+        let mut ghosts = ghosts.into_iter();
+        members.retain(|_| !ghosts.next().unwrap_or_default());
+        members
+    }
+
     /// All members, this node included, by id.
     pub fn members(&self) -> Vec<Member> {
-        let shown = self.peers.values().filter(|state| !(state.is_ghost && state.member.is_gone()));
-        let peers = shown.map(|state| &state.member);
+        let peers = self.peers.values().map(|state| &state.member);
         let mut members: Vec<Member> = std::iter::once(&self.me).chain(peers).cloned().collect();
         members.sort_by(|a, b| (a.id.is_none(), a.id, &a.name).cmp(&(b.id.is_none(), b.id, &b.name)));
         members
@@ -628,17 +617,7 @@ impl Membership {
         let peer = Peer(self.next_peer);
         self.next_peer += 1;
         let (orders, up, unreached) = (Orders::default(), None, None);
-        let state = PeerState {
-            member,
-            joined,
-            orders,
-            up,
-            draining: false,
-            unreached,
-            error: None,
-            told_at: None,
-            is_ghost: false,
-        };
+        let state = PeerState { member, joined, orders, up, draining: false, unreached, error: None };
         self.peers.insert(peer, state);
         self.changes += 1;
         peer
@@ -666,53 +645,12 @@ impl Membership {
     fn find(&self, id: Option<u32>, boot: Option<u64>, grpc_addr: &str) -> Option<Peer> {
         let same_life = |member: &Member| boot.is_some() && member.boot == boot;
         let same_id = |member: &Member| id.is_some() && member.id == id;
-        let here = |member: &Member| &*member.grpc_addr == grpc_addr;
-        let same_place = |member: &Member| here(member) && (id.is_none() || member.id.is_none());
-        // The newest one, if there is one where it was configured and one where it spoke from.
+        let same_place =
+            |member: &Member| &*member.grpc_addr == grpc_addr && (id.is_none() || member.id.is_none());
         let by = |is_it: &dyn Fn(&Member) -> bool| {
-            self.peers.iter().rev().find(|(_, state)| is_it(&state.member)).map(|(peer, _)| *peer)
+            self.peers.iter().find(|(_, state)| is_it(&state.member)).map(|(peer, _)| *peer)
         };
-        by(&same_life)
-            .or_else(|| by(&|member| same_id(member) && here(member)))
-            .or_else(|| by(&same_id))
-            .or_else(|| by(&same_place))
-    }
-
-    /// Whether the leader tells of a configured peer that it goes on elsewhere, in another life.
-    fn has_left(&self, peer: Peer, told: &Member) -> bool {
-        self.peers.get(&peer).is_some_and(|PeerState { member, joined, told_at, .. }| {
-            let known = [Some(&member.grpc_addr), Some(&member.advertised), told_at.as_ref()];
-            let is_elsewhere = !known.contains(&Some(&told.grpc_addr));
-            !joined && is_elsewhere && member.boot.is_some() && member.boot != told.boot
-        })
-    }
-
-    /// The node that had this entry goes on elsewhere; if it is reached here, it is known anew.
-    fn forget_life(&mut self, peer: Peer) {
-        if let Some(state) = self.peers.get_mut(&peer) {
-            state.member.boot = None;
-        }
-    }
-
-    /// A node whose address has changed has two entries for a while: of those the gone one is not shown, and is dropped
-    /// unless it was configured. Nobody alive is ever a ghost, so that two nodes of one name cannot push each other out.
-    fn mark_ghosts(&mut self) {
-        let rank = |member: &Member| (member.status == Status::Alive, member.heard);
-        let is_superseded = |member: &Member| {
-            let others = self.peers.values().map(|state| &state.member).chain([&self.me]);
-            member.is_gone()
-                && others.into_iter().any(|other| other.is_same_node(member) && rank(other) > rank(member))
-        };
-        let ghosts: Vec<(Peer, bool)> =
-            self.peers.iter().map(|(peer, state)| (*peer, is_superseded(&state.member))).collect();
-        for (peer, is_ghost) in ghosts {
-            if let Some(state) = self.peers.get_mut(&peer)
-                && state.is_ghost != is_ghost
-            {
-                state.is_ghost = is_ghost;
-                self.changes += 1;
-            }
-        }
+        by(&same_life).or_else(|| by(&same_id)).or_else(|| by(&same_place))
     }
 
     /// Where another node is that has the id of this one and is alive. Two cannot listen at one address: there it is
@@ -766,7 +704,6 @@ impl Membership {
         state.member.id = told.id.or(state.member.id);
         state.member.boot = told.boot.or(state.member.boot);
         state.member.name = told.name;
-        state.told_at = Some(told.grpc_addr);
         state.member.http_addr = told.http_addr;
         state.member.version = told.version;
         state.member.heard = told.heard.map(|age| now.saturating_sub(age));
@@ -841,8 +778,12 @@ impl Member {
         self.version = Arc::clone(&identity.version);
     }
 
-    fn is_gone(&self) -> bool {
-        matches!(self.status, Status::Dead | Status::Stopped)
+    /// Whether it is gone, and the same node is alive, or was heard later, at another address. Nobody alive is a ghost, so
+    /// that two nodes of one name cannot push each other out.
+    fn is_ghost_among(&self, members: &[Self]) -> bool {
+        let rank = |member: &Self| (member.status == Status::Alive, member.heard);
+        let is_gone = matches!(self.status, Status::Dead | Status::Stopped);
+        is_gone && members.iter().any(|other| other.is_same_node(self) && rank(other) > rank(self))
     }
 
     /// By the id; for want of one, by the name.

@@ -354,7 +354,10 @@ async fn the_nodes_of_a_stopped_up_go_on_and_it_says_what_was_dropped() {
     let mut up = Up::of(Running::start(up.env("PRIMACY_LOG", "trace"))).await;
     send_signal(up.running.pid(), Signal::STOP);
     for node in &up.nodes {
-        let drops = || async { dropped(node.http).await > 0 };
+        let drops = || async {
+            join_all((0..20).map(|_| check(node.grpc, 17))).await;
+            dropped(node.http).await > 0
+        };
         eventually("the pipe to up is full", drops).await;
         assert!(check(node.grpc, 17).await.unwrap().is_prime);
     }
