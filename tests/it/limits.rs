@@ -440,7 +440,7 @@ async fn who_trickles_heads_keeps_out_nobody_else() {
     let mut slow = Vec::new();
     for _ in 0..UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX {
         let mut connection = Raw::connect(node.http).await;
-        connection.send("GET /livez HTTP/1.1\r\nX-Slow: ").await;
+        connection.send("GET /livez HTTP/1.1\r\nHost: test\r\nX-Slow: ").await;
         slow.push(connection);
     }
     let mine = Ipv4Addr::LOCALHOST.octets();
