@@ -724,7 +724,7 @@ async fn a_connection_that_has_not_begun_does_not_hold_the_stop() {
         (node.grpc, b"PRI * HTTP"),
         (node.http, PREFACE),
         (node.grpc, PREFACE),
-        (node.http, b"GET /livez HTTP/1.1\r\nX-Slow: "),
+        (node.http, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "),
     ] {
         let mut connection = Raw::connect(address).await;
         connection.send(begun).await;
