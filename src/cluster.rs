@@ -96,8 +96,10 @@ pub struct ClusterView {
     pub me: Arc<Identity>,
     /// The clock that its times are of.
     pub clock: Clock,
-    /// All members by id, this node included.
+    /// All members by id, this node included, but for ghosts.
     pub members: Vec<Member>,
+    /// Dead entries of nodes that have returned at other addresses.
+    ghosts: Vec<Member>,
     /// Who led when it was composed.
     leader: Option<Leader>,
     /// Until when that holds, if it ends by itself: a node that wakes up may be beyond it before it can say so.

@@ -315,14 +315,15 @@ fn with_the_same(variables: impl Iterator<Item = OsString>) -> String {
     if names.is_empty() { String::new() } else { format!(" with the same {}", names.join(", ")) }
 }
 
-/// Variables of the commands, and those whose flags the printed command has.
-const OF_OTHERS: [&str; 6] = [
+/// Variables of the commands, those whose flags the printed command has, and the one that changes no node.
+const OF_OTHERS: [&str; 7] = [
     "PRIMACY_ENDPOINTS",
     "PRIMACY_ID",
     "PRIMACY_NAME",
     "PRIMACY_GRPC_ADDR",
     "PRIMACY_HTTP_ADDR",
     "PRIMACY_PEERS",
+    "PRIMACY_LOG",
 ];
 
 /// A word as a shell takes it for one.

@@ -271,10 +271,12 @@ impl Driver {
             counter: ballot.counter,
             since,
         });
+        let (shown, ghosts) = members.shown_and_ghosts();
         ClusterView {
             me: Arc::clone(&self.me),
             clock: self.clock,
-            members: members.members(),
+            members: shown,
+            ghosts,
             leader,
             leader_until: self.election.recognised_until(),
             resignations: self.election.resignations(),
@@ -315,6 +317,12 @@ impl ClusterView {
     /// The member list as heartbeats and watchers carry it; what was heard, as its age.
     pub fn members_to_wire(&self, now: Time) -> Vec<proto::Member> {
         self.members.iter().map(|member| self.member_to_wire(member, now)).collect()
+    }
+
+    /// For followers, who are to know of the ghosts that they are dead.
+    pub(super) fn all_to_wire(&self, now: Time) -> Vec<proto::Member> {
+        let all = self.members.iter().chain(&self.ghosts);
+        all.map(|member| self.member_to_wire(member, now)).collect()
     }
 
     fn member_to_wire(&self, member: &super::Member, now: Time) -> proto::Member {

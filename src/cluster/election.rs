@@ -38,14 +38,17 @@ use super::{
     },
 };
 use crate::{
-    limits::{HEARTBEATS_WITHOUT_LEADER_MAX, REACHED_WITHOUT_LEADER_MAX},
+    limits::{
+        HEARTBEATS_WITHOUT_LEADER_MAX, LANES_WITHOUT_LEADER, LANES_WITHOUT_LEADER_EACH_MIN,
+        REACHED_WITHOUT_LEADER_MAX,
+    },
     worker::Figures,
 };
 use appointed::Appointed;
 use following::{Following, Loss};
 use leading::{Cause, Leading};
 use message::is_absurd;
-use seeking::{Phase, Seeking};
+use seeking::{Asking, Phase, Seeking};
 
 pub use appointed::Recognised;
 pub use message::{Answer, Ballot, Claim, HandOver, Judged, Request, Send, TransferError, Verdict};
@@ -77,10 +80,20 @@ pub(crate) enum Rule {
     HighestReturns,
     KeepsKnocking,
     OneLife,
+    FewAreReached,
+    UnreachedIsReachedFor,
+    FewAreAskedAtFirst,
+    AllAreAsked,
+    LeaderIsAsked,
 }
 
 /// A higher id leads again when it has been healthy for so long.
 pub const HEALTHY: Duration = Duration::from_secs(10);
+
+/// Of so many others, how many a node without a leader reaches for, and asks at first.
+fn few(others: usize) -> usize {
+    (LANES_WITHOUT_LEADER / others.max(1)).max(LANES_WITHOUT_LEADER_EACH_MIN)
+}
 
 #[derive(Debug)]
 enum Role {
@@ -98,6 +111,8 @@ pub struct Election {
     /// The highest ballot that was seen.
     highest: Ballot,
     round: u64,
+    /// Who was asked in this round.
+    asked: BTreeSet<Peer>,
     stopping: bool,
     /// Set if a coordinator tells who leads.
     appointed: Option<Appointed>,
@@ -108,11 +123,14 @@ pub struct Election {
     entered: Time,
     ticked: Time,
     /// What the wants of the members were settled for.
-    settled: Option<(Option<Peer>, bool, (u32, usize))>,
+    settled: Option<Settled>,
     random: StdRng,
     #[cfg(test)]
     pub(crate) broken: Option<Rule>,
 }
+
+/// The leader, whether it is reached, the leader that is heard and not reached, and the members.
+type Settled = (Option<Peer>, bool, Option<Peer>, (u32, usize));
 
 impl Election {
     /// A node that has just started. `me.boot` seeds its random delays.
@@ -124,6 +142,7 @@ impl Election {
             role: Role::Seeking(Seeking { phase, lost: None, unreached: None }),
             highest: Ballot::default(),
             round: 0,
+            asked: BTreeSet::new(),
             stopping: false,
             appointed: None,
             taken: None,
@@ -224,7 +243,7 @@ impl Election {
         let own = match &self.role {
             Role::Seeking(Seeking { phase, .. }) => match phase {
                 Phase::Booting { until, ask_again, .. } => *until.min(ask_again),
-                Phase::Delaying { until, .. } | Phase::Asking { until, .. } => *until,
+                Phase::Delaying { until, .. } | Phase::Asking(Asking { until, .. }) => *until,
             },
             Role::Following(_) if self.stopping => heartbeat,
             Role::Following(following) => following.heard + silence_max(following.heartbeat),
@@ -275,7 +294,8 @@ impl Election {
             if let Some(list) = list {
                 // They may follow another leader, and neither of the two knows of the other.
                 let untold = self.members.adopt(now, peer, list);
-                self.ask(untold, false);
+                let some = self.some_of(untold);
+                self.ask(some, false);
             }
         } else {
             self.meet_leader(now, peer, claim);
@@ -333,14 +353,14 @@ impl Election {
             Some(Answer::Taken(by)) => self.meet_twin(by),
             Some(Answer::LeaderAlive(leader)) => self.hear_of_leader(now, round, &leader),
             Some(Answer::Ok) if self.keeps(Rule::OkIsAwaited) => {
-                if let Some((_, ok, _)) = self.asking(round) {
-                    *ok = true;
+                if let Some(asking) = self.asking(round) {
+                    asking.ok = true;
                 }
             }
             Some(Answer::Ok | Answer::Go | Answer::Stopping) | None => {}
         }
-        if let Some((awaited, ..)) = self.asking(round) {
-            awaited.remove(&peer);
+        if let Some(asking) = self.asking(round) {
+            asking.count(peer);
         }
         self.seek(now);
         self.settle(now);
@@ -518,12 +538,12 @@ impl Election {
     }
 
     /// What is to be kept towards each peer: the leader watches everybody; a follower keeps a lane to the leader, and
-    /// while it has none it reaches for everybody, though not all the time.
+    /// while it has none it reaches for others, in a small cluster for everybody, though not all the time.
     fn settle(&mut self, now: Time) {
         let leader = self.leading_peer();
         let is_led = leader.is_some_and(|leader| self.members.is_up(leader));
         let is_leading = matches!(self.role, Role::Leading(_));
-        let settled = Some((leader, is_led || is_leading, self.members.shape()));
+        let settled = Some((leader, is_led || is_leading, self.unreached(), self.members.shape()));
         if self.settled == settled && self.keeps(Rule::KeepsKnocking) {
             return;
         }
@@ -548,21 +568,21 @@ impl Election {
         self.members.pace(now, self.heartbeat * u32::try_from(turns).unwrap_or(u32::MAX));
     }
 
-    /// A coordinator may be away for long, and the cluster large: then each node without a leader has some others, not
-    /// the same as the next one has.
+    /// In a large cluster each node without a leader has some others, not the same as the next one has: they share its
+    /// work, and who wins the election finds the machine free. Who is heard as the leader is always reached for.
     fn beyond_reach(&self, peers: &[Peer]) -> BTreeSet<Peer> {
-        if !self.is_appointed() || peers.len() <= REACHED_WITHOUT_LEADER_MAX {
-            return BTreeSet::new();
-        }
-        let boot = self.members.me().boot.unwrap_or_default();
-        let first = usize::try_from(boot % peers.len() as u64).unwrap_or_default();
-        peers
-            .iter()
-            .copied()
-            .cycle()
-            .skip(first + REACHED_WITHOUT_LEADER_MAX)
-            .take(peers.len() - REACHED_WITHOUT_LEADER_MAX)
-            .collect()
+        let count = match self.is_appointed() {
+            true => REACHED_WITHOUT_LEADER_MAX,
+            false if self.keeps(Rule::FewAreReached) => few(peers.len()),
+            false => peers.len(),
+        };
+        // In an order of this node's own, which stays the same when others come and go.
+        let own = self.members.me().boot.unwrap_or_default() | 1;
+        let mut beyond = peers.to_vec();
+        beyond.sort_by_key(|peer| own.wrapping_mul(u64::from(peer.0) + 1));
+        beyond.drain(..count.min(peers.len()));
+        let unreached = self.unreached().filter(|_| self.keeps(Rule::UnreachedIsReachedFor));
+        beyond.into_iter().filter(|peer| Some(*peer) != unreached).collect()
     }
 
     fn record_leader(&mut self, now: Time, leader: Option<Peer>, reason: &str, took: Duration) {

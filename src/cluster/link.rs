@@ -241,7 +241,7 @@ impl Link {
             sender: Some((&*self.me).into()),
             interval_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
             members_version: if leads { view.list_version } else { 0 },
-            members: if changed { view.members_to_wire(now) } else { Vec::new() },
+            members: if changed { view.all_to_wire(now) } else { Vec::new() },
             claim: claim.as_ref().map(Into::into),
         };
         (request, ballot)

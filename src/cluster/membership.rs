@@ -523,13 +523,11 @@ impl Membership {
         named.max_by_key(|(_, state)| state.member.status == Status::Alive).map(|(peer, _)| *peer)
     }
 
-    /// The members as people see them: whoever has returned at another address is not shown at the one it has left.
-    pub fn shown(&self) -> Vec<Member> {
-        let mut members = self.members();
-        let ghosts: Vec<bool> = members.iter().map(|member| member.is_ghost_among(&members)).collect();
-        let mut ghosts = ghosts.into_iter();
-        members.retain(|_| !ghosts.next().unwrap_or_default());
-        members
+    /// The members as people see them, and the ghosts: whoever has returned at another address is not shown at the one it
+    /// has left.
+    pub fn shown_and_ghosts(&self) -> (Vec<Member>, Vec<Member>) {
+        let members = self.members();
+        members.iter().cloned().partition(|member| !member.is_ghost_among(&members))
     }
 
     /// All members, this node included, by id.

@@ -100,13 +100,11 @@ async fn settle(
     let Some(mut rest) = unread.and_then(|unread| unread.take()) else { return Ok(response) };
     // A body that was late is not waited for once more.
     let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
-    if is_late || !rest.drain().await {
-        match is_http1 {
-            true => {
-                drop(response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close")))
-            }
-            false => rest.linger(),
-        }
+    let goes_on = !is_late && rest.drain().await;
+    if !goes_on && is_http1 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    } else if !goes_on {
+        rest.linger();
     }
     Ok(response)
 }

@@ -94,7 +94,8 @@ impl Plan {
             42..70 => 4,
             70..93 => 5,
             93..98 => random.random_range(6..=9),
-            _ => random.random_range(10..=32),
+            98 => random.random_range(10..=32),
+            _ => random.random_range(33..=72),
         };
         let mut plan = Self::quiet(seed, count, END);
         plan.calm = CALM;

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use super::{
-    Ballot, Time, ms,
+    Ballot, Time, Wanted, ms,
     process::{Heard, Snapshot},
     world::World,
 };
+use crate::limits::{LANES_WITHOUT_LEADER, LANES_WITHOUT_LEADER_EACH_MIN};
 
 #[derive(Debug, Clone)]
 pub struct Violation {
@@ -154,6 +155,7 @@ impl Observer {
         if candidate.asked != world.now {
             (candidate.asked, candidate.reached) = (world.now, Vec::new());
         }
+        i12_few_are_asked_at_first(world, node)?;
         self.i8_at_most_n_squared_messages_a_round(world)
     }
 
@@ -376,6 +378,7 @@ impl Observer {
     pub fn poll(&mut self, world: &World) -> Checked {
         self.i3_all_agree_within_12_h(world)?;
         self.i4_two_leaders_meet(world)?;
+        world.living().into_iter().try_for_each(|node| i12_few_are_reached_for(world, node))?;
         self.i11_it_settles_after_faults_stop(world)
     }
 
@@ -448,6 +451,38 @@ fn i7_who_stops_never_wins(world: &World, node: usize, claimed: &Claimed) -> Che
         return Err(Violation::new("I7", world.now, text));
     }
     Ok(())
+}
+
+/// I12: however large the cluster is, a node without a leader reaches for few: for those that share its work, and for
+/// the leader that it follows or hears.
+fn i12_few_are_reached_for(world: &World, node: usize) -> Checked {
+    let process = world.process(node).expect("it lives");
+    let members = process.election.members();
+    let reached = members.peers().filter(|peer| members.orders(*peer).wanted != Wanted::Off).count();
+    let few = few(members.peers().count());
+    if !process.snapshot.leads && reached > few + 1 {
+        let text = format!("{} reaches for {reached}, and not for {few}", world.nodes[node].name);
+        return Err(Violation::new("I12", world.now, text));
+    }
+    Ok(())
+}
+
+/// I12, too: a candidate asks few at first, and each answer, or the end of waiting for it, allows for two questions. The
+/// leader that it has lost is asked besides.
+fn i12_few_are_asked_at_first(world: &World, node: usize) -> Checked {
+    let process = world.process(node).expect("who asks lives");
+    let now = world.now.saturating_sub(process.started);
+    let (awaited, done) = process.candidacy(now, world.nodes[node].plan.heartbeat);
+    let few = few(process.election.members().peers().count());
+    if awaited > few + done + 1 {
+        let text = format!("{} waits for {awaited}, after {done} answers", world.nodes[node].name);
+        return Err(Violation::new("I12", world.now, text));
+    }
+    Ok(())
+}
+
+fn few(others: usize) -> usize {
+    (LANES_WITHOUT_LEADER / others.max(1)).max(LANES_WITHOUT_LEADER_EACH_MIN)
 }
 
 fn is_stopping(world: &World, node: usize) -> bool {

@@ -1,9 +1,9 @@
 //! Each rule of the machine is broken in turn, on all nodes: an invariant or a scenario must notice.
 
-use std::{env, fmt::Write as _, fs, path::Path};
+use std::{env, fmt::Write as _, fs, path::Path, sync::Arc};
 
 use super::{
-    Plan, Rule, Time,
+    Ballot, Claim, DialError, Election, Identity, PeerAddress, Plan, Rule, Time, Wanted,
     faults::{Fault, Who},
     first_violation, ms,
     world::World,
@@ -21,7 +21,7 @@ struct Caught {
 
 type Scenario = fn(Option<Rule>) -> Result<(), String>;
 
-const RULES: [(Rule, &str); 24] = [
+const RULES: [(Rule, &str); 29] = [
     (Rule::ClaimsRise, "a claim takes the highest counter seen, and not one more"),
     (Rule::StaleClaimsAnew, "a leader that is refused as stale does not claim anew"),
     (Rule::Suspicion, "three missed heartbeats make no suspect"),
@@ -46,10 +46,15 @@ const RULES: [(Rule, &str); 24] = [
     (Rule::HighestReturns, "no leader hands over to a higher id"),
     (Rule::KeepsKnocking, "dead peers are not dialled"),
     (Rule::OneLife, "a changed boot is not minded"),
+    (Rule::FewAreReached, "a node without a leader reaches for all"),
+    (Rule::UnreachedIsReachedFor, "the leader that is heard and not reached is not dialled"),
+    (Rule::FewAreAskedAtFirst, "a candidate asks all at once"),
+    (Rule::AllAreAsked, "a candidate asks a few, and nobody else"),
+    (Rule::LeaderIsAsked, "who hears of the leader does not ask it"),
 ];
 
 /// The easy to break unseen, and those that need one certain moment.
-const SCENARIOS: [(Rule, &str, Scenario); 11] = [
+const SCENARIOS: [(Rule, &str, Scenario); 14] = [
     (Rule::LateWakeUp, "a follower that hung keeps its leader", a_late_wake_up_loses_no_leader),
     (Rule::Rank, "few messages when a leader dies", a_death_takes_few_messages),
     (Rule::QuestionIsOk, "the lower of two candidates gives way", a_higher_question_is_an_ok),
@@ -65,6 +70,9 @@ const SCENARIOS: [(Rule, &str, Scenario); 11] = [
     (Rule::OkIsAwaited, "an `ok` is waited for", an_ok_is_waited_for),
     (Rule::NoOkAtBoot, "who boots holds nobody up", who_boots_holds_nobody_up),
     (Rule::OneLife, "a quick restart is a death", a_quick_restart_is_a_death),
+    (Rule::UnreachedIsReachedFor, "who hears the leader dials it", who_hears_the_leader_dials_it),
+    (Rule::AllAreAsked, "the last of many objects", the_last_of_many_objects),
+    (Rule::LeaderIsAsked, "who returns is heard of", who_returns_is_heard_of),
 ];
 
 fn caught(rule: Rule) -> Option<Caught> {
@@ -238,4 +246,61 @@ fn a_quick_restart_is_a_death(broken: Option<Rule>) -> Result<(), String> {
     world.befall(Fault::Crash(Who::Leader(0), Some(ms(1))));
     world.run_until(ms(3_200));
     expect(world.agreed(&world.living()).is_some(), || "no leader after 200 ms".to_owned())
+}
+
+/// So many that each reaches for two of them.
+const MANY: usize = 65;
+
+/// It is hardly ever one of those that share the node's work.
+fn who_hears_the_leader_dials_it(broken: Option<Rule>) -> Result<(), String> {
+    let node = |id: u32, boot| Identity {
+        id: Some(id),
+        boot,
+        grpc_addr: format!("n{id}").into(),
+        ..Identity::default()
+    };
+    for boot in 1..=8 {
+        let peers =
+            (2..=MANY as u32).map(|id| PeerAddress { id: Some(id), grpc_addr: format!("n{id}").into() });
+        let mut election = Election::new(&node(1, boot), &peers.collect::<Vec<_>>(), ms(100));
+        election.broken = broken;
+        let ballot = Ballot { counter: 1, id: MANY as u32 };
+        let succeeds = Arc::default();
+        let (followers, heartbeat, reason, took) = (0, ms(100), "".into(), Time::ZERO);
+        let claim = Claim { ballot, succeeds, followers, heartbeat, reason, took };
+        election
+            .claimed(ms(1), &node(MANY as u32, 1_000), &claim, None)
+            .map_err(|refused| refused.to_string())?;
+        let leader = election.leading_peer().ok_or("it does not follow")?;
+        election.dial_failed(ms(2), leader, &DialError::Refused);
+        let wanted = election.members().orders(leader).wanted;
+        let follows = election.leading_peer().is_some();
+        expect(!follows && wanted == Wanted::Work, || format!("boot {boot}: {wanted:?}"))?;
+    }
+    Ok(())
+}
+
+/// The lowest alone hears the leader.
+fn the_last_of_many_objects(broken: Option<Rule>) -> Result<(), String> {
+    let mut world = world(11, MANY, broken);
+    let others = 1..MANY - 1;
+    world.befall(Fault::Cut(
+        others.flat_map(|node| [(MANY - 1, node), (node, MANY - 1)]).collect(),
+        ms(2_000),
+    ));
+    world.run_until(ms(4_900));
+    let (claims, wrong) = (world.claims_after(ms(3_000)), world.violation.map(|violation| violation.text));
+    expect(claims == 0 && wrong.is_none(), || format!("{claims} claims, {wrong:?}"))
+}
+
+/// By then the leader dials it once a second.
+fn who_returns_is_heard_of(broken: Option<Rule>) -> Result<(), String> {
+    for seed in 0..4 {
+        let mut world = world(seed, MANY, broken);
+        world.befall(Fault::Crash(Who::Node(0), Some(ms(6_250))));
+        world.run_until(ms(9_350));
+        let leader = world.leader_of(0);
+        expect(leader == Some(MANY - 1), || format!("seed {seed}: after 100 ms it follows {leader:?}"))?;
+    }
+    Ok(())
 }

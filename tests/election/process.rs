@@ -88,7 +88,7 @@ pub struct Pending {
 
 #[derive(Debug, Clone, Copy)]
 pub enum PendingKind {
-    Question(u64),
+    Question { round: u64, is_candidate: bool },
     Victory(Ballot),
     HandOver(Ballot),
 }
@@ -168,6 +168,8 @@ pub struct Process {
     pub refuses_lanes: bool,
     pub snapshot: Snapshot,
     pub heard: Option<Heard>,
+    /// The round in which it asked as a candidate last, and how many it asked in that round.
+    candidacy: (u64, usize),
 }
 
 impl Process {
@@ -191,6 +193,7 @@ impl Process {
             refuses_lanes: false,
             snapshot: Snapshot::default(),
             heard: None,
+            candidacy: (0, 0),
         }
     }
 
@@ -202,6 +205,24 @@ impl Process {
             ballot: ballot.unwrap_or_default(),
             highest: self.election.highest(),
         }
+    }
+
+    pub fn count_candidacy(&mut self, call: &Call) {
+        let Call::Question { round, is_candidate: true } = call else { return };
+        let before = if self.candidacy.0 == *round { self.candidacy.1 } else { 0 };
+        self.candidacy = (*round, before + 1);
+    }
+
+    /// Whom it asked in its last round as a candidate: how many it still waits for, and how many not any more.
+    pub fn candidacy(&self, now: Time, heartbeat: Duration) -> (usize, usize) {
+        let (round, asked) = self.candidacy;
+        let is_awaited = |pending: &&Pending| {
+            let is_young = now.saturating_sub(pending.asked) < 2 * heartbeat;
+            is_young
+                && matches!(pending.kind, PendingKind::Question { round: of, is_candidate: true } if of == round)
+        };
+        let awaited = self.calls.values().filter(is_awaited).count();
+        (awaited, asked - awaited)
     }
 
     /// The member list as the wire carries it: boots and moments stay at home.
@@ -237,7 +258,9 @@ impl Process {
 impl Pending {
     pub fn of(asked: Time, peer: Peer, to: usize, call: &Call) -> Self {
         let kind = match call {
-            Call::Question { round, .. } => PendingKind::Question(*round),
+            Call::Question { round, is_candidate } => {
+                PendingKind::Question { round: *round, is_candidate: *is_candidate }
+            }
             Call::Victory(claim) => PendingKind::Victory(claim.ballot),
             Call::HandOver(offer) => PendingKind::HandOver(offer.ballot),
         };

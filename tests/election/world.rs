@@ -53,6 +53,8 @@ pub struct World {
     pub violation: Option<Violation>,
     /// Requests and replies of the election, heartbeats aside.
     pub messages: u64,
+    /// Connections that were tried.
+    pub dials: u64,
     pub trace: Option<String>,
     pub steps: u64,
     observer: Observer,
@@ -102,6 +104,7 @@ impl World {
             network: Network::new(count, plan.delay, late),
             violation: None,
             messages: 0,
+            dials: 0,
             steps: 0,
             trace: traced.then(String::new),
             observer: Observer::new(count),
@@ -694,6 +697,7 @@ impl World {
             let opened = Err(DialError::Unresolvable);
             return self.post(self.now + AT_ONCE, node, life, Input::Dialled { peer, attempt, opened });
         };
+        self.dials += 1;
         let times_out = self.now + heartbeat * DIAL_HEARTBEATS_MAX;
         self.post(times_out, node, life, Input::Dialled { peer, attempt, opened: Err(DialError::TimedOut) });
         let Some(there) = self.send(node, to) else { return };
@@ -918,6 +922,7 @@ impl World {
         let (life, call) = (process.life, process.next_call);
         process.next_call += 1;
         process.calls.insert(call, Pending::of(asked, peer, to, &content));
+        process.count_candidacy(&content);
         let road = process.open_life(peer).filter(|_| process.election.members().is_up(peer));
         let from = Caller { node, life, identity: Arc::clone(&process.identity) };
         self.post(self.now + time, node, life, Input::Replied { call, reply: None });
@@ -928,6 +933,7 @@ impl World {
         match road {
             Some(their) => self.send_call(to, their, from, call, content, self.now),
             None => {
+                self.dials += 1;
                 let Some(there) = self.send(node, to) else { return };
                 let Some(back) = self.send(to, node) else { return };
                 let connected = there + (back - self.now);
@@ -984,10 +990,10 @@ impl World {
         let election = &mut self.process_mut(node).election;
         let Pending { peer, kind, asked, .. } = pending;
         match (kind, reply) {
-            (PendingKind::Question(round), Some(Reply::Answer(answer))) => {
+            (PendingKind::Question { round, .. }, Some(Reply::Answer(answer))) => {
                 election.answered(now, peer, round, Some(answer));
             }
-            (PendingKind::Question(round), _) => election.answered(now, peer, round, None),
+            (PendingKind::Question { round, .. }, _) => election.answered(now, peer, round, None),
             (PendingKind::Victory(ballot), Some(Reply::Verdict(verdict))) => {
                 election.judged(now, peer, Some(Judged { asked, ballot, verdict }));
             }

@@ -504,6 +504,7 @@ async fn a_trickled_body_ends_with_the_deadline_or_before() {
         trickle.abort();
         let (answer, _) = parse(&read).unwrap();
         answer.problem(framing, 408, "deadline_exceeded");
+        assert_eq!(answer.header("connection"), "close", "{framing}");
         assert!(started.elapsed() >= Duration::from_millis(least_ms), "{framing}: {:?}", started.elapsed());
         goes_on(&node, framing).await;
     }

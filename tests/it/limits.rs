@@ -434,7 +434,7 @@ async fn who_trickles_heads_keeps_out_nobody_else() {
     let mut slow = Vec::new();
     for _ in 0..UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX {
         let mut connection = Raw::connect(node.http).await;
-        connection.send("GET /livez HTTP/1.1\r\nX-Slow: ").await;
+        connection.send("GET /livez HTTP/1.1\r\nHost: test\r\nX-Slow: ").await;
         slow.push(connection);
     }
     let mine = Ipv4Addr::LOCALHOST.octets();
@@ -718,7 +718,7 @@ async fn a_connection_that_has_not_begun_does_not_hold_the_stop() {
         (node.grpc, b"PRI * HTTP"),
         (node.http, PREFACE),
         (node.grpc, PREFACE),
-        (node.http, b"GET /livez HTTP/1.1\r\nX-Slow: "),
+        (node.http, b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "),
     ] {
         let mut connection = Raw::connect(address).await;
         connection.send(begun).await;

@@ -345,13 +345,13 @@ fn returns(membership: &mut Membership, node: &Identity, now: u64) -> Peer {
 
 /// The addresses that are shown for it, and how it is doing.
 fn shown(membership: &Membership, name: &str) -> Vec<(String, Status)> {
-    let members = membership.members().into_iter().filter(|member| &*member.name == name);
+    let members = membership.shown_and_ghosts().0.into_iter().filter(|member| &*member.name == name);
     members.map(|member| (member.grpc_addr.to_string(), member.status)).collect()
 }
 
 #[test]
 fn whoever_returns_at_another_address_leaves_no_ghost() {
-    for node in [identity(1), replica(1), Identity { name: "joined".into(), ..identity(9) }] {
+    for node in [replica(1), Identity { name: "joined".into(), ..identity(9) }] {
         let mut membership = self::node(4);
         let mut peer = returns(&mut membership, &node, 10);
         for life in 1..4 {
@@ -371,20 +371,6 @@ fn whoever_returns_at_another_address_leaves_no_ghost() {
 }
 
 #[test]
-fn a_configured_peer_is_looked_for_at_its_address_for_ever() {
-    let (mut membership, worker1) = leader_and_worker1();
-    dies(&mut membership, worker1, 100);
-    let there = returns(&mut membership, &moved(&identity(1), 1), 200);
-    assert_ne!(there, worker1);
-    membership.tick(JOINED_KEPT * 2);
-    assert_eq!(membership.orders(worker1).wanted, Wanted::Work);
-    // The node that moved is reached there after all, as behind a name that resolves anew.
-    let met = membership.lane_up(JOINED_KEPT * 2, worker1, Wanted::Work, &moved(&identity(1), 1)).unwrap();
-    assert_eq!(met.replaces, Some(there));
-    assert_eq!(shown(&membership, "worker1"), [("worker1:1".to_owned(), Status::Alive)]);
-}
-
-#[test]
 fn living_nodes_of_one_name_do_not_push_each_other_out() {
     let mut membership = node(4);
     let twins = [replica(1), Identity { name: "replica1".into(), ..replica(2) }];
@@ -400,33 +386,6 @@ fn living_nodes_of_one_name_do_not_push_each_other_out() {
     membership.lane_up(ms(0), worker3, Wanted::Work, &other_id).unwrap();
     dies(&mut membership, worker1, 100);
     assert_eq!(shown(&membership, "worker1").len(), 2, "another id is another node, whatever its name");
-}
-
-#[test]
-fn a_follower_sees_no_ghost_of_who_moved() {
-    for is_configured in [true, false] {
-        let mut leaders = match is_configured {
-            true => node(4),
-            false => Membership::new(&identity(4), &[], H),
-        };
-        let mut membership = node(2);
-        let leader = peer(&membership, 4);
-        for other in membership.peers().filter(|peer| *peer != leader).collect::<Vec<_>>() {
-            membership.want(ms(0), other, Wanted::Off);
-        }
-        let old = returns(&mut leaders, &identity(1), 10);
-        membership.adopt(ms(20), leader, list(1, &leaders));
-        membership.tick(ms(20));
-        assert_eq!(shown(&membership, "worker1"), [("worker1:1".to_owned(), Status::Alive)]);
-        dies(&mut leaders, old, 100);
-        returns(&mut leaders, &moved(&identity(1), 1), 200);
-        for now in [210, 310] {
-            let untold = membership.adopt(ms(now), leader, list(now, &leaders));
-            membership.tick(ms(now));
-            assert_eq!(shown(&membership, "worker1"), [("elsewhere1:1".to_owned(), Status::Alive)]);
-            assert!(untold.iter().all(|peer| membership.id(*peer) != Some(1)), "nobody is asked there");
-        }
-    }
 }
 
 #[test]

@@ -33,9 +33,9 @@ impl Election {
         let Role::Seeking(Seeking { phase, .. }) = &mut self.role else { return };
         match phase {
             Phase::Delaying { gives_way: false, .. } if is_ok => self.give_way(now),
-            Phase::Asking { ok, .. } if is_ok => *ok = true,
+            Phase::Asking(asking) if is_ok => asking.ok = true,
             Phase::Booting { .. } => self.seek(now),
-            Phase::Delaying { .. } | Phase::Asking { .. } => {}
+            Phase::Delaying { .. } | Phase::Asking(_) => {}
         }
     }
 

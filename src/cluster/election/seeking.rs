@@ -2,12 +2,15 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use rand::RngExt;
+use rand::{RngExt, seq::SliceRandom};
 
-use super::{Ballot, Election, Request, Role, Rule, Send};
-use crate::cluster::{
-    Identity,
-    membership::{Peer, Status, Time},
+use super::{Ballot, Election, Request, Role, Rule, Send, few};
+use crate::{
+    cluster::{
+        Identity,
+        membership::{Peer, Status, Time},
+    },
+    limits::ASKED_AT_ONCE_MAX,
 };
 
 /// It follows nobody.
@@ -35,16 +38,59 @@ pub(super) struct Lost {
 #[derive(Debug)]
 pub(super) enum Phase {
     /// It has met no leader in this life, and waits for the others to start.
-    Booting { until: Time, ask_again: Time, answered: BTreeSet<Peer> },
+    Booting {
+        until: Time,
+        ask_again: Time,
+        answered: BTreeSet<Peer>,
+    },
     /// It asks then. Who gives way to a higher id does so once: others may come, and it would never ask.
-    Delaying { until: Time, gives_way: bool },
-    /// It has asked, and awaits these until then.
-    Asking { until: Time, awaited: BTreeSet<Peer>, ok: bool, veto: bool },
+    Delaying {
+        until: Time,
+        gives_way: bool,
+    },
+    Asking(Asking),
+}
+
+/// It asks the others, the highest first.
+#[derive(Debug)]
+pub(super) struct Asking {
+    /// It awaits these until then.
+    pub(super) until: Time,
+    awaited: BTreeSet<Peer>,
+    /// These come next, the last first.
+    unasked: Vec<Peer>,
+    /// How many of them may be asked now.
+    room: usize,
+    pub(super) ok: bool,
+    veto: bool,
+}
+
+impl Asking {
+    /// The peer has answered, or will not. So more are asked at once the longer nobody objects: most nodes have asked
+    /// few when somebody does, and the one that leads soon asks many.
+    pub(super) fn count(&mut self, peer: Peer) {
+        if self.awaited.remove(&peer) {
+            self.room += 2;
+        }
+    }
+
+    /// None of those that are awaited will answer.
+    fn count_silent(&mut self) {
+        self.room += 2 * std::mem::take(&mut self.awaited).len();
+    }
+
+    /// Who is to be asked now.
+    fn next(&mut self) -> Vec<Peer> {
+        let more = ASKED_AT_ONCE_MAX.saturating_sub(self.awaited.len());
+        let count = self.room.min(more).max(usize::from(self.awaited.is_empty()));
+        self.room = self.room.saturating_sub(count);
+        self.unasked.split_off(self.unasked.len().saturating_sub(count))
+    }
 }
 
 impl Election {
     pub(super) fn seek(&mut self, now: Time) {
-        let boot_wait = self.keeps(Rule::BootWait);
+        let (boot_wait, turns) = (self.keeps(Rule::BootWait), self.turns());
         let Role::Seeking(Seeking { phase, .. }) = &mut self.role else { return };
         match phase {
             Phase::Booting { until, ask_again, answered } => {
@@ -53,14 +99,43 @@ impl Election {
                 if now >= *until || awaited.is_empty() || !boot_wait {
                     self.delay(now, self.rank_delay_max());
                 } else if now >= *ask_again {
-                    *ask_again = now + self.heartbeat;
-                    self.ask(awaited, false);
+                    *ask_again = now + self.heartbeat * turns;
+                    let some = self.some_of(awaited);
+                    self.ask(some, false);
                 }
             }
             Phase::Delaying { until, .. } if now >= *until => self.ask_all(now),
-            Phase::Asking { until, awaited, .. } if now >= *until || awaited.is_empty() => self.decide(now),
-            Phase::Delaying { .. } | Phase::Asking { .. } => {}
+            Phase::Delaying { .. } => {}
+            Phase::Asking(asking) => {
+                if now >= asking.until {
+                    asking.count_silent();
+                }
+                if asking.ok || asking.veto {
+                    asking.unasked.clear();
+                }
+                match asking.unasked.is_empty() {
+                    false => self.ask_next(now),
+                    true if asking.awaited.is_empty() => self.decide(now),
+                    true => {}
+                }
+            }
         }
+    }
+
+    /// In so many turns a node has asked all others a few at a time.
+    fn turns(&self) -> u32 {
+        let count = self.members.peers().count();
+        u32::try_from(count.div_ceil(few(count))).unwrap_or(u32::MAX)
+    }
+
+    /// Of a large cluster a few of these, at random.
+    pub(super) fn some_of(&mut self, mut peers: Vec<Peer>) -> Vec<Peer> {
+        let count = few(self.members.peers().count());
+        if peers.len() > count {
+            let (some, _) = peers.partial_shuffle(&mut self.random, count);
+            return some.to_vec();
+        }
+        peers
     }
 
     /// Waits before it asks: some random time longer, so that no two candidates stay in lockstep.
@@ -93,17 +168,36 @@ impl Election {
         if self.keeps(Rule::Rank) { self.heartbeat * rank / 5 } else { Duration::ZERO }
     }
 
+    /// Who may lead asks everybody, the highest first, until somebody objects; who only looks for the leader asks a few.
     fn ask_all(&mut self, now: Time) {
-        let suspect = self.suspect();
         let everybody: Vec<Peer> = self.members.peers().collect();
-        // The suspect is asked, and not waited for.
-        let awaited: BTreeSet<Peer> =
-            everybody.iter().copied().filter(|peer| Some(*peer) != suspect).collect();
-        let wait = if self.keeps(Rule::SilenceIsAwaited) { 2 * self.heartbeat } else { self.heartbeat / 20 };
+        let room = if self.keeps(Rule::FewAreAskedAtFirst) { few(everybody.len()) } else { usize::MAX };
+        let mut unasked = if self.may_lead() { everybody } else { self.some_of(everybody) };
+        unasked.sort_by_key(|peer| self.members.id(*peer));
         self.round += 1;
-        self.ask(everybody, true);
+        self.asked.clear();
         let Role::Seeking(seeking) = &mut self.role else { return };
-        seeking.phase = Phase::Asking { until: now + wait, awaited, ok: false, veto: false };
+        let (awaited, ok, veto) = (BTreeSet::new(), false, false);
+        seeking.phase = Phase::Asking(Asking { until: Time::MAX, awaited, unasked, room, ok, veto });
+        self.seek(now);
+    }
+
+    fn ask_next(&mut self, now: Time) {
+        let wait = if self.keeps(Rule::SilenceIsAwaited) { 2 * self.heartbeat } else { self.heartbeat / 20 };
+        let suspect = self.suspect();
+        let asks_all = self.keeps(Rule::AllAreAsked);
+        let Role::Seeking(Seeking { phase: Phase::Asking(asking), .. }) = &mut self.role else { return };
+        let next = asking.next();
+        if next.is_empty() {
+            return;
+        }
+        asking.until = now + wait;
+        // The suspect is asked, and not waited for.
+        asking.awaited.extend(next.iter().filter(|peer| Some(**peer) != suspect));
+        if !asks_all {
+            asking.unasked.clear();
+        }
+        self.ask(next, true);
         self.seek(now);
     }
 
@@ -114,13 +208,14 @@ impl Election {
             return;
         }
         let request = Request::Question { round: self.round, is_candidate };
+        self.asked.extend(&peers);
         self.sends.extend(peers.into_iter().map(|to| Send { to, request: request.clone() }));
     }
 
     /// All answers are in, or were waited for long enough.
     fn decide(&mut self, now: Time) {
-        let Role::Seeking(Seeking { phase: Phase::Asking { ok, veto, .. }, .. }) = &self.role else { return };
-        match (*veto, *ok) {
+        let Role::Seeking(Seeking { phase: Phase::Asking(asking), .. }) = &self.role else { return };
+        match (asking.veto, asking.ok) {
             (true, _) => self.delay(now, self.heartbeat),
             (false, true) => self.give_way(now),
             (false, false) if self.may_lead() => {
@@ -137,13 +232,11 @@ impl Election {
         }
     }
 
-    /// The answers that are awaited in this round, and whether there was an `ok` or a veto.
-    pub(super) fn asking(&mut self, round: u64) -> Option<(&mut BTreeSet<Peer>, &mut bool, &mut bool)> {
+    /// What it has asked in this round, if it still does.
+    pub(super) fn asking(&mut self, round: u64) -> Option<&mut Asking> {
         match &mut self.role {
-            Role::Seeking(Seeking { phase: Phase::Asking { awaited, ok, veto, .. }, .. })
-                if round == self.round =>
-            {
-                Some((awaited, ok, veto))
+            Role::Seeking(Seeking { phase: Phase::Asking(asking), .. }) if round == self.round => {
+                Some(asking)
             }
             _ => None,
         }
@@ -160,6 +253,14 @@ impl Election {
         self.lost().filter(|lost| !lost.is_anew).map(|lost| lost.leader)
     }
 
+    /// It hears this leader and cannot reach it.
+    pub(super) fn unreached(&self) -> Option<Peer> {
+        match &self.role {
+            Role::Seeking(seeking) => seeking.unreached,
+            Role::Following(_) | Role::Leading(_) => None,
+        }
+    }
+
     /// A peer answered, really: at boot that is what is waited for.
     pub(super) fn count_at_boot(&mut self, peer: Peer) {
         if let Role::Seeking(Seeking { phase: Phase::Booting { answered, .. }, .. }) = &mut self.role {
@@ -168,16 +269,12 @@ impl Election {
     }
 
     pub(super) fn hear_of_leader(&mut self, now: Time, round: u64, leader: &Identity) {
-        let before = self.members.shape();
-        let known = self.members.admit(now, leader);
-        let is_new = self.members.shape() != before;
-        if let Some((.., veto)) = self.asking(round)
-            && known.is_ok()
-        {
-            *veto = true;
+        let Ok(met) = self.members.admit(now, leader) else { return };
+        if let Some(asking) = self.asking(round) {
+            asking.veto = true;
         }
-        // Who joins by another node's word asks the leader itself at once: so it is heard of.
-        if is_new && let Ok(met) = known {
+        // Who hears of the leader by another node's word asks it at once: so it is heard of.
+        if !self.asked.contains(&met.peer) && !self.follows(met.peer) && self.keeps(Rule::LeaderIsAsked) {
             self.ask(vec![met.peer], false);
         }
     }

@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, Interest, ReadBuf},
     net::{TcpStream, tcp::OwnedReadHalf},
-    task::JoinSet,
+    task::{JoinSet, consume_budget},
     time::{sleep, timeout},
 };
 
@@ -78,24 +78,25 @@ impl Socket {
     }
 
     async fn drop_input(&self) -> io::Result<()> {
-        let (mut dropped, mut buffer) = (0, vec![0; DROPPED_BYTES]);
-        loop {
-            match self.input.try_read(&mut buffer) {
+        let (mut dropped, mut buffer) = (0, Vec::with_capacity(DROPPED_BYTES));
+        while dropped <= LINGER_BYTES_MAX {
+            match self.input.try_read_buf(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(read) => {
                     self.may_send.store(true, Relaxed);
                     dropped += read as u64;
+                    buffer.clear();
+                    // Whoever sends fast must not keep the others from this thread.
+                    consume_budget().await;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_send.load(Relaxed) => {
                     timeout(LINGER, self.input.readable()).await??;
                 }
                 Err(error) => return Err(error),
             }
-            if dropped > LINGER_BYTES_MAX {
-                // Whoever reads the answer while it sends has time for it.
-                return Ok(timeout(LINGER, self.was_reset()).await?);
-            }
         }
+        // Whoever reads the answer while it sends has time for it.
+        Ok(timeout(LINGER, self.was_reset()).await?)
     }
 
     /// Reads once.
