@@ -102,7 +102,19 @@ pub fn service(gateway: Arc<Gateway>) -> Result<impl Answers, DecodeError> {
         // Settles the state once, instead of at each request.
         .with_state(());
     let services = Arc::new(Services { gateway, scheduler, others });
-    Ok(service_fn(move |request| Box::pin(around(Arc::clone(&services), request))))
+    Ok(service_fn(move |request| Box::pin(settle(Arc::clone(&services), request))))
+}
+
+/// There are clients that forget a refusal when the reset of their stream comes with it: what they still send is dropped
+/// for a while before.
+async fn settle(services: Arc<Services>, request: Request) -> Result<Response, Infallible> {
+    let unread = request.extensions().get().and_then(|Arrival { unread, .. }| unread.clone());
+    let response = around(services, request).await?;
+    let is_refusal = !response.status().is_success() || response.headers().contains_key(Status::GRPC_STATUS);
+    if is_refusal && let Some(rest) = unread.and_then(|unread| unread.take()) {
+        rest.linger();
+    }
+    Ok(response)
 }
 
 struct Services {

@@ -105,7 +105,10 @@ def test_curl_goes_on_with_the_next_url(node, size, tmp_path):
         assert run("curl", *refused, "--next", *code, node.url("/prime/17")) == "413 200 "
     # Over HTTP/2 Debian's curl cannot use a connection twice.
     for _ in range(5):
-        assert run("curl", "--http2-prior-knowledge", *code, "--data-binary", f"@{body}", node.url("/prime")) == "413 "
+        refused = ("--http2-prior-knowledge", *code, "--data-binary", f"@{body}")
+        assert run("curl", *refused, node.url("/prime")) == "413 "
+        # The gRPC port refuses what is no call of gRPC.
+        assert run("curl", *refused, f"http://{node.grpc}/scheduler.Scheduler/CheckPrime") == "415 "
 
 
 def test_go_gets_its_answers(node, tmp_path):
