@@ -314,7 +314,7 @@ fn log(change: &Change) {
 }
 
 impl ClusterView {
-    /// The member list as heartbeats and watchers carry it; what was heard, as its age.
+    /// The member list as watchers take it; what was heard, as its age.
     pub fn members_to_wire(&self, now: Time) -> Vec<proto::Member> {
         self.members.iter().map(|member| self.member_to_wire(member, now)).collect()
     }

@@ -121,7 +121,9 @@ impl<S: Answers> Listener<S> {
         self.metrics.connections.inc();
         let leave = CancellationToken::new();
         let place = self.places.take(leave.clone());
-        if place.as_ref().is_none_or(|place| place.usage.is_reserved()) && self.places.make_room() {
+        let makes_room =
+            place.as_ref().is_none_or(|place| place.usage.is_reserved()) && self.places.make_room();
+        if makes_room {
             self.metrics.connections_evicted.inc();
         }
         let Some(place) = place else {
@@ -136,6 +138,7 @@ impl<S: Answers> Listener<S> {
             metrics: Arc::clone(&self.metrics),
             stop: stop.clone(),
             leave,
+            awaits_room: makes_room,
         };
         connections.spawn(connection.serve(stream, place));
     }

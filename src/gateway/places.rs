@@ -133,9 +133,7 @@ impl Places {
 impl Place {
     /// Returns when an idle connection has made room for this one, or none did so in time.
     pub(super) async fn settle_soon(&self) {
-        if self.usage.is_reserved() {
-            let _ = timeout(PLACE_TIMEOUT, self.settle()).await;
-        }
+        let _ = timeout(PLACE_TIMEOUT, self.settle()).await;
     }
 
     /// Changes a reserved place for one of everybody's as soon as one is free.

@@ -48,11 +48,15 @@ pub(super) struct Connection<S> {
     pub(super) stop: CancellationToken,
     /// Ends this connection to make room for another one.
     pub(super) leave: CancellationToken,
+    /// Another one makes room for it.
+    pub(super) awaits_room: bool,
 }
 
 impl<S: Answers> Connection<S> {
     pub(super) async fn serve(self, stream: TcpStream, place: Place) {
-        place.settle_soon().await;
+        if self.awaits_room {
+            place.settle_soon().await;
+        }
         let may_be_silent =
             if place.usage.is_reserved() { FIRST_BYTE_RESERVED_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
         let first = timeout(may_be_silent, first_byte(&stream, Arc::clone(&self.slots)));
