@@ -14,6 +14,7 @@ mod layers;
 mod limits;
 mod load;
 mod long;
+mod many;
 mod membership;
 mod mixed;
 mod prime;
