@@ -215,14 +215,16 @@ pub const MEMBERS_MAX: usize = 1024;
 /// Peers that a node which has no leader from etcd reaches for: enough to share its work, and not a lane from everybody
 /// to everybody while etcd is away.
 pub const REACHED_WITHOUT_LEADER_MAX: usize = 32;
-/// Lanes that all nodes without a leader keep together with Bully, who also has an election to hold meanwhile: a lane is
-/// 1 ms of processor to open and 4 ms a second to keep at H = 100 ms, both ends together, and all may share a machine.
-/// Up to twelve nodes reach each other.
+/// Lanes that all nodes without a leader keep together with Bully, each as many as the others: they hold an election
+/// meanwhile, perhaps all on one machine, and a lane costs some 1 ms of processor to open and 4 ms a second to keep at
+/// H = 100 ms. Up to 12 nodes reach each other.
 pub const LANES_WITHOUT_LEADER: usize = 128;
-/// Peers that each of them reaches for all the same, however many they are.
-pub const LANES_WITHOUT_LEADER_EACH_MIN: usize = 2;
-/// Peers that a node asks at once to lead, once the first have answered: then there are few that ask so many.
-pub const ASKED_AT_ONCE_MAX: usize = 32;
+/// Questions that they ask together at first, if all of them ask at once. Up to 23 nodes ask each other.
+pub const QUESTIONS_AT_FIRST: usize = 512;
+/// What each of them has of both all the same, however many they are.
+pub const SHARE_WITHOUT_LEADER_MIN: usize = 2;
+/// Questions of a candidate on their way, when its first ones are answered and nobody objects: few nodes come so far.
+pub const QUESTIONS_AT_ONCE_MAX: usize = 32;
 /// Heartbeats that a node without a leader sends within H, to one peer after the other: among more of them each gets its
 /// own more rarely, or a large cluster without a leader would be busy with nothing else.
 pub const HEARTBEATS_WITHOUT_LEADER_MAX: usize = 8;

@@ -39,8 +39,8 @@ use super::{
 };
 use crate::{
     limits::{
-        HEARTBEATS_WITHOUT_LEADER_MAX, LANES_WITHOUT_LEADER, LANES_WITHOUT_LEADER_EACH_MIN,
-        REACHED_WITHOUT_LEADER_MAX,
+        HEARTBEATS_WITHOUT_LEADER_MAX, LANES_WITHOUT_LEADER, REACHED_WITHOUT_LEADER_MAX,
+        SHARE_WITHOUT_LEADER_MIN,
     },
     worker::Figures,
 };
@@ -90,9 +90,9 @@ pub(crate) enum Rule {
 /// A higher id leads again when it has been healthy for so long.
 pub const HEALTHY: Duration = Duration::from_secs(10);
 
-/// Of so many others, how many a node without a leader reaches for, and asks at first.
-fn few(others: usize) -> usize {
-    (LANES_WITHOUT_LEADER / others.max(1)).max(LANES_WITHOUT_LEADER_EACH_MIN)
+/// What a node without a leader may have of what there is for all of them, if there are so many others.
+fn share(all: usize, others: usize) -> usize {
+    (all / others.max(1)).max(SHARE_WITHOUT_LEADER_MIN)
 }
 
 #[derive(Debug)]
@@ -573,7 +573,7 @@ impl Election {
     fn beyond_reach(&self, peers: &[Peer]) -> BTreeSet<Peer> {
         let count = match self.is_appointed() {
             true => REACHED_WITHOUT_LEADER_MAX,
-            false if self.keeps(Rule::FewAreReached) => few(peers.len()),
+            false if self.keeps(Rule::FewAreReached) => share(LANES_WITHOUT_LEADER, peers.len()),
             false => peers.len(),
         };
         // In an order of this node's own, which stays the same when others come and go.

@@ -95,6 +95,26 @@ fn bounds_hold_for_four_nodes() {
     }
 }
 
+/// What a node costs without a leader, in connections that it tries: as much in a large cluster as in a small one. Its
+/// own share of the others, twice, and what the leader and its followers try towards each other.
+#[test]
+fn a_leader_is_found_with_few_connections() {
+    for count in [24, 32, 65, 100] {
+        let mut world = World::new(Plan::quiet(1, count, LONGEST), false);
+        let until_all_agree = |world: &mut World, nodes: &[usize]| {
+            let before = world.dials;
+            world.run_while(LONGEST, |world| world.agreed(nodes).is_none());
+            (world.dials - before) / count as u64
+        };
+        let all: Vec<usize> = (0..count).collect();
+        let at_start = until_all_agree(&mut world, &all);
+        world.run_until(ms(3_000));
+        world.befall(Fault::Crash(Who::Leader(0), None));
+        let after_a_death = until_all_agree(&mut world, &all[..count - 1]);
+        assert!(at_start <= 20 && after_a_death <= 12, "{count} nodes: {at_start} and {after_a_death}");
+    }
+}
+
 /// Writes `docs/election-growth.svg` and prints the tables; `PRIMACY_SEEDS` each, 100 by default.
 #[test]
 #[ignore = "takes a quarter of an hour, most of it for 100 nodes; it measures and judges nothing"]

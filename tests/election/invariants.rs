@@ -8,7 +8,7 @@ use super::{
     process::{Heard, Snapshot},
     world::World,
 };
-use crate::limits::{LANES_WITHOUT_LEADER, LANES_WITHOUT_LEADER_EACH_MIN};
+use crate::limits::{LANES_WITHOUT_LEADER, QUESTIONS_AT_FIRST, SHARE_WITHOUT_LEADER_MIN};
 
 #[derive(Debug, Clone)]
 pub struct Violation {
@@ -459,7 +459,7 @@ fn i12_few_are_reached_for(world: &World, node: usize) -> Checked {
     let process = world.process(node).expect("it lives");
     let members = process.election.members();
     let reached = members.peers().filter(|peer| members.orders(*peer).wanted != Wanted::Off).count();
-    let few = few(members.peers().count());
+    let few = share(LANES_WITHOUT_LEADER, members.peers().count());
     if !process.snapshot.leads && reached > few + 1 {
         let text = format!("{} reaches for {reached}, and not for {few}", world.nodes[node].name);
         return Err(Violation::new("I12", world.now, text));
@@ -473,7 +473,7 @@ fn i12_few_are_asked_at_first(world: &World, node: usize) -> Checked {
     let process = world.process(node).expect("who asks lives");
     let now = world.now.saturating_sub(process.started);
     let (awaited, done) = process.candidacy(now, world.nodes[node].plan.heartbeat);
-    let few = few(process.election.members().peers().count());
+    let few = share(QUESTIONS_AT_FIRST, process.election.members().peers().count());
     if awaited > few + done + 1 {
         let text = format!("{} waits for {awaited}, after {done} answers", world.nodes[node].name);
         return Err(Violation::new("I12", world.now, text));
@@ -481,8 +481,8 @@ fn i12_few_are_asked_at_first(world: &World, node: usize) -> Checked {
     Ok(())
 }
 
-fn few(others: usize) -> usize {
-    (LANES_WITHOUT_LEADER / others.max(1)).max(LANES_WITHOUT_LEADER_EACH_MIN)
+fn share(all: usize, others: usize) -> usize {
+    (all / others.max(1)).max(SHARE_WITHOUT_LEADER_MIN)
 }
 
 fn is_stopping(world: &World, node: usize) -> bool {

@@ -219,6 +219,11 @@ pub struct Processes {
 impl Processes {
     /// A cluster in which every member is alive.
     pub async fn start(workers: u32) -> Self {
+        Self::settled(Self::begin(workers).nodes).await
+    }
+
+    /// One that has just been started.
+    pub fn begin(workers: u32) -> Self {
         let ports: Vec<(SocketAddr, SocketAddr)> =
             (0..=workers).map(|_| (free_address(), free_address())).collect();
         let peers: Vec<String> = (0..=workers)
@@ -231,7 +236,7 @@ impl Processes {
                 Process::start(id, &name, grpc, http, &peers.join(","))
             })
             .collect();
-        Self::settled(nodes).await
+        Self { nodes }
     }
 
     /// The same with a coordinator instead of peers.

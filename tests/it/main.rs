@@ -18,6 +18,7 @@ mod limits;
 mod load;
 mod long;
 mod machine;
+mod many;
 mod membership;
 mod mixed;
 mod prime;

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{RngExt, seq::SliceRandom};
 
-use super::{Ballot, Election, Request, Role, Rule, Send, few};
+use super::{Ballot, Election, Request, Role, Rule, Send, share};
 use crate::{
     cluster::{
         Identity,
         membership::{Peer, Status, Time},
     },
-    limits::ASKED_AT_ONCE_MAX,
+    limits::{LANES_WITHOUT_LEADER, QUESTIONS_AT_FIRST, QUESTIONS_AT_ONCE_MAX},
 };
 
 /// It follows nobody.
@@ -81,7 +81,7 @@ impl Asking {
 
     /// Who is to be asked now.
     fn next(&mut self) -> Vec<Peer> {
-        let more = ASKED_AT_ONCE_MAX.saturating_sub(self.awaited.len());
+        let more = QUESTIONS_AT_ONCE_MAX.saturating_sub(self.awaited.len());
         let count = self.room.min(more).max(usize::from(self.awaited.is_empty()));
         self.room = self.room.saturating_sub(count);
         self.unasked.split_off(self.unasked.len().saturating_sub(count))
@@ -125,12 +125,12 @@ impl Election {
     /// In so many turns a node has asked all others a few at a time.
     fn turns(&self) -> u32 {
         let count = self.members.peers().count();
-        u32::try_from(count.div_ceil(few(count))).unwrap_or(u32::MAX)
+        u32::try_from(count.div_ceil(share(LANES_WITHOUT_LEADER, count))).unwrap_or(u32::MAX)
     }
 
     /// Of a large cluster a few of these, at random.
     pub(super) fn some_of(&mut self, mut peers: Vec<Peer>) -> Vec<Peer> {
-        let count = few(self.members.peers().count());
+        let count = share(LANES_WITHOUT_LEADER, self.members.peers().count());
         if peers.len() > count {
             let (some, _) = peers.partial_shuffle(&mut self.random, count);
             return some.to_vec();
@@ -159,21 +159,29 @@ impl Election {
     pub(super) fn rank_delay_max(&self) -> Duration {
         let suspect = self.suspect();
         let is_higher = |peer: &Peer| {
-            let is_live = matches!(self.members.status(*peer), Status::Alive | Status::Suspect);
             let is_met = self.members.member(*peer).is_some_and(|member| member.heard.is_some());
-            self.members.id(*peer) > self.id() && is_live && is_met && Some(*peer) != suspect
+            self.members.id(*peer) > self.id() && self.is_live(*peer) && is_met && Some(*peer) != suspect
         };
         let rank = self.members.peers().filter(is_higher).count();
         let rank = u32::try_from(rank).unwrap_or(u32::MAX).min(5);
         if self.keeps(Rule::Rank) { self.heartbeat * rank / 5 } else { Duration::ZERO }
     }
 
+    fn is_live(&self, peer: Peer) -> bool {
+        matches!(self.members.status(peer), Status::Alive | Status::Suspect)
+    }
+
     /// Who may lead asks everybody, the highest first, until somebody objects; who only looks for the leader asks a few.
     fn ask_all(&mut self, now: Time) {
         let everybody: Vec<Peer> = self.members.peers().collect();
-        let room = if self.keeps(Rule::FewAreAskedAtFirst) { few(everybody.len()) } else { usize::MAX };
+        let room = match self.keeps(Rule::FewAreAskedAtFirst) {
+            true => share(QUESTIONS_AT_FIRST, everybody.len()),
+            false => usize::MAX,
+        };
         let mut unasked = if self.may_lead() { everybody } else { self.some_of(everybody) };
-        unasked.sort_by_key(|peer| self.members.id(*peer));
+        if unasked.len() > room {
+            unasked.sort_by_key(|peer| (self.is_live(*peer), self.members.id(*peer)));
+        }
         self.round += 1;
         self.asked.clear();
         let Role::Seeking(seeking) = &mut self.role else { return };
