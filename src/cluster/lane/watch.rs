@@ -1,5 +1,6 @@
-//! Whether a peer that holds something of ours is silent. The rule is one for all that is in flight at a peer, whether
-//! its lane is wanted or retired, and whoever else watches the peer: it is given back within the suspicion time.
+//! Whether a peer that holds something of ours is silent, when its lane is retired. While a lane is wanted, the members
+//! or the election judge its peer and close it; a retired one would be watched by nobody, and what it holds would wait for
+//! its deadline. By either rule it is given back within the suspicion time.
 
 use std::time::Duration;
 
@@ -61,8 +62,9 @@ impl Silence {
 }
 
 impl Lane {
-    /// Returns when the peer holds something and was silent for too long.
+    /// Returns when the lane is retired, and the peer holds something and was silent for too long.
     pub async fn watch(&self, heartbeat: Duration) -> LaneEnd {
+        self.0.retired.cancelled().await;
         loop {
             self.holds_something().await;
             if self.is_silent(heartbeat).await {
