@@ -51,6 +51,9 @@ struct Reached {
 
 #[derive(Default)]
 struct Candidate {
+    /// Its life, and the round in which it asks.
+    round: (u32, u64),
+    /// When the round began.
     asked: Time,
     reached: Vec<Reached>,
     /// The leader that it lost: asked, and not waited for.
@@ -149,11 +152,12 @@ impl Observer {
         }
     }
 
-    /// A candidate asks anew.
-    pub fn asked(&mut self, world: &World, node: usize) -> Checked {
+    /// A candidate asks, perhaps anew.
+    pub fn asked(&mut self, world: &World, node: usize, round: u64) -> Checked {
         let candidate = &mut self.candidates[node];
-        if candidate.asked != world.now {
-            (candidate.asked, candidate.reached) = (world.now, Vec::new());
+        let round = (world.life(node).unwrap_or_default(), round);
+        if candidate.round != round {
+            (candidate.round, candidate.asked, candidate.reached) = (round, world.now, Vec::new());
         }
         i12_few_are_asked_at_first(world, node)?;
         self.i8_at_most_n_squared_messages_a_round(world)

@@ -926,9 +926,8 @@ impl World {
         let road = process.open_life(peer).filter(|_| process.election.members().is_up(peer));
         let from = Caller { node, life, identity: Arc::clone(&process.identity) };
         self.post(self.now + time, node, life, Input::Replied { call, reply: None });
-        let is_question = matches!(content, Call::Question { .. });
-        if is_question {
-            self.with_observer(|observer, world| observer.asked(world, node));
+        if let Call::Question { round, .. } = content {
+            self.with_observer(|observer, world| observer.asked(world, node, round));
         }
         match road {
             Some(their) => self.send_call(to, their, from, call, content, self.now),
