@@ -9,8 +9,8 @@ use primacy::{
 use serde_json::Value;
 
 use crate::{
-    harness::{TestCluster, TestNode, config, eventually},
-    http::{Answer, Raw, contract, example, get, long_number, operations, resolved},
+    harness::{TestCluster, TestNode, config, eventually, metric},
+    http::{Answer, Raw, contract, example, long_number, operations, resolved},
 };
 
 /// A node of each kind that is asked.
@@ -38,7 +38,8 @@ impl Nodes {
         let mut held = Raw::connect(full.http).await;
         let head = "Host: test\r\nGrpc-Timeout: 300S";
         held.send(format!("GET /prime/{} HTTP/1.1\r\n{head}\r\n\r\n", long_number())).await;
-        eventually("it is full", || async { get(&full, "/cluster").await.status == 429 }).await;
+        // Whoever asked for anything else meanwhile could take its place.
+        eventually("it is full", || async { metric(&full, "primacy_in_flight").await == 1 }).await;
         Self { good, full, alone, stopping, _held: held }
     }
 
@@ -68,6 +69,7 @@ impl Nodes {
         }
     }
 
+    /// What the node answers; nothing if nobody knows how to ask for this error.
     async fn answer(&self, good: &Good, error: &str, request_id: &str) -> Option<Answer> {
         let (node, headers, body) = self.asked_for(error)?;
         let Good { method, path, body: good } = good;
@@ -82,11 +84,13 @@ impl Nodes {
         loop {
             let mut connection = Raw::connect(node.http).await;
             connection.send(&request).await;
-            match connection.answer().await {
-                // It stops in its own time, and says so for a second.
-                Some(answer) if error == "NotReady" && answer.status == 200 => node.stop.cancel(),
-                answer => return answer,
+            let answer = connection.answer().await;
+            let answer = answer.unwrap_or_else(|| panic!("{error}: closed without an answer to {request}"));
+            // It stops in its own time, and says so for a second.
+            if error != "NotReady" || answer.status != 200 {
+                return Some(answer);
             }
+            node.stop.cancel();
         }
     }
 }
