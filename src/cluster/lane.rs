@@ -4,7 +4,7 @@
 //! own that is never used again on its lane, and an answer to a number that is not open breaks the lane: so an answer
 //! cannot reach the wrong request. When a lane ends, however it ends, what it had not answered is given back.
 
-mod watch;
+mod silence;
 
 use std::{
     collections::HashMap,
@@ -13,14 +13,14 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Instant,
 };
 
 use thiserror::Error;
 use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot},
+    sync::{Notify, Semaphore, mpsc, oneshot, watch},
     task::yield_now,
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -68,8 +68,8 @@ pub enum AskError {
     /// The lane had no place; it was not sent.
     #[error("the lane is full; try again in a second")]
     Full,
-    /// The lane ended first: it may be sent elsewhere, checks are idempotent.
-    #[error("the lane closed and gave it back")]
+    /// The lane ended first, or the other side fell silent: it may be sent elsewhere, checks are idempotent.
+    #[error("the lane gave it back")]
     GivenBack,
     /// The other side answered with an error.
     #[error("{0}")]
@@ -120,6 +120,10 @@ struct Shared {
     heard_ms: AtomicU64,
     /// Woken when it holds something again.
     filled: Notify,
+    /// The other side was silent for too long and has not been heard since: nothing is asked of it.
+    is_silent: AtomicBool,
+    /// Told each time when that begins.
+    silences: watch::Sender<()>,
     /// It takes no more asks and ends when it has answered those that it holds.
     retired: CancellationToken,
     closed: CancellationToken,
@@ -143,6 +147,8 @@ pub struct LaneDriver {
     waiting: Vec<Open>,
     open: HashMap<u64, Reply>,
     next_ask: u64,
+    /// Asks below this number may have been given back, and are answered in vain.
+    given_back_below: u64,
     sends_timeouts: bool,
     /// However the driver ends, what was called beside the lane is given back too.
     _closed: DropGuard,
@@ -204,6 +210,7 @@ impl Lane {
             waiting: Vec::with_capacity(LANE_BATCH_MAX),
             open: HashMap::new(),
             next_ask: 0,
+            given_back_below: 0,
             sends_timeouts: kind == Wanted::Schedule,
         };
         Ok((lane, driver, identity))
@@ -222,6 +229,8 @@ impl Lane {
             penalty_until_ms: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
             filled: Notify::new(),
+            is_silent: AtomicBool::new(false),
+            silences: watch::Sender::default(),
             retired: CancellationToken::new(),
             closed: CancellationToken::new(),
         }))
@@ -232,6 +241,9 @@ impl Lane {
     /// # Errors
     /// See [`AskError`].
     pub async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
+        if self.is_silent() {
+            return Err(AskError::GivenBack);
+        }
         let _counted = self.count(1);
         let (reply, answer) = oneshot::channel();
         self.0.gathering.fetch_add(1, Relaxed);
@@ -275,10 +287,15 @@ impl Lane {
     }
 
     async fn while_open<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, AskError> {
+        let mut silences = self.0.silences.subscribe();
+        if self.is_silent() {
+            return Err(AskError::GivenBack);
+        }
         tokio::select! {
             biased;
             answered = call => answered.map_err(|status| call_error(&status)),
             () = self.0.closed.cancelled() => Err(AskError::GivenBack),
+            _ = silences.changed() => Err(AskError::GivenBack),
         }
     }
 
@@ -309,6 +326,17 @@ impl Lane {
     /// The other side has just shown that it lives.
     pub fn hear(&self) {
         self.0.heard_ms.store(millis(self.time()), Relaxed);
+        self.0.is_silent.store(false, Relaxed);
+    }
+
+    /// The other side is silent: what it holds is given back, and so is what it is asked until it is heard again.
+    fn give_back(&self) {
+        self.0.is_silent.store(true, Relaxed);
+        self.0.silences.send_replace(());
+    }
+
+    fn is_silent(&self) -> bool {
+        self.0.is_silent.load(Relaxed)
     }
 
     /// When it was last heard.
@@ -326,13 +354,13 @@ impl Lane {
         self.0.retired.cancel();
     }
 
-    /// Whether it takes asks: it is neither closed, nor retired, nor full.
+    /// Whether it takes asks: it is neither closed, nor retired, nor silent, nor full.
     pub fn is_open(&self) -> bool {
         self.is_living() && self.0.queue.capacity() > 0
     }
 
     fn is_living(&self) -> bool {
-        !self.0.retired.is_cancelled() && !self.0.queue.is_closed()
+        !self.0.retired.is_cancelled() && !self.0.queue.is_closed() && !self.is_silent()
     }
 
     /// Whether it would take asks, or long calls, or batches, if it were not full of them.
@@ -413,6 +441,7 @@ impl LaneDriver {
     pub async fn run(mut self, on_stopping: impl Fn()) -> LaneEnd {
         let shared = Arc::clone(&self.lane.0);
         let mut retired = pin!(shared.retired.cancelled());
+        let mut silences = shared.silences.subscribe();
         let mut asks_ended = false;
         loop {
             let room = !asks_ended && self.waiting.is_empty() && self.open.len() < LANE_IN_FLIGHT_MAX;
@@ -437,13 +466,30 @@ impl LaneDriver {
                     self.send_waiting();
                 }
                 () = &mut retired, if !self.queue.is_closed() => self.queue.close(),
+                _ = silences.changed() => self.give_back(),
                 () = shared.calls_answered(), if answered => return LaneEnd::Closed,
             }
         }
     }
 
+    /// Gives back what the other side holds, and what waits to be sent.
+    fn give_back(&mut self) {
+        self.open.clear();
+        self.given_back_below = self.next_ask;
+        self.drop_waiting();
+    }
+
+    fn drop_waiting(&mut self) {
+        self.lane.0.gathering.fetch_sub(self.waiting.len(), Relaxed);
+        self.waiting.clear();
+    }
+
     /// Sends what waits, if the stream has room; mostly it has, and nothing waits for another turn of the loop.
     fn send_waiting(&mut self) {
+        // It was asked for before the silence was seen.
+        if self.lane.is_silent() {
+            return self.drop_waiting();
+        }
         let before = self.waiting.len();
         self.waiting.retain(|open| !open.reply.is_closed());
         self.lane.0.gathering.fetch_sub(before - self.waiting.len(), Relaxed);
@@ -498,11 +544,12 @@ impl LaneDriver {
     }
 
     fn deliver(&mut self, ask: u64, answer: Result<Answer, Failure>) -> Result<(), LaneEnd> {
-        let Some(reply) = self.open.remove(&ask) else {
-            return Err(LaneEnd::Broken(format!("it answered ask {ask}, which is not open")));
-        };
-        // Nobody to take it: the client has gone since.
-        let _ = reply.send(answer);
+        match self.open.remove(&ask) {
+            // Nobody to take it: the client has gone since.
+            Some(reply) => drop(reply.send(answer)),
+            None if ask < self.given_back_below => {}
+            None => return Err(LaneEnd::Broken(format!("it answered ask {ask}, which is not open"))),
+        }
         Ok(())
     }
 }

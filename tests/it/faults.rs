@@ -1,6 +1,9 @@
 //! Real processes, real signals: nodes die, hang and stop under load at the others, and no request fails.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use primacy::{
     is_prime,
@@ -14,8 +17,8 @@ use tonic::{Code, Request, Status};
 
 use crate::{
     harness::{
-        Process, Processes, TestNode, all_alive, channel, config, eventually, long_number, status_of, view,
-        within,
+        Process, Processes, TestNode, all_alive, channel, config, eventually, long_number, send_signal,
+        status_of, view, within,
     },
     load::Load,
 };
@@ -161,6 +164,37 @@ async fn nodes_that_hang_hold_nobody_up_for_long() {
             all_alive(node.grpc, 4).await;
         }
     }
+}
+
+/// A node that was told to stop judges no leader any more, and its requests do not wait for one that hangs either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stops_waits_for_no_leader_that_hangs() {
+    let mut cluster = Processes::start(2).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let (url, leader) = (cluster.nodes[1].url("/prime"), cluster.nodes[0].pid());
+    send_signal(leader, Signal::STOP);
+    let asked = Instant::now();
+    let requests = (1..=20).map(|number| {
+        let (client, url) = (client.clone(), url.clone());
+        tokio::spawn(async move { ask_one(&client, &url, number).await })
+    });
+    let requests: Vec<_> = requests.collect();
+    eventually("the leader holds them", || async { in_flight(&cluster.nodes[1]).await == 20 }).await;
+    cluster.nodes[1].signal(Signal::TERM);
+    for request in requests {
+        request.await.unwrap().unwrap();
+    }
+    // 350 ms by the design; the deadline is 5 s, and the drain time longer.
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    assert!(cluster.nodes[1].ended().await.success());
+    send_signal(leader, Signal::CONT);
+}
+
+async fn in_flight(node: &Process) -> u32 {
+    let text = reqwest::get(node.url("/metrics")).await.unwrap().text().await.unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("primacy_in_flight "));
+    line.unwrap().parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

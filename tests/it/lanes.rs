@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    future::pending,
     net::SocketAddr,
     sync::{
         Arc,
@@ -10,8 +11,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, future::join_all, stream, stream::BoxStream};
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream,
+    stream::BoxStream,
+};
 use primacy::{
+    cluster::{
+        self,
+        lane::{Ask, AskError, Lane},
+        membership::Wanted,
+        token::{self, Token},
+    },
     is_prime,
     limits::FAILURE_PENALTY,
     node::Node,
@@ -36,7 +48,7 @@ use tokio::{
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::{Code, Request, Response, Status, Streaming, transport::Channel};
 
-use crate::harness::{TestNode, all_alive, channel, config, eventually, metric, status_of};
+use crate::harness::{SOON, TestNode, all_alive, channel, config, eventually, metric, status_of};
 
 /// How a worker that was not written here treats what it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -332,6 +344,44 @@ async fn what_a_retired_lane_holds_is_given_back_when_its_peer_falls_silent() {
     let batch = timeout(Duration::from_secs(10), batch).await.expect("the batch is given back").unwrap();
     assert_eq!(batch.matches("\"is_prime\"").count(), 2, "{batch}");
     assert!(metric(&leader, "primacy_given_back_total").await >= 4);
+}
+
+/// Whoever else judges the peer, and however late: what a lane holds comes back within 3.5 H, or two H more where the
+/// looks were late. The lane itself stays, and is asked again as soon as its peer is heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wanted_lane_gives_back_what_a_silent_peer_holds_and_goes_on_when_it_is_heard() {
+    const H: Duration = Duration::from_millis(100);
+    let worker = OddWorker::new(1, Manner::Hangs);
+    let road = token::Road::new(channel(worker.start().await).await.unwrap(), Token::default());
+    let me = cluster::Identity {
+        id: None,
+        name: "me".into(),
+        boot: 17,
+        grpc_addr: "127.0.0.1:1".into(),
+        http_addr: "127.0.0.1:2".into(),
+        version: "".into(),
+    };
+    let (lane, driver, _) = Lane::open(road, Wanted::Work, &me).await.unwrap();
+    let (driven, watched) = (tokio::spawn(driver.run(|| {})), lane.clone());
+    let watching = tokio::spawn(async move { watched.watch(H).await });
+    for round in 1..=2 {
+        worker.is_hung.store(true, Relaxed);
+        let asked = Instant::now();
+        let ask = Ask { value: 17, deadline: asked + Duration::from_secs(60), trace: Arc::default() };
+        let call = lane.call(pending::<Result<(), Status>>());
+        let (answered, called) = timeout(SOON, join(lane.ask(ask.clone()), call)).await.unwrap();
+        let took = asked.elapsed();
+        assert!(matches!(answered, Err(AskError::GivenBack)), "{round}: {answered:?}");
+        assert!(matches!(called, Err(AskError::GivenBack)), "{round}: {called:?}");
+        assert!(took >= 3 * H, "{round}: {took:?}");
+        assert!(!lane.is_open(), "{round}: it is not asked while it is silent");
+        assert!(matches!(lane.ask(ask).await, Err(AskError::GivenBack)), "{round}");
+        worker.is_hung.store(false, Relaxed);
+        eventually("it is heard again", || async { lane.is_open() }).await;
+    }
+    assert!(!driven.is_finished() && !watching.is_finished(), "the lane goes on");
+    driven.abort();
+    watching.abort();
 }
 
 /// Nothing comes over a lane while a long check is computed: signs of life keep it open, for as long as it takes.

@@ -1,11 +1,10 @@
-//! Whether a peer that holds something of ours is silent, when its lane is retired. While a lane is wanted, the members
-//! or the election judge its peer and close it; a retired one would be watched by nobody, and what it holds would wait for
-//! its deadline. By either rule it is given back within the suspicion time.
+//! Whether the peer of a lane is silent while it holds something of ours. One rule for every lane, whoever else judges the
+//! peer, and however late: what it holds is given back within the suspicion time.
 
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Lane, LaneEnd};
 use crate::{
@@ -62,20 +61,36 @@ impl Silence {
 }
 
 impl Lane {
-    /// Returns when the lane is retired, and the peer holds something and was silent for too long.
+    /// Watches a lane for as long as it runs; returns only when it is retired, and its peer was silent for too long. A lane
+    /// that is wanted stays open: whether its peer is lost is for the members or the election to judge.
     pub async fn watch(&self, heartbeat: Duration) -> LaneEnd {
-        self.0.retired.cancelled().await;
         loop {
             self.holds_something().await;
-            if self.is_silent(heartbeat).await {
-                return LaneEnd::Silent;
+            if !self.falls_silent(heartbeat).await {
+                continue;
+            }
+            self.give_back();
+            tokio::select! {
+                () = self.0.retired.cancelled() => return LaneEnd::Silent,
+                () = self.is_heard_again(heartbeat) => {}
+            }
+        }
+    }
+
+    /// Asks for signs of life until one comes, or something comes over the lane.
+    async fn is_heard_again(&self, heartbeat: Duration) {
+        while self.is_silent() {
+            if self.ask_for_sign(silence_max(heartbeat)).await {
+                self.hear();
+            } else {
+                sleep(heartbeat / LOOKS_PER_HEARTBEAT).await;
             }
         }
     }
 
     /// Watches until the lane holds nothing any more, or the peer is silent for too long. What comes over the lane is a
     /// sign of life; where nothing comes, heartbeats ask for one, which change nothing over there.
-    async fn is_silent(&self, heartbeat: Duration) -> bool {
+    async fn falls_silent(&self, heartbeat: Duration) -> bool {
         let mut silence = Silence::begin(self.time(), heartbeat);
         let mut signs = FuturesUnordered::new();
         while self.is_holding() {
