@@ -319,9 +319,9 @@ impl ClusterView {
         self.members.iter().map(|member| self.member_to_wire(member, now)).collect()
     }
 
-    /// For followers, who are to know of the ghosts that they are dead.
+    /// For followers, who are to know of the ghosts that they are dead, and first: what follows is where they are.
     pub(super) fn all_to_wire(&self, now: Time) -> Vec<proto::Member> {
-        let all = self.members.iter().chain(&self.ghosts);
+        let all = self.ghosts.iter().chain(&self.members);
         all.map(|member| self.member_to_wire(member, now)).collect()
     }
 

@@ -191,6 +191,8 @@ pub struct MemberList {
 const SUSPECT_HALVES: u32 = 7;
 /// Heartbeats without reach that make a dead one.
 const DEAD_HEARTBEATS: u32 = 10;
+/// A dead peer that has spoken to us so often is elsewhere: each time its configured address was dialled at once.
+const KNOCKS_IN_VAIN_MAX: u32 = 3;
 
 #[derive(Debug)]
 struct PeerState {
@@ -206,6 +208,15 @@ struct PeerState {
     unreached: Option<Time>,
     /// Why the last dial failed, since the last lane.
     error: Option<DialError>,
+    /// How often it has spoken to us since then, and was dialled in vain.
+    knocks_in_vain: u32,
+}
+
+impl PeerState {
+    /// Whether it speaks to us from elsewhere, while nobody answers at the address that was configured.
+    fn has_left(&self) -> bool {
+        self.member.status == Status::Dead && self.knocks_in_vain >= KNOCKS_IN_VAIN_MAX
+    }
 }
 
 /// The table of members.
@@ -277,7 +288,7 @@ impl Membership {
         state.up = Some(kind);
         state.draining = false;
         state.unreached = None;
-        state.error = None;
+        (state.error, state.knocks_in_vain) = (None, 0);
         state.member.heard = Some(now);
         if met.is_anew && was_alive {
             self.set_status(now, peer, Status::Dead, ANEW);
@@ -347,6 +358,7 @@ impl Membership {
         state.member.heard = Some(now);
         if state.up.is_none() && !state.draining {
             state.orders.knocks += 1;
+            state.knocks_in_vain = state.knocks_in_vain.saturating_add(1);
         }
         Ok(met)
     }
@@ -381,11 +393,15 @@ impl Membership {
         }
         let Some(state) = self.peers.get_mut(&peer) else { return self.join(now, node) };
         let is_anew = state.member.is_another_life(node);
-        let has_moved = state.joined && state.member.grpc_addr != node.grpc_addr;
-        if has_moved {
+        let is_elsewhere = state.member.grpc_addr != node.grpc_addr;
+        if is_elsewhere && state.joined {
             self.peers.remove(&peer);
             let joined = self.join(now, node)?;
             return Ok(Met { is_anew, replaces: Some(peer), ..joined });
+        }
+        // What was configured stays, and is dialled too: the node may return there.
+        if is_elsewhere && state.has_left() {
+            return self.join(now, node);
         }
         if state.member.boot != Some(node.boot) {
             state.member.learn(node);
@@ -410,7 +426,9 @@ impl Membership {
             if member.id.is_some() && member.id == self.me.id || member.grpc_addr == self.me.grpc_addr {
                 continue;
             }
-            let known = self.find(member.id, member.boot, &member.grpc_addr);
+            // A node that has moved is told of twice: where it was, and then where it is.
+            let known = self.find_but(&told, member.id, member.boot, &member.grpc_addr);
+            let known = known.filter(|peer| !self.has_moved(*peer, &member));
             if known.is_none() && self.peers.len() + 1 >= MEMBERS_MAX {
                 continue;
             }
@@ -612,10 +630,23 @@ impl Membership {
     }
 
     fn add(&mut self, member: Member, joined: bool) -> Peer {
+        // One life is at one address: where it was looked for before, it is not.
+        for state in self.peers.values_mut().filter(|state| state.member.boot == member.boot) {
+            state.member.boot = None;
+        }
         let peer = Peer(self.next_peer);
         self.next_peer += 1;
         let (orders, up, unreached) = (Orders::default(), None, None);
-        let state = PeerState { member, joined, orders, up, draining: false, unreached, error: None };
+        let state = PeerState {
+            member,
+            joined,
+            orders,
+            up,
+            draining: false,
+            unreached,
+            error: None,
+            knocks_in_vain: 0,
+        };
         self.peers.insert(peer, state);
         self.changes += 1;
         peer
@@ -641,12 +672,17 @@ impl Membership {
     }
 
     fn find(&self, id: Option<u32>, boot: Option<u64>, grpc_addr: &str) -> Option<Peer> {
+        self.find_but(&[], id, boot, grpc_addr)
+    }
+
+    fn find_but(&self, but: &[Peer], id: Option<u32>, boot: Option<u64>, grpc_addr: &str) -> Option<Peer> {
         let same_life = |member: &Member| boot.is_some() && member.boot == boot;
         let same_id = |member: &Member| id.is_some() && member.id == id;
         let same_place =
             |member: &Member| &*member.grpc_addr == grpc_addr && (id.is_none() || member.id.is_none());
         let by = |is_it: &dyn Fn(&Member) -> bool| {
-            self.peers.iter().find(|(_, state)| is_it(&state.member)).map(|(peer, _)| *peer)
+            let mut peers = self.peers.iter().filter(|(peer, _)| !but.contains(peer));
+            peers.find(|(_, state)| is_it(&state.member)).map(|(peer, _)| *peer)
         };
         by(&same_life).or_else(|| by(&same_id)).or_else(|| by(&same_place))
     }
@@ -690,6 +726,14 @@ impl Membership {
             let reason = format!("it was unreachable for ten heartbeats{why}");
             self.set_status(now, peer, Status::Dead, &reason);
         }
+    }
+
+    /// Whether a node that joined, and is not watched here, is told of in another life at another address.
+    fn has_moved(&self, peer: Peer, told: &Member) -> bool {
+        self.peers.get(&peer).is_some_and(|PeerState { joined, orders, member, .. }| {
+            let is_another = told.boot.is_some() && member.boot != told.boot;
+            *joined && orders.wanted == Wanted::Off && is_another && member.grpc_addr != told.grpc_addr
+        })
     }
 
     /// What the leader says of a member.

@@ -210,6 +210,46 @@ async fn a_name_that_returns_at_another_address_works_there_and_leaves_no_ghost(
     }
 }
 
+/// The same for a node that the others have by its id in their configuration: they dial it where it is, and where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configured_id_that_returns_at_another_address_works_there_and_may_come_back() {
+    let mut cluster = Processes::start(2).await;
+    let [leader, other] = [0, 2].map(|place| cluster.nodes[place].grpc);
+    let peers = format!("3={leader},2={other}");
+    for round in 1..=2 {
+        cluster.nodes[1].kill();
+        is_seen_dead(&[leader, other]).await;
+        let mut moved = Process::start_with(Some(1), "worker1", &["--peers", &peers]);
+        works_alone_at(moved.grpc, &[leader, other, moved.grpc], &format!("moved, {round}")).await;
+        moved.kill();
+        is_seen_dead(&[leader, other]).await;
+        cluster.nodes[1].restart();
+        let home = cluster.nodes[1].grpc;
+        works_alone_at(home, &[leader, other, home], &format!("at home again, {round}")).await;
+    }
+}
+
+/// While it is alive for them, whoever has its id elsewhere is another node.
+async fn is_seen_dead(observers: &[SocketAddr]) {
+    for observer in observers {
+        let seen = || async {
+            named(*observer, "worker1").await.iter().all(|(_, status)| *status == MemberStatus::Dead)
+        };
+        eventually(&format!("{observer} shows it dead"), seen).await;
+    }
+}
+
+/// Every observer shows worker1 at this address alone, and the first one gives it work.
+async fn works_alone_at(address: SocketAddr, observers: &[SocketAddr], what: &str) {
+    let there = [(address.to_string(), MemberStatus::Alive)];
+    for observer in observers {
+        let seen = || async { named(*observer, "worker1").await == there };
+        eventually(&format!("{what}: {observer} shows it at {address} alone"), seen).await;
+    }
+    let works = || async { check(observers[0], 17).await.unwrap().processed_by == "worker1" };
+    eventually(&format!("{what}: it is given work"), works).await;
+}
+
 fn copy_of(original: &Process, name: &str, peers: &str) -> Running {
     let (id, grpc, http) = ("1", free_address().to_string(), free_address().to_string());
     let arguments =
