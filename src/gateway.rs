@@ -1,5 +1,6 @@
 //! The entrances: HTTP and gRPC over one kind of listener. The only place that makes HTTP types and gRPC statuses.
 
+pub mod admission;
 pub mod bulk;
 pub mod context;
 pub mod error;
@@ -8,21 +9,19 @@ pub mod http;
 pub mod listener;
 pub mod openapi;
 pub mod page;
-pub mod places;
 pub mod strangers;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use admission::{
+    gate::{Gate, Pass},
+    memory::Memory,
+    watchers::{Watchers, Watching},
+};
 use error::ApiError;
 use http::events::Events;
 use strangers::Strangers;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tonic::Code;
 
 use crate::{
@@ -53,15 +52,15 @@ pub struct Gateway {
     /// Requests in flight.
     pub in_flight: Gate,
     /// Places for clients that watch.
-    pub watchers: Arc<Semaphore>,
+    pub watchers: Arc<Watchers>,
+    /// What callers make the node hold.
+    pub memory: Arc<Memory>,
     /// Places for bulk streams.
     pub bulks: Arc<Semaphore>,
     /// Places for the long numbers of all bulks.
     pub bulk_longs: Semaphore,
     /// Places for their other groups.
     pub bulk_groups: Semaphore,
-    /// Places for JSON bodies of many numbers, a KiB each.
-    pub json_bulks: Arc<Semaphore>,
     /// What those over HTTP are shown.
     pub events: Events,
 }
@@ -86,12 +85,20 @@ impl Gateway {
         self.in_flight.enter().ok_or_else(|| busy(self.settings.in_flight_max))
     }
 
-    /// A place among the clients that watch.
+    /// Looks whether there is a place among the requests in flight, for a request that will need one when it is whole.
     ///
     /// # Errors
     /// `resource_exhausted` when all are taken.
-    pub fn watch(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| {
+    pub fn expect_room(&self) -> Result<(), ApiError> {
+        if self.in_flight.is_full() { Err(busy(self.settings.in_flight_max)) } else { Ok(()) }
+    }
+
+    /// A place among the clients that watch, for one at this address.
+    ///
+    /// # Errors
+    /// `resource_exhausted` when all are taken, and no other address has more of them.
+    pub fn watch(&self, from: IpAddr) -> Result<Watching, ApiError> {
+        self.watchers.enter(from).ok_or_else(|| {
             let detail =
                 format!("{WATCHERS_MAX} clients watch this node, which is its limit; watch another one");
             ApiError::new(Code::ResourceExhausted, detail)
@@ -117,40 +124,4 @@ fn busy(max: usize) -> ApiError {
     let detail =
         format!("{max} requests are in flight on this node, which is its limit; try again in a second");
     ApiError::new(Code::ResourceExhausted, detail)
-}
-
-/// Lets a bounded number in at once.
-#[derive(Debug)]
-pub struct Gate {
-    inside: AtomicUsize,
-    max: usize,
-}
-
-/// A place inside a [`Gate`], until it is dropped.
-#[derive(Debug)]
-pub struct Pass<'a>(&'a AtomicUsize);
-
-impl Gate {
-    /// A gate that lets in `max` at once.
-    pub fn new(max: usize) -> Self {
-        Self { inside: AtomicUsize::new(0), max }
-    }
-
-    /// A place inside, unless it is full.
-    pub fn enter(&self) -> Option<Pass<'_>> {
-        let pass = Pass(&self.inside);
-        // A pass that comes too many leaves again by being dropped.
-        (self.inside.fetch_add(1, Relaxed) < self.max).then_some(pass)
-    }
-
-    /// How many are inside.
-    pub fn count(&self) -> usize {
-        self.inside.load(Relaxed)
-    }
-}
-
-impl Drop for Pass<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
-    }
 }

@@ -76,6 +76,27 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a ping may stay unanswered.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+// ── What a caller may take ─────────────────────────────────────────────────────────────────────────────────────
+
+/// What a connection may cost in a turn, before the others have theirs: in bytes read and written, and in frames by what
+/// they cost. Some 50 to 100 µs.
+pub const TURN_COST_MAX: usize = 32 * 1024;
+/// What a frame of HTTP/2 costs beside its bytes: some 0.3 µs, in which 256 bytes are read.
+pub const FRAME_COST: usize = 256;
+/// What one costs that begins a request: 16 of them are a turn.
+pub const REQUEST_COST: usize = 2048;
+/// Bytes that are read at once from a connection whose last ones were mostly heads of frames: 113 frames at most.
+pub const DENSE_READ_BYTES_MAX: usize = 1024;
+/// Bytes that are written at once: more would copy for as long as the socket takes them.
+pub const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Connections of an address among which the one that is idle for longest is looked for: the oldest ones.
+pub const IDLE_LOOKED_AT_MAX: usize = 64;
+/// Bytes that all callers together make a node hold: bodies, messages, bulks, answers to them. With what a node takes at
+/// rest and its connections that fits a container of 192 MiB twice.
+pub const HELD_BYTES_MAX: usize = 48 * 1024 * 1024;
+/// A body or message up to this is not counted among them: a stream costs more by itself.
+pub const SMALL_BYTES_MAX: usize = 4 * 1024;
+
 // ── Log ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Bytes of the log that wait for whoever reads it: some 10,000 lines. More are dropped and counted.
@@ -119,8 +140,10 @@ pub const REFLECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 // ── Bulk ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Bulk streams at once on a node: each may hold a window of groups and two chunks of answers, some 0.5 MiB together.
+/// Bulk streams at once on a node: each may hold a window of groups and two chunks of answers, up to 0.5 MiB together.
 pub const BULKS_MAX: usize = 64;
+/// What such a stream counts for among the bytes that callers make the node hold: so 64 of one address are half of them.
+pub const BULK_BYTES: usize = HELD_BYTES_MAX / 2 / BULKS_MAX;
 /// Numbers in a batch: large enough to pay a call once (0.05 µs a number), small enough that a few thousand numbers
 /// spread over all workers, and that a batch of primes takes 0.6 ms.
 pub const BATCH_MAX: usize = 1024;
@@ -149,8 +172,6 @@ pub const BULK_PAUSE: Duration = Duration::from_millis(10);
 pub const BULK_STOP_TIMEOUT: Duration = Duration::from_secs(4);
 /// Bytes of a JSON body of many numbers.
 pub const JSON_BULK_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bytes of such bodies at once on a node: each, and its answer, is held as a whole.
-pub const JSON_BULKS_BYTES_MAX: usize = 8 * JSON_BULK_BYTES_MAX;
 /// Numbers in a JSON body: their answers take some 10 MiB. More of them go as NDJSON, which has no such bound.
 pub const JSON_BULK_NUMBERS_MAX: usize = 100_000;
 

@@ -18,14 +18,15 @@ use crate::{
     cluster::{self, Cluster, IdTaken, Identity},
     config::{HostPort, NodeConfig},
     gateway::{
-        Gate, Gateway, grpc,
+        Gateway,
+        admission::{gate::Gate, memory::Memory, places::Room, watchers::Watchers},
+        grpc,
         http::{self, events::Events},
         listener::{Listener, Protocols},
-        places::Room,
         strangers::Strangers,
     },
     limits::{
-        BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, DESCRIPTORS_MIN, DRAIN, JSON_BULKS_BYTES_MAX, LAME_DUCK,
+        BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, DESCRIPTORS_MIN, DRAIN, HELD_BYTES_MAX, LAME_DUCK,
         WATCHERS_MAX,
     },
     metrics::Metrics,
@@ -209,11 +210,11 @@ impl Node {
             metrics: Arc::clone(&metrics),
             settings: config.gateway,
             in_flight: Gate::new(config.gateway.in_flight_max),
-            watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
+            watchers: Arc::new(Watchers::new(WATCHERS_MAX)),
+            memory: Arc::new(Memory::new(HELD_BYTES_MAX)),
             bulks: Arc::new(Semaphore::new(BULKS_MAX)),
             bulk_longs: Semaphore::new(BULK_LONGS_MAX),
             bulk_groups: Semaphore::new(BULK_GROUPS_MAX),
-            json_bulks: Arc::new(Semaphore::new(JSON_BULKS_BYTES_MAX / 1024)),
             events: Events::default(),
         });
         let grpc_service = grpc::service(Arc::clone(&gateway))?;

@@ -11,7 +11,7 @@
 pub mod lines;
 pub mod window;
 
-use std::{future::ready, sync::Arc};
+use std::{future::ready, net::IpAddr, sync::Arc};
 
 use axum::body::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
@@ -24,10 +24,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Code;
 
-use super::{Gateway, error::ApiError};
+use super::{Gateway, admission::memory::Held, error::ApiError};
 use crate::limits::{
-    BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_PIECES_BEFORE_YIELD, BULK_STOP_TIMEOUT,
-    BULKS_MAX,
+    BULK_BYTES, BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_PIECES_BEFORE_YIELD,
+    BULK_STOP_TIMEOUT, BULKS_MAX,
 };
 use window::{Answered, Terms, Window};
 
@@ -71,27 +71,37 @@ struct Bulk<F: Form, S> {
     stopping: CancellationToken,
 }
 
-/// A place among the bulk streams of a node.
+/// A place among the bulk streams of a node, with room for what it holds.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    _held: Held,
+}
+
+/// A place among the bulk streams of a node, for a client at this address.
 ///
 /// # Errors
 /// `resource_exhausted` when all are taken, `unavailable` when the node stops.
-pub fn enter(gateway: &Gateway) -> Result<OwnedSemaphorePermit, ApiError> {
+pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<Place, ApiError> {
     if gateway.cluster.is_stopping() {
         return Err(is_stopping());
     }
-    Arc::clone(&gateway.bulks).try_acquire_owned().map_err(|_| {
+    let permit = Arc::clone(&gateway.bulks).try_acquire_owned().map_err(|_| {
         let detail = format!(
             "{BULKS_MAX} bulk streams are open on this node, which is its limit; try again in a second, or at another node"
         );
         ApiError::new(Code::ResourceExhausted, detail)
-    })
+    })?;
+    let mut held = gateway.memory.hold(from);
+    held.grow(BULK_BYTES)?;
+    Ok(Place { _permit: permit, _held: held })
 }
 
 /// Answers the numbers of the input. An error among the chunks says that the end did not reach the client, so that what
 /// came before must not pass for the whole. The stream must be kept: dropping it ends the work.
 pub fn answer<F: Form>(
     gateway: &Arc<Gateway>,
-    place: OwnedSemaphorePermit,
+    place: Place,
     terms: Terms,
     form: F,
     input: impl Stream<Item = Result<F::Piece, ApiError>> + Send + Unpin + 'static,
@@ -122,7 +132,7 @@ pub fn answer<F: Form>(
 /// An answer that is whole, in chunks. Its place is free when the last one has left, or the client does not read. The
 /// stream must be kept.
 pub fn send_whole(
-    place: OwnedSemaphorePermit,
+    place: Held,
     answer: Vec<u8>,
 ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + 'static {
     let (out, chunks) = mpsc::channel(BULK_CHUNKS_MAX);

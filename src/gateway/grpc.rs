@@ -29,10 +29,10 @@ use tower::{Service, service_fn};
 
 use super::{
     Gateway,
+    admission::{memory::Held, places},
     context::{echo, patience, trace_of},
     error::ApiError,
     listener::{Answers, arrival::Arrival},
-    places,
 };
 use crate::{
     cluster::trace::Trace,
@@ -127,23 +127,29 @@ struct Services {
 impl Services {
     async fn answer(&self, mut request: Request, trace: Arc<Trace>) -> Result<Response, ApiError> {
         let call = admit(&self.gateway, &request, trace)?;
-        let (deadline, is_peer) = (call.deadline, call.is_peer);
+        let (deadline, is_peer, held) = (call.deadline, call.is_peer, self.held(&call));
         request.extensions_mut().insert(call);
-        let answered = timeout_at(deadline.into(), self.call(request, is_peer)).await;
+        let answered = timeout_at(deadline.into(), self.call(request, is_peer, held)).await;
         Ok(answered.map_err(|_| CheckError::DeadlineExceeded)?)
     }
 
-    async fn call(&self, request: Request, is_peer: bool) -> Response {
+    /// Nothing yet of what the caller makes the node hold. Whoever has shown the token is no stranger.
+    fn held(&self, call: &Call) -> Option<Held> {
+        let is_stranger = !(call.is_peer && self.gateway.token.is_set());
+        is_stranger.then(|| self.gateway.memory.hold(call.from.ip()))
+    }
+
+    async fn call(&self, request: Request, is_peer: bool, held: Option<Held>) -> Response {
         let path = request.uri().path();
         let may_be_many = STREAMS.contains(&path);
         if path.starts_with("/scheduler.Scheduler/") {
-            let request = request.map(|body| Framed::new(body, may_be_many, MESSAGE_BYTES_MAX));
+            let request = request.map(|body| Framed::new(body, may_be_many, MESSAGE_BYTES_MAX, held));
             let Ok(response) = self.scheduler.clone().call(request).await;
             return response.map(Body::new);
         }
         let bytes_max = if is_peer { PEER_MESSAGE_BYTES_MAX } else { MESSAGE_BYTES_MAX };
         let is_v1alpha = path == V1ALPHA;
-        let mut request = request.map(|body| Body::new(Framed::new(body, may_be_many, bytes_max)));
+        let mut request = request.map(|body| Body::new(Framed::new(body, may_be_many, bytes_max, held)));
         if is_v1alpha {
             *request.uri_mut() = Uri::from_static(V1);
         }

@@ -33,13 +33,14 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway,
+    admission::{gate::Pass, places},
     context::{REQUEST_ID, TRACEPARENT, echo, trace_of},
     error::ApiError,
     listener::{
         Answers,
         arrival::{Arrival, Unread},
     },
-    openapi, page, places,
+    openapi, page,
 };
 
 /// What answers say that leave while they are made: no cache keeps them, and no proxy holds them back until there is enough
@@ -171,12 +172,16 @@ async fn around(
 }
 
 /// Probes and metrics are answered even by a node that is full.
-fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<super::Pass<'a>>, ApiError> {
+fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<Pass<'a>>, ApiError> {
     host::expect_one(request.version(), request.headers())?;
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return Ok(None);
     }
     places::refuse_crowded(request, Code::ResourceExhausted)?;
+    if request.method() == Method::POST {
+        // It has its place when its body is whole: who sends slowly takes none from others.
+        return gateway.expect_room().map(|()| None);
+    }
     gateway.enter().map(Some)
 }
 

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::places::{Places, Room};
+use super::admission::places::{Places, Room};
 use crate::{
     limits::{
         ACCEPT_PAUSE, ACCEPT_RECOVERED, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, HEAD_BYTES_MAX,
@@ -120,9 +120,8 @@ impl<S: Answers> Listener<S> {
     ) {
         self.metrics.connections.inc();
         let leave = CancellationToken::new();
-        let place = self.places.take(leave.clone());
-        let makes_room =
-            place.as_ref().is_none_or(|place| place.usage.is_reserved()) && self.places.make_room();
+        let place = self.places.take(from.ip(), leave.clone());
+        let makes_room = self.places.make_room();
         if makes_room {
             self.metrics.connections_evicted.inc();
         }
@@ -138,7 +137,7 @@ impl<S: Answers> Listener<S> {
             metrics: Arc::clone(&self.metrics),
             stop: stop.clone(),
             leave,
-            awaits_room: makes_room,
+            awaits_room: makes_room && place.usage.is_reserved(),
         };
         connections.spawn(connection.serve(stream, place));
     }

@@ -3,7 +3,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    gateway::places::Room,
+    gateway::admission::places::Room,
     limits::{DESCRIPTORS_MIN, DESCRIPTORS_OWN},
 };
 

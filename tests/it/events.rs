@@ -1,9 +1,9 @@
 //! `GET /events` and the page: what watchers are shown, and within which bounds.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use primacy::limits::{EVENTS_INTERVAL, WATCHERS_MAX};
-use reqwest::Response;
+use reqwest::{Client, Response};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -50,6 +50,12 @@ impl Watch {
             let chunk = timeout(SOON, self.response.chunk()).await.expect("no event").ok()??;
             self.read += std::str::from_utf8(&chunk).unwrap();
         }
+    }
+
+    /// Reads until it ends.
+    async fn ends(mut self) {
+        let ended = async { while self.next().await.is_some() {} };
+        timeout(SOON, ended).await.expect("it ends");
     }
 
     /// The next event of a kind for whose data something holds.
@@ -167,6 +173,11 @@ async fn a_node_has_256_places_for_watchers() {
     assert_eq!(refused.status(), 429);
     assert_eq!(refused.headers()["retry-after"], "1");
     assert!(node.check(17).await.is_prime);
+    let elsewhere = Client::builder().no_proxy().local_address(IpAddr::from([127, 0, 0, 2])).build().unwrap();
+    let other = elsewhere.get(node.url("/events")).send().await.unwrap();
+    assert_eq!(other.status(), 200, "an address that has none finds a place");
+    watchers.remove(0).ends().await;
+    assert_eq!(Watch::try_open(&node).await.status(), 429, "and the one that has most finds none");
     watchers.pop();
     eventually("a place is free again", || async { Watch::try_open(&node).await.status() == 200 }).await;
 }

@@ -2,20 +2,23 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     thread::available_parallelism,
     time::{Duration, Instant},
 };
 
-use axum::{Router, http::uri::PathAndQuery};
-use futures_util::{future::join_all, stream};
+use axum::{Router, body::Bytes, http::uri::PathAndQuery};
+use futures_util::{StreamExt, future::join_all, stream, stream::FuturesUnordered};
+use hyper::body::Frame;
 use primacy::{
     gateway::listener::{Listener, Protocols},
     limits::{
-        CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, LAME_DUCK,
+        CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT, HELD_BYTES_MAX, LAME_DUCK,
         MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
         UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WRITE_TIMEOUT,
     },
@@ -384,8 +387,10 @@ fn can_open(descriptors: u64) -> bool {
     enough(current) || enough(maximum) && setrlimit(Resource::Nofile, raised).is_ok()
 }
 
+/// Half of the places are there for whoever comes; past them the address that has most loses its idlest connection, and
+/// nobody else does, however long that one has been idle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn for_a_connection_beyond_4096_the_one_that_is_idle_for_longest_goes() {
+async fn past_half_of_the_places_the_address_with_most_of_them_loses_the_one_that_is_idle_for_longest() {
     if !can_open(2 * CONNECTIONS_MAX as u64) {
         println!("left out: this system does not let a process open {} files", 2 * CONNECTIONS_MAX);
         return;
@@ -394,11 +399,12 @@ async fn for_a_connection_beyond_4096_the_one_that_is_idle_for_longest_goes() {
     let (grpc, http) = (free_address(), free_address());
     let _node = Process::start(1, "worker1", grpc, http, &format!("1={grpc}"));
     all_alive(grpc, 1).await;
+    let mut other = connect_from([127, 0, 0, 2], http).await;
+    assert!(is_alive(&mut other).await);
     let mut held = Vec::new();
-    for _ in 0..=CONNECTIONS_MAX {
+    for _ in 0..CONNECTIONS_MAX / 2 {
         let mut connection = Raw::connect(http).await;
-        connection.send(LIVEZ).await;
-        assert_eq!(connection.answer().await.expect("a place").status, 200);
+        assert!(is_alive(&mut connection).await);
         held.push(connection);
     }
     let (sent, took) = held[0].closed().await;
@@ -409,15 +415,25 @@ async fn for_a_connection_beyond_4096_the_one_that_is_idle_for_longest_goes() {
     for counted in ["primacy_connections_refused_total 0\n", "primacy_connections_evicted_total 1\n"] {
         assert!(metrics.text().contains(counted), "{}", metrics.text());
     }
+    assert!(is_alive(&mut other).await, "who has one connection keeps it");
     assert!(check(grpc, 17).await.unwrap().is_prime, "the other listener has places of its own");
+}
+
+async fn is_alive(connection: &mut Raw) -> bool {
+    connection.send(LIVEZ).await;
+    connection.answer().await.is_some_and(|answer| answer.status == 200)
+}
+
+async fn connect_from(address: [u8; 4], to: SocketAddr) -> Raw {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((IpAddr::from(address), 0).into()).unwrap();
+    Raw::on(socket.connect(to).await.unwrap())
 }
 
 /// A request from some address of this machine.
 async fn livez_from(address: [u8; 4], node: &TestNode) -> Option<Duration> {
     let started = Instant::now();
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((IpAddr::from(address), 0).into()).unwrap();
-    let mut connection = Raw::on(socket.connect(node.http).await.unwrap());
+    let mut connection = connect_from(address, node.http).await;
     connection.send(LIVEZ).await;
     let answer = connection.answer().await?;
     assert_eq!(answer.status, 200);
@@ -506,17 +522,24 @@ async fn more_requests_than_may_be_in_flight_are_refused_at_once() {
     let node = TestNode::alone(&["--id", "1", "--in-flight-max", "2"]).await;
     let half =
         "POST /prime HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\nContent-Length: 14\r\n\r\n{\"numb";
-    let mut held = Vec::new();
-    for _ in 0..2 {
+    let whole = format!("GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n", long_number());
+    let hold = async |request: &str| {
         let mut connection = Raw::connect(node.http).await;
-        connection.send(half).await;
-        held.push(connection);
+        connection.send(request).await;
+        connection
+    };
+    let mut parts = Vec::new();
+    for _ in 0..5 {
+        parts.push(hold(half).await);
     }
     let in_flight = |count: u32| {
         let node = &node;
         async move { get(node, "/metrics").await.text().contains(&format!("primacy_in_flight {count}\n")) }
     };
-    eventually("both are in flight", || in_flight(2)).await;
+    eventually("they are there", || in_flight(5)).await;
+    assert_eq!(get(&node, "/prime/17").await.status, 200, "who sends a part takes no place");
+    let held = [hold(&whole).await, hold(&whole).await];
+    eventually("two more are in flight", || in_flight(7)).await;
     let started = Instant::now();
     for path in ["/prime/17", "/cluster", "/results", "/openapi.json", "/docs/", "/nothing"] {
         let answer = get(&node, path).await;
@@ -532,12 +555,66 @@ async fn more_requests_than_may_be_in_flight_are_refused_at_once() {
     assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
     assert!(get(&node, "/metrics").await.text().contains("primacy_requests_shed_total 7\n"));
 
-    for connection in &mut held {
+    drop(held);
+    eventually("there is room", || in_flight(5)).await;
+    for connection in &mut parts {
         connection.send("er\": 17}").await;
         assert_eq!(connection.answer().await.unwrap().json()["is_prime"], true);
     }
     eventually("none is in flight", || in_flight(0)).await;
     both_go_on(&node, "the rush").await;
+}
+
+/// A body that begins and never ends.
+struct Beginning(Option<Bytes>);
+
+impl hyper::body::Body for Beginning {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+    }
+}
+
+/// A message is held as a whole before anybody looks at it, so its announcement counts; past half of what a node holds for
+/// its callers, the address that sends most is refused, and the others are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn announced_messages_count_as_held_and_leave_room_for_other_addresses() {
+    const ANNOUNCED: u32 = 1_000_000;
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let url = format!("http://{}/scheduler.Worker/Heartbeat", node.grpc);
+    let client = |last| {
+        let builder = reqwest::Client::builder().no_proxy().http2_prior_knowledge();
+        builder.local_address(IpAddr::from([127, 0, 0, last])).build().unwrap()
+    };
+    let send = |client: &reqwest::Client, body: reqwest::Body| {
+        let request = client.post(&url).header("content-type", "application/grpc");
+        request.header("grpc-timeout", "300S").body(body).send()
+    };
+    let head = |length: u32| [&[0][..], &length.to_be_bytes()].concat();
+    let (many, other) = (client(2), client(3));
+    let max = HELD_BYTES_MAX / 2 / ANNOUNCED as usize;
+    let mut announced: FuturesUnordered<_> = (0..max + 10)
+        .map(|_| send(&many, reqwest::Body::wrap(Beginning(Some(head(ANNOUNCED).into())))))
+        .collect();
+    for _ in 0..10 {
+        let refused = timeout(SOON, announced.next()).await.expect("the rest is refused").unwrap().unwrap();
+        assert_eq!(refused.headers()["grpc-status"], "8", "{refused:?}");
+    }
+    let whole = [head(ANNOUNCED), vec![0xff; ANNOUNCED as usize]].concat();
+    let read = send(&other, whole.into()).await.unwrap();
+    assert_ne!(read.headers()["grpc-status"], "8", "it is read, and is no message: {read:?}");
+    assert!(check(node.grpc, 17).await.unwrap().is_prime);
+    drop(announced);
+    eventually("the room comes back", || async {
+        let pieces = [head(ANNOUNCED), vec![0xff; ANNOUNCED as usize]].concat();
+        send(&many, pieces.into()).await.is_ok_and(|read| read.headers()["grpc-status"] != "8")
+    })
+    .await;
 }
 
 // ── hostile bytes ───────────────────────────────────────────────────────────────────────────────────────────────

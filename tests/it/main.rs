@@ -15,6 +15,7 @@ mod joining;
 mod lanes;
 mod layers;
 mod limits;
+mod limits_page;
 mod load;
 mod long;
 mod machine;

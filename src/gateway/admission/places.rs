@@ -1,10 +1,11 @@
-//! Who has a place at a listener. When all are taken, the connection that is idle for longest makes room; until it has,
-//! and for as long as none is idle, the newest ones have one of a few reserved places, at which only probes and peers are
-//! answered.
+//! Who has a place at a listener. When half of the places are taken, a new connection takes one from the address that has
+//! most of them: its connection that is idle for longest ends. So whoever opens thousands keeps nobody out, and until then
+//! nobody loses a connection. When all are taken by connections that are not idle, the newest ones have one of a few
+//! reserved places, at which only probes and peers are answered.
 
 use std::{
-    collections::HashMap,
-    io::{self, IoSlice},
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,15 +21,17 @@ use axum::{
 };
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::{error::ApiError, listener::arrival::Arrival};
-use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, PLACE_TIMEOUT};
+use super::address::Address;
+use crate::{
+    gateway::{error::ApiError, listener::arrival::Arrival},
+    limits::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, IDLE_LOOKED_AT_MAX, PLACE_TIMEOUT},
+};
 
 /// How many connections a listener has places for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +54,12 @@ impl Room {
 }
 
 /// Whether the request came on a connection beyond all places.
-pub(super) fn is_crowded(request: &Request) -> bool {
+pub(in crate::gateway) fn is_crowded(request: &Request) -> bool {
     request.extensions().get().is_some_and(Arrival::is_crowded)
 }
 
 /// Refuses such a request with this code.
-pub(super) fn refuse_crowded(request: &Request, code: Code) -> Result<(), ApiError> {
+pub(in crate::gateway) fn refuse_crowded(request: &Request, code: Code) -> Result<(), ApiError> {
     if is_crowded(request) {
         let detail = "every connection that this node has a place for is in use; ask another node, or try again in a second";
         return Err(ApiError::new(code, detail));
@@ -66,29 +69,66 @@ pub(super) fn refuse_crowded(request: &Request, code: Code) -> Result<(), ApiErr
 
 /// The places of a listener.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(in crate::gateway) struct Places {
+    /// So many of everybody's may be taken before an address loses connections.
+    crowded_from: usize,
     free: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
-    taken: Arc<Taken>,
+    taken: Arc<Mutex<Taken>>,
     count: AtomicU64,
 }
 
-/// The connections that have a place of everybody's, by numbers that are never used again.
-type Taken = Mutex<HashMap<u64, Arc<Usage>>>;
+/// The connections that have a place of everybody's, by their addresses and by numbers that are never used again.
+#[derive(Debug, Default)]
+struct Taken {
+    by_address: HashMap<Address, BTreeMap<u64, Arc<Usage>>>,
+    count: usize,
+}
+
+impl Taken {
+    fn insert(&mut self, address: Address, number: u64, usage: Arc<Usage>) {
+        self.by_address.entry(address).or_default().insert(number, usage);
+        self.count += 1;
+    }
+
+    fn remove(&mut self, address: Address, number: u64) {
+        let Some(connections) = self.by_address.get_mut(&address) else { return };
+        if connections.remove(&number).is_some() {
+            self.count -= 1;
+        }
+        if connections.is_empty() {
+            self.by_address.remove(&address);
+        }
+    }
+
+    /// The connection of the address with most of them that is idle for longest, of the oldest ones; and if it has none,
+    /// of all addresses.
+    fn idlest(&self) -> Option<&Arc<Usage>> {
+        let largest = self.by_address.values().max_by_key(|connections| connections.len())?;
+        let of_largest = longest_idle(largest.values().take(IDLE_LOOKED_AT_MAX));
+        of_largest.or_else(|| longest_idle(self.by_address.values().flat_map(BTreeMap::values)))
+    }
+}
+
+fn longest_idle<'a>(connections: impl Iterator<Item = &'a Arc<Usage>>) -> Option<&'a Arc<Usage>> {
+    let idle = connections.filter_map(|usage| Some((usage.idle_since()?, usage)));
+    idle.min_by_key(|(since, _)| *since).map(|(_, usage)| usage)
+}
 
 /// A connection's place, which is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) usage: Arc<Usage>,
+pub(in crate::gateway) struct Place {
+    pub(in crate::gateway) usage: Arc<Usage>,
     permit: Mutex<OwnedSemaphorePermit>,
     free: Arc<Semaphore>,
-    taken: Arc<Taken>,
+    taken: Arc<Mutex<Taken>>,
+    address: Address,
     number: u64,
 }
 
 /// What a connection does.
 #[derive(Debug)]
-pub(super) struct Usage {
+pub(in crate::gateway) struct Usage {
     is_reserved: AtomicBool,
     /// Requests that are not answered to the end.
     requests: AtomicUsize,
@@ -101,43 +141,45 @@ pub(super) struct Usage {
 }
 
 impl Places {
-    pub(super) fn new(room: Room) -> Self {
+    pub(in crate::gateway) fn new(room: Room) -> Self {
         let [free, reserved] = [room.places, room.reserved].map(|places| Arc::new(Semaphore::new(places)));
-        Self { free, reserved, taken: Arc::default(), count: AtomicU64::new(0) }
+        let (crowded_from, count) = (room.places.div_ceil(2), AtomicU64::new(0));
+        Self { crowded_from, free, reserved, taken: Arc::default(), count }
     }
 
     /// A place for a new connection; none if the reserved ones are taken too. `leave` tells the connection to end.
-    pub(super) fn take(&self, leave: CancellationToken) -> Option<Place> {
+    pub(in crate::gateway) fn take(&self, from: IpAddr, leave: CancellationToken) -> Option<Place> {
         let free = Arc::clone(&self.free).try_acquire_owned().ok();
         let is_reserved = free.is_none();
         let permit = free.or_else(|| Arc::clone(&self.reserved).try_acquire_owned().ok())?;
         let number = self.count.fetch_add(1, Relaxed);
         let (free, taken, usage) =
             (Arc::clone(&self.free), Arc::clone(&self.taken), Usage::new(is_reserved, leave));
-        let place = Place { usage: Arc::new(usage), permit: Mutex::new(permit), free, taken, number };
+        let (usage, permit, address) = (Arc::new(usage), Mutex::new(permit), from.into());
+        let place = Place { usage, permit, free, taken, address, number };
         if !is_reserved {
             place.enter();
         }
         Some(place)
     }
 
-    /// Tells the connection that is idle for longest to end, if there is one.
-    pub(super) fn make_room(&self) -> bool {
+    /// Tells an idle connection to end, if so many are taken that others need its place, and if there is one.
+    pub(in crate::gateway) fn make_room(&self) -> bool {
         let taken = lock(&self.taken);
-        let idle = taken.values().filter_map(|usage| Some((usage.idle_since()?, usage)));
-        let longest = idle.min_by_key(|(since, _)| *since);
-        longest.inspect(|(_, usage)| usage.leave.cancel()).is_some()
+        let is_crowded = taken.count > self.crowded_from;
+        let idlest = is_crowded.then(|| taken.idlest()).flatten();
+        idlest.inspect(|usage| usage.leave.cancel()).is_some()
     }
 }
 
 impl Place {
     /// Returns when an idle connection has made room for this one, or none did so in time.
-    pub(super) async fn settle_soon(&self) {
+    pub(in crate::gateway) async fn settle_soon(&self) {
         let _ = timeout(PLACE_TIMEOUT, self.settle()).await;
     }
 
     /// Changes a reserved place for one of everybody's as soon as one is free.
-    pub(super) async fn settle(&self) {
+    pub(in crate::gateway) async fn settle(&self) {
         if let Ok(permit) = Arc::clone(&self.free).acquire_owned().await {
             *lock(&self.permit) = permit;
             self.usage.is_reserved.store(false, Relaxed);
@@ -146,13 +188,13 @@ impl Place {
     }
 
     fn enter(&self) {
-        lock(&self.taken).insert(self.number, Arc::clone(&self.usage));
+        lock(&self.taken).insert(self.address, self.number, Arc::clone(&self.usage));
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.taken).remove(&self.number);
+        lock(&self.taken).remove(self.address, self.number);
     }
 }
 
@@ -172,11 +214,16 @@ impl Usage {
         }
     }
 
-    pub(super) fn is_reserved(&self) -> bool {
+    pub(in crate::gateway) fn is_reserved(&self) -> bool {
         self.is_reserved.load(Relaxed)
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    /// There is more to write than the client has read, or there is not.
+    pub(super) fn set_unread(&self, is_unread: bool) {
+        self.is_unread.store(is_unread, Relaxed);
+    }
+
+    pub(in crate::gateway) fn is_idle(&self) -> bool {
         self.requests.load(Relaxed) == 0 && !self.is_unread.load(Relaxed)
     }
 
@@ -187,14 +234,14 @@ impl Usage {
     }
 
     /// Counts a request until what is returned is dropped.
-    pub(super) fn request(self: &Arc<Self>) -> InUse {
+    pub(in crate::gateway) fn request(self: &Arc<Self>) -> InUse {
         self.requests.fetch_add(1, Relaxed);
         InUse(Arc::clone(self))
     }
 }
 
 /// A request that is not answered to the end.
-pub(super) struct InUse(Arc<Usage>);
+pub(in crate::gateway) struct InUse(Arc<Usage>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
@@ -205,9 +252,9 @@ impl Drop for InUse {
 }
 
 /// The body of an answer; as long as it lasts the connection is in use.
-pub(super) struct Answer {
-    pub(super) body: Body,
-    pub(super) _in_use: InUse,
+pub(in crate::gateway) struct Answer {
+    pub(in crate::gateway) body: Body,
+    pub(in crate::gateway) _in_use: InUse,
 }
 
 impl HttpBody for Answer {
@@ -227,64 +274,5 @@ impl HttpBody for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A stream of which its connection's usage knows whether it takes what is written.
-pub(super) struct Written<S> {
-    stream: S,
-    usage: Arc<Usage>,
-}
-
-impl<S> Written<S> {
-    pub(super) fn new(stream: S, usage: Arc<Usage>) -> Self {
-        Self { stream, usage }
-    }
-
-    fn note<T>(&self, wrote: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.usage.is_unread.store(wrote.is_pending(), Relaxed);
-        wrote
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Written<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Written<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note(wrote)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.note(wrote)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

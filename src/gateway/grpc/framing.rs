@@ -11,6 +11,8 @@ use hyper::body::Frame;
 use tonic::Status;
 use tower::BoxError;
 
+use crate::gateway::{admission::memory::Held, error::ApiError};
+
 /// A flag and a length come before each message.
 const HEAD_BYTES: usize = 5;
 
@@ -19,6 +21,8 @@ pub struct Framed {
     body: Body,
     messages: Messages,
     refusal: Option<Status>,
+    /// What is held of the message that comes, unless whoever sends it is trusted.
+    held: Option<Held>,
 }
 
 /// How far the messages have been read.
@@ -35,10 +39,10 @@ struct Messages {
 
 impl Framed {
     /// A body whose method takes one message or many, each of so many bytes at most.
-    pub fn new(body: Body, may_be_many: bool, bytes_max: usize) -> Self {
+    pub fn new(body: Body, may_be_many: bool, bytes_max: usize, held: Option<Held>) -> Self {
         let (head, head_read) = ([0; HEAD_BYTES], 0);
         let messages = Messages { may_be_many, bytes_max, count: 0, head, head_read, missing: 0 };
-        Self { body, messages, refusal: None }
+        Self { body, messages, refusal: None, held }
     }
 }
 
@@ -68,7 +72,7 @@ impl hyper::body::Body for Framed {
 impl Framed {
     /// What comes before a message that is refused; the refusal follows it.
     fn good_part(&mut self, mut data: Bytes) -> Bytes {
-        if let Err((good_bytes, status)) = self.messages.read(&data) {
+        if let Err((good_bytes, status)) = self.messages.read(&data, self.held.as_mut()) {
             data.truncate(good_bytes);
             self.refusal = Some(status);
         }
@@ -78,7 +82,7 @@ impl Framed {
 
 impl Messages {
     /// With an error comes how many bytes are before the head that is refused.
-    fn read(&mut self, whole: &[u8]) -> Result<(), (usize, Status)> {
+    fn read(&mut self, whole: &[u8], mut held: Option<&mut Held>) -> Result<(), (usize, Status)> {
         let mut data = whole;
         loop {
             let passed = self.missing.min(data.len());
@@ -94,13 +98,14 @@ impl Messages {
             if self.head_read == HEAD_BYTES {
                 self.head_read = 0;
                 let read = whole.len() - data.len();
-                self.begin().map_err(|status| (read.saturating_sub(HEAD_BYTES), status))?;
+                let begun = self.begin(held.as_deref_mut());
+                begun.map_err(|status| (read.saturating_sub(HEAD_BYTES), status))?;
             }
         }
     }
 
     /// A head is whole. Its flag is tonic's to judge.
-    fn begin(&mut self) -> Result<(), Status> {
+    fn begin(&mut self, held: Option<&mut Held>) -> Result<(), Status> {
         let [_flag, length @ ..] = self.head;
         self.missing = u32::from_be_bytes(length) as usize;
         self.count += 1;
@@ -112,7 +117,8 @@ impl Messages {
             let detail = format!("a message of {length} bytes is too large; at most {max} are allowed");
             return Err(Status::resource_exhausted(detail));
         }
-        Ok(())
+        // Room is made for all of it when its head is read. A stream has one message after the other.
+        held.map_or(Ok(()), |held| held.grow(self.missing)).map_err(|full| ApiError::from(full).into())
     }
 
     fn end(&self) -> Result<(), Status> {
@@ -152,7 +158,7 @@ mod tests {
     async fn ends(may_be_many: bool, body: &[u8], piece: usize) -> (usize, Result<(), Code>) {
         let pieces: Vec<Result<Bytes, Status>> =
             body.chunks(piece).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let mut framed = Framed::new(Body::from_stream(stream::iter(pieces)), may_be_many, BYTES_MAX);
+        let mut framed = Framed::new(Body::from_stream(stream::iter(pieces)), may_be_many, BYTES_MAX, None);
         let mut passed = 0;
         loop {
             match poll_fn(|context| Pin::new(&mut framed).poll_frame(context)).await {

@@ -12,6 +12,7 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health,
 };
 
+use super::call_of;
 use crate::{gateway::Gateway, limits::LAME_DUCK};
 
 /// The services that are known; the empty name is the whole node.
@@ -39,7 +40,7 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let place = self.0.watch()?;
+        let place = self.0.watch(call_of(&request).from.ip())?;
         let status = self.status(&request.into_inner().service);
         let stopping = self.0.cluster.stopping();
         let stopped = async move {
@@ -53,11 +54,8 @@ impl Health for HealthService {
         };
         let statuses =
             stream::once(ready(Some(status))).chain(stream::once(stopped)).chain(stream::once(closed));
-        let responses = statuses.filter_map(ready).map(move |status| {
-            let _ = &place;
-            Ok(response(status))
-        });
-        Ok(Response::new(responses.boxed()))
+        let responses = statuses.filter_map(ready).map(|status| Ok(response(status)));
+        Ok(Response::new(place.hold(responses)))
     }
 }
 

@@ -6,7 +6,6 @@ use futures_util::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Status, Streaming};
 
 use super::number_of;
@@ -30,7 +29,7 @@ pub(super) type Checked = BoxStream<'static, Result<CheckedPrime, Status>>;
 /// Answers the numbers of a call.
 pub(super) fn answer(
     gateway: &Arc<Gateway>,
-    place: OwnedSemaphorePermit,
+    place: bulk::Place,
     terms: Terms,
     requests: Streaming<PrimeRequest>,
     is_compressed: bool,

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::stream::{self, BoxStream};
 use prost::{DecodeError, Message};
 use prost_types::{DescriptorProto, EnumDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 use tokio::time::timeout;
@@ -16,6 +16,7 @@ use tonic_reflection::pb::v1::{
     server_reflection_server::ServerReflection,
 };
 
+use super::call_of;
 use crate::{cluster::STOPPING, gateway::Gateway, limits::REFLECTION_IDLE_TIMEOUT, proto};
 
 /// Serves `grpc.reflection.v1.ServerReflection`.
@@ -51,17 +52,16 @@ impl ServerReflection for ReflectionService {
         &self,
         request: Request<Streaming<ServerReflectionRequest>>,
     ) -> Result<Response<Self::ServerReflectionInfoStream>, Status> {
-        let place = self.gateway.watch()?;
+        let place = self.gateway.watch(call_of(&request).from.ip())?;
         let (known, stopping) = (Arc::clone(&self.known), self.gateway.cluster.stopping());
         let answers = stream::try_unfold(request.into_inner(), move |mut requests| {
-            let _ = &place;
             let (known, stopping) = (Arc::clone(&known), stopping.clone());
             async move {
                 let request = next(&mut requests, &stopping).await?;
                 Ok(request.map(|request| (known.response(request), requests)))
             }
         });
-        Ok(Response::new(answers.boxed()))
+        Ok(Response::new(place.hold(answers)))
     }
 }
 

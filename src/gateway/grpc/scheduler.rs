@@ -47,17 +47,14 @@ impl Scheduler for SchedulerService {
 
     async fn watch_cluster(
         &self,
-        _request: Request<WatchClusterRequest>,
+        request: Request<WatchClusterRequest>,
     ) -> Result<Response<Self::WatchClusterStream>, Status> {
-        let place = self.0.watch()?;
+        let place = self.0.watch(call_of(&request).from.ip())?;
         let stopping = self.0.cluster.stopping();
         let views = changes(WatchStream::new(self.0.cluster.subscribe()))
             .take_until(async move { stopping.cancelled().await })
-            .map(move |view| {
-                let _ = &place;
-                Ok(proto::ClusterView::from(&*view))
-            });
-        Ok(Response::new(views.boxed()))
+            .map(|view| Ok(proto::ClusterView::from(&*view)));
+        Ok(Response::new(place.hold(views)))
     }
 }
 
@@ -65,8 +62,8 @@ impl SchedulerService {
     /// Opens a bulk; its deadline is that of each number.
     fn open(&self, request: Request<Streaming<PrimeRequest>>) -> Result<Response<primes::Checked>, ApiError> {
         let _pass = self.0.enter()?;
-        let place = bulk::enter(&self.0)?;
-        let Call { trace, arrived, deadline, .. } = call_of(&request);
+        let Call { trace, arrived, deadline, from, .. } = call_of(&request);
+        let place = bulk::enter(&self.0, from.ip())?;
         let terms = Terms { patience: deadline.saturating_duration_since(arrived), trace };
         let is_compressed = request.metadata().get("grpc-encoding").is_some_and(|name| name != "identity");
         Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner(), is_compressed)))

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::State,
     response::{
         IntoResponse,
@@ -25,7 +26,7 @@ use utoipa::{
 use super::{STREAMED, cluster::ClusterAnswer, problems::ViewProblems, results::ResultsAnswer};
 use crate::{
     cluster::ClusterView,
-    gateway::{Gateway, error::ApiError},
+    gateway::{Gateway, error::ApiError, listener::arrival::Arrival},
     limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL, EVENTS_SILENCE_MAX},
     proto,
 };
@@ -122,14 +123,18 @@ fn event_schema<T: ToSchema>(kind: &str) -> ObjectBuilder {
         ViewProblems,
     )
 )]
-pub async fn get_events(State(gateway): State<Arc<Gateway>>) -> Result<impl IntoResponse, ApiError> {
-    let place = gateway.watch()?;
+pub async fn get_events(
+    State(gateway): State<Arc<Gateway>>,
+    Extension(arrival): Extension<Arrival>,
+) -> Result<impl IntoResponse, ApiError> {
+    let place = gateway.watch(arrival.from.ip())?;
     let changes = WatchStream::from_changes(gateway.events.0.subscribe());
     let now = Shown::now(&gateway).await;
     // While nobody watched it was not kept up to date.
     gateway.events.show(|shown| *shown = now.clone());
     let stopping = gateway.cluster.stopping().cancelled_owned();
-    let events = news(stream::once(ready(now)).chain(changes)).take_until(stopping).map(move |event| {
+    let shown = stream::once(ready(now)).chain(changes).take_until(stopping).take_until(place.lost());
+    let events = news(shown).map(move |event| {
         let _ = &place;
         Ok::<_, Infallible>(event)
     });

@@ -26,7 +26,10 @@ use super::{
 };
 use crate::{
     cluster::trace::Trace,
-    gateway::{Gateway, bulk::lines::BYTE_ORDER_MARK, context::deadline, error::ApiError},
+    gateway::{
+        Gateway, admission::memory::Held, bulk::lines::BYTE_ORDER_MARK, context::deadline, error::ApiError,
+        listener::arrival::Arrival,
+    },
     limits::BODY_TIMEOUT,
     prime::{Certainty, Number},
     scheduler::{Check, Outcome},
@@ -151,6 +154,7 @@ pub(super) fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema>
 pub async fn check_prime(
     State(gateway): State<Arc<Gateway>>,
     Extension(trace): Extension<Arc<Trace>>,
+    Extension(arrival): Extension<Arrival>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
@@ -159,7 +163,11 @@ pub async fn check_prime(
     expect_json(&headers, "application/json")?;
     let (mut pieces, max) = (body.into_data_stream(), gateway.settings.body_bytes_max);
     let deadline_of_body = deadline.min(Instant::now() + BODY_TIMEOUT);
-    let body = read_body(&headers, &mut pieces, max, JSON_BODY, deadline_of_body, |_| Ok(())).await?;
+    let mut held = gateway.memory.hold(arrival.from.ip());
+    let arriving = gateway.in_flight.arrive();
+    let body = read_body(&headers, &mut pieces, max, JSON_BODY, deadline_of_body, &mut held).await?;
+    drop(arriving);
+    let _pass = gateway.enter()?;
     let number = parse_question(&body)?;
     let check = Check { number, deadline, trace, forwarded: false };
     let outcome = while_awaited(&extensions, deadline, answer(&gateway, &check)).await?;
@@ -270,14 +278,14 @@ fn unsupported(detail: String) -> ApiError {
     ApiError::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 
-/// `max` bytes are the most for what it holds; `grow` is told how many there are, before they are kept.
+/// `max` bytes are the most for what it holds; they count as held before they are kept.
 pub(super) async fn read_body(
     headers: &HeaderMap,
     pieces: &mut BodyDataStream,
     max: usize,
     holds: &str,
     deadline: Instant,
-    mut grow: impl FnMut(usize) -> Result<(), ApiError>,
+    held: &mut Held,
 ) -> Result<Vec<u8>, ApiError> {
     let announced = announced(headers);
     if announced.is_some_and(|length| length > max) {
@@ -292,7 +300,7 @@ pub(super) async fn read_body(
             if bytes > max {
                 return Err(too_large(max, holds));
             }
-            grow(bytes)?;
+            held.grow(bytes)?;
             read.extend_from_slice(&piece);
         }
         Ok(())

@@ -17,8 +17,8 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use tokio::{sync::OwnedSemaphorePermit, task::yield_now, time::timeout_at};
-use tonic::{Code, Status};
+use tokio::{task::yield_now, time::timeout_at};
+use tonic::Status;
 use utoipa::ToSchema;
 
 use super::{
@@ -31,6 +31,7 @@ use crate::{
     cluster::trace::Trace,
     gateway::{
         Gateway,
+        admission::memory::Held,
         bulk::{
             self,
             lines::BYTE_ORDER_MARK,
@@ -38,6 +39,7 @@ use crate::{
         },
         context::patience,
         error::ApiError,
+        listener::arrival::Arrival,
     },
     limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
     prime::Number,
@@ -149,6 +151,7 @@ fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
 pub async fn check_primes(
     State(gateway): State<Arc<Gateway>>,
     Extension(trace): Extension<Arc<Trace>>,
+    Extension(Arrival { from, .. }): Extension<Arrival>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
@@ -156,12 +159,13 @@ pub async fn check_primes(
     let terms = Terms { patience: patience(headers, gateway.settings.deadline)?, trace };
     expect_plain(headers)?;
     if is_ndjson(headers) {
-        let place = bulk::enter(&gateway)?;
+        let place = bulk::enter(&gateway, from.ip())?;
         let pieces = pieces_of(headers, body).await;
         return Ok(answer_lines(&gateway, place, terms, pieces));
     }
     expect_json(headers, "application/json or application/x-ndjson")?;
-    answer_json(&gateway, terms, &head, body).await
+    let hold = || gateway.memory.hold(from.ip());
+    answer_json(&gateway, terms, &head, body, [hold(), hold()]).await
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {
@@ -187,7 +191,7 @@ async fn pieces_of(
 
 fn answer_lines(
     gateway: &Arc<Gateway>,
-    place: OwnedSemaphorePermit,
+    place: bulk::Place,
     terms: Terms,
     pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static,
 ) -> Response {
@@ -202,17 +206,20 @@ async fn answer_json(
     terms: Terms,
     head: &Parts,
     body: Body,
+    [mut held_body, mut held_answer]: [Held; 2],
 ) -> Result<Response, ApiError> {
     let deadline = Instant::now() + terms.patience;
-    let mut body_place = hold(gateway, 0)?;
-    let body = read_question(gateway, &head.headers, body, deadline, &mut body_place).await?;
+    let arriving = gateway.in_flight.arrive();
+    let body = read_question(&head.headers, body, deadline, &mut held_body).await?;
+    drop(arriving);
+    let _pass = gateway.enter()?;
     let body_bytes = body.len();
     let numbers = match body_bytes > PARSED_INLINE_BYTES_MAX {
         false => parse_question(&body)?,
         true => off_the_runtime(move || parse_question(&body)).await?,
     };
     let answer_bytes = numbers.len() * ANSWER_BYTES + body_bytes;
-    let place = hold(gateway, answer_bytes)?;
+    held_answer.grow(answer_bytes)?;
     let answered = answer_numbers(Window::new(Arc::clone(gateway), terms), numbers, answer_bytes);
     let in_time = async {
         let answered = timeout_at(deadline.into(), answered).await;
@@ -223,11 +230,11 @@ async fn answer_json(
         (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
         (header::CONTENT_LENGTH, answer.len().into()),
     ];
-    Ok((headers, json_body(place, answer)).into_response())
+    Ok((headers, json_body(held_answer, answer)).into_response())
 }
 
 /// The place of a large answer is held until it has left; that of a small one is no more than any answer takes.
-fn json_body(place: OwnedSemaphorePermit, answer: Vec<u8>) -> Body {
+fn json_body(place: Held, answer: Vec<u8>) -> Body {
     match answer.len() > BULK_CHUNK_BYTES {
         false => Body::from(answer),
         true => Body::from_stream(bulk::send_whole(place, answer).map_err(Status::from)),
@@ -236,30 +243,14 @@ fn json_body(place: OwnedSemaphorePermit, answer: Vec<u8>) -> Body {
 
 /// Reads a body whose place grows with it: whoever announces much and sends little holds little.
 async fn read_question(
-    gateway: &Gateway,
     headers: &HeaderMap,
     body: Body,
     deadline: Instant,
-    place: &mut OwnedSemaphorePermit,
+    held: &mut Held,
 ) -> Result<Vec<u8>, ApiError> {
     let deadline = deadline.min(Instant::now() + BODY_TIMEOUT);
     let mut pieces = body.into_data_stream();
-    let grow = |bytes: usize| {
-        place.merge(hold(gateway, bytes.saturating_sub(place.num_permits() * 1024))?);
-        Ok(())
-    };
-    read_body(headers, &mut pieces, JSON_BULK_BYTES_MAX, JSON_BODY, deadline, grow).await
-}
-
-/// Room for so many bytes among those of all JSON bodies and their answers.
-fn hold(gateway: &Gateway, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-    let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
-    Arc::clone(&gateway.json_bulks).try_acquire_many_owned(kib).map_err(|_| {
-        let detail = format!(
-            "this node holds as many JSON bodies of many numbers as it can; try again in a second, or send {NDJSON}"
-        );
-        ApiError::new(Code::ResourceExhausted, detail)
-    })
+    read_body(headers, &mut pieces, JSON_BULK_BYTES_MAX, JSON_BODY, deadline, held).await
 }
 
 async fn off_the_runtime<T: Send + 'static>(

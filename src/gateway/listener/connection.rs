@@ -34,7 +34,10 @@ use super::{
     socket::{Input, Socket},
 };
 use crate::{
-    gateway::places::{Answer, Place, Written},
+    gateway::admission::{
+        Metered,
+        places::{Answer, Place},
+    },
     limits::{DRAIN, FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_TIMEOUT},
     metrics::Metrics,
 };
@@ -90,7 +93,7 @@ impl<S: Answers> Connection<S> {
             async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer { body, _in_use: in_use })) }
         });
         let stream = join(Input(Arc::clone(socket)), Output::new(output));
-        let stream = TokioIo::new(Written::new(stream, Arc::clone(&socket.place.usage)));
+        let stream = TokioIo::new(Metered::new(stream, Arc::clone(&socket.place.usage)));
         let mut connection = pin!(self.builder.serve_connection(stream, service));
         let mut overdue = pin!(sleep(HEAD_TIMEOUT));
         let mut reset = pin!(socket.was_reset());

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::{
-    gateway::places::Place,
+    gateway::admission::places::Place,
     limits::{INPUT_END_INTERVAL, LINGER, LINGER_BYTES_MAX, LINGER_MAX},
 };
 

@@ -1,0 +1,13 @@
+//! What a caller may make this node hold, read, compute or write, before it is known who that is. The same for HTTP and
+//! gRPC: a connection has a turn ([`turn`]), an address has a share of the places ([`places`], [`watchers`]), and what all
+//! callers make the node hold together has a bound ([`memory`]).
+
+pub mod address;
+pub mod gate;
+pub mod memory;
+pub mod places;
+mod stream;
+pub mod turn;
+pub mod watchers;
+
+pub(super) use stream::Metered;
