@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use crate::harness::{Process, Processes, alive, view};
+use crate::harness::{Process, Processes, alive, eventually, view};
 
 /// Members of the cluster.
 const NODES: usize = 3;
@@ -33,6 +33,13 @@ pub struct Changes {
 impl Cluster {
     pub async fn start() -> Self {
         let nodes = Processes::start(u32::try_from(NODES).unwrap() - 1).await.nodes;
+        for node in &nodes {
+            // Another one may have been there first, and hands over later: that is no harm of an attacker.
+            eventually("the highest id leads", || async {
+                leader(node).await == Some(nodes[0].name.clone())
+            })
+            .await;
+        }
         let descriptors = nodes.iter().map(descriptors).collect();
         Self { nodes, descriptors }
     }
@@ -118,6 +125,10 @@ impl Changes {
             self.lines.push(format!("{node}: {line}"));
         }
     }
+}
+
+async fn leader(node: &Process) -> Option<String> {
+    view(node.grpc).await.ok()?.leader.map(|leader| leader.name)
 }
 
 /// Resident memory of a node at most, in MiB; none if it is dead, which others say.
