@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -32,22 +33,33 @@ pub struct Attacker {
     pub http: SocketAddr,
     pub grpc: SocketAddr,
     from: Ipv4Addr,
+    /// From how many addresses it comes, one after the other.
+    addresses: u32,
     tasks: JoinSet<()>,
 }
 
+/// How many connections were made.
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
 impl Attacker {
-    /// Attacks until it is killed, the input ends, or its time is over.
+    /// Attacks until the input ends or its time is over, and prints how many connections it made.
     pub fn run(attack: &Attack, http: SocketAddr, grpc: SocketAddr, from: Ipv4Addr, time: Duration) {
         bound();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut attacker = Self { http, grpc, from, tasks: JoinSet::new() };
+            let mut attacker = Self { http, grpc, from, addresses: 1, tasks: JoinSet::new() };
             (attack.start)(&mut attacker);
             // The end of the input is the end of whoever started it.
             let (mut input, mut byte) = (tokio::io::stdin(), [0]);
             let _ = timeout(time + OVERTIME, input.read(&mut byte)).await;
+            println!("{}", MADE.load(Relaxed));
         });
         runtime.shutdown_background();
+    }
+
+    /// Comes from so many addresses from now on.
+    pub fn spread(&mut self, addresses: u32) {
+        self.addresses = addresses;
     }
 
     /// Does this on so many connections, and anew on another one when it has ended.
@@ -72,8 +84,8 @@ impl Attacker {
     ) where
         F: Future<Output = io::Result<()>> + Send,
     {
-        for _ in 0..count {
-            let from = self.from;
+        for place in (0..self.addresses).cycle().take(count) {
+            let from = Ipv4Addr::from(u32::from(self.from) + place);
             self.tasks.spawn(async move {
                 loop {
                     if let Ok(stream) = connect(from, to, buffer).await {
@@ -102,6 +114,7 @@ async fn connect(from: Ipv4Addr, to: SocketAddr, buffer: Option<u32>) -> io::Res
     socket.bind((from, 0).into())?;
     let stream = timeout(CONNECT, socket.connect(to)).await??;
     stream.set_nodelay(true)?;
+    MADE.fetch_add(1, Relaxed);
     Ok(stream)
 }
 

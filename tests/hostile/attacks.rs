@@ -37,6 +37,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("5", "200 slow readers of the bundle", bodies::slow_readers),
     siege("6", "16 × 256 requests that have sent only their head", streams::heads_only),
     siege("7", "4,096 connections of one address after one GET", connections::held),
+    siege("crowd", "the same from 64 addresses", connections::crowd),
     attack("10", "idle streams, Watch, reflection: 60 × 256", streams::idle),
     attack("11", "one connection that takes all watchers", streams::watchers),
     attack("events", "600 readers of /events that do not read", connections::events),
@@ -52,6 +53,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("unread", "64 bulks whose answers nobody reads", bodies::unread_bulks),
     attack("bulks", "16 JSON bulks of 8 MiB at once", bodies::json_bulks),
     attack("gzip", "gRPC messages of gzip that grow 150 times", bodies::bombs),
+    attack("bulk-places", "one address that takes all places of bulks", connections::bulks),
     attack("long", "64 connections of numbers of 10,000 digits", bodies::long_numbers),
     siege("tls", "500 connections that speak TLS", connections::tls),
 ];

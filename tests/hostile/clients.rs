@@ -13,12 +13,15 @@ use crate::frames::{self, END_STREAM};
 
 /// The time between two requests of a client.
 const EVERY: Duration = Duration::from_millis(10);
-/// The same for one that opens the page, which watches then.
-const PAGE_EVERY: Duration = Duration::from_millis(250);
+/// The same for what is asked more rarely: a page that opens, many numbers at once.
+const RARELY: Duration = Duration::from_millis(250);
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The first number that is asked for.
 const FIRST: u64 = 1_000_000;
+
+/// Numbers in a bulk.
+const BULK: u64 = 20;
 
 /// What the clients saw.
 #[derive(Default)]
@@ -56,17 +59,37 @@ enum Kind {
     NewHttp,
     KeptGrpc,
     NewGrpc,
+    /// A page that opens, and watches.
     Page,
+    /// Many numbers as JSON.
+    Bulk,
+    /// The same as lines.
+    Lines,
 }
 
-const KINDS: [Kind; 5] = [Kind::KeptHttp, Kind::NewHttp, Kind::KeptGrpc, Kind::NewGrpc, Kind::Page];
+const KINDS: [Kind; 7] =
+    [Kind::KeptHttp, Kind::NewHttp, Kind::KeptGrpc, Kind::NewGrpc, Kind::Page, Kind::Bulk, Kind::Lines];
+
+impl Kind {
+    fn is_grpc(self) -> bool {
+        matches!(self, Self::KeptGrpc | Self::NewGrpc)
+    }
+
+    fn is_kept(self) -> bool {
+        matches!(self, Self::KeptHttp | Self::KeptGrpc)
+    }
+
+    fn every(self) -> Duration {
+        if matches!(self, Self::Page | Self::Bulk | Self::Lines) { RARELY } else { EVERY }
+    }
+}
 
 /// Clients of every kind at each of these nodes, told by name, HTTP and gRPC address; until then.
 pub async fn ask(nodes: Vec<(String, SocketAddr, SocketAddr)>, until: Instant) -> Tally {
     let mut clients = JoinSet::new();
     for (name, http, grpc) in nodes {
         for kind in KINDS {
-            let address = if matches!(kind, Kind::KeptGrpc | Kind::NewGrpc) { grpc } else { http };
+            let address = if kind.is_grpc() { grpc } else { http };
             clients.spawn(client(name.clone(), kind, address, until));
         }
     }
@@ -77,7 +100,6 @@ pub async fn ask(nodes: Vec<(String, SocketAddr, SocketAddr)>, until: Instant) -
 }
 
 async fn client(node: String, kind: Kind, address: SocketAddr, until: Instant) -> Tally {
-    let every = if matches!(kind, Kind::Page) { PAGE_EVERY } else { EVERY };
     let (mut tally, mut kept, mut due) = (Tally::default(), None, Instant::now());
     for number in FIRST.. {
         sleep_until(due).await;
@@ -93,9 +115,8 @@ async fn client(node: String, kind: Kind, address: SocketAddr, until: Instant) -
                 tally.failures.push(format!("{kind:?} at {node}: {reason}"));
             }
         }
-        // Who is late asks again at once: a stall is felt by all who would have asked meanwhile, but not for longer than
-        // it takes.
-        due = (due + every).max(Instant::now() - PATIENCE);
+        // Who is late asks again at once: a stall is felt by all who would have asked meanwhile.
+        due = (due + kind.every()).max(Instant::now() - PATIENCE);
         if Instant::now() > until {
             break;
         }
@@ -119,7 +140,7 @@ impl Kept {
 }
 
 async fn asked(kind: Kind, address: SocketAddr, kept: &mut Option<Kept>, number: u64) -> io::Result<()> {
-    let opening = if matches!(kind, Kind::KeptGrpc | Kind::NewGrpc) { frames::opening() } else { Vec::new() };
+    let opening = if kind.is_grpc() { frames::opening() } else { Vec::new() };
     let mut connection = match kept.take() {
         Some(connection) => connection,
         None => Kept::open(address, &opening).await?,
@@ -127,9 +148,16 @@ async fn asked(kind: Kind, address: SocketAddr, kept: &mut Option<Kept>, number:
     match kind {
         Kind::KeptHttp | Kind::NewHttp => over_http(&mut connection, number).await?,
         Kind::KeptGrpc | Kind::NewGrpc => over_grpc(&mut connection, number).await?,
-        Kind::Page => return first_event(&mut connection).await,
+        Kind::Page => first_event(&mut connection).await?,
+        Kind::Bulk => {
+            let body = format!("{{\"numbers\":[{}]}}", numbers(number).join(","));
+            many(&mut connection, "application/json", &body, number).await?;
+        }
+        Kind::Lines => {
+            many(&mut connection, "application/x-ndjson", &numbers(number).join("\n"), number).await?;
+        }
     }
-    if matches!(kind, Kind::KeptHttp | Kind::KeptGrpc) {
+    if kind.is_kept() {
         *kept = Some(connection);
     }
     Ok(())
@@ -147,11 +175,31 @@ async fn over_http(connection: &mut Kept, number: u64) -> io::Result<()> {
     Err(io::Error::other(format!("{}: {body}", head.lines().next().unwrap_or_default())))
 }
 
+/// The numbers of a bulk that begins with this one.
+fn numbers(first: u64) -> Vec<String> {
+    (first..first + BULK).map(|number| number.to_string()).collect()
+}
+
+/// Asks for many numbers, and counts the primes in the answer, to its end.
+async fn many(connection: &mut Kept, kind: &str, body: &str, first: u64) -> io::Result<()> {
+    let head = format!("POST /primes HTTP/1.1\r\nHost: node\r\nConnection: close\r\nContent-Type: {kind}");
+    let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    connection.stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    connection.stream.read_to_string(&mut answer).await?;
+    let expected = (first..first + BULK).filter(|number| primacy::is_prime(*number)).count();
+    let primes = answer.matches("\"is_prime\":true").count();
+    if answer.starts_with("HTTP/1.1 200") && primes == expected {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{} and {primes} primes", answer.lines().next().unwrap_or_default())))
+}
+
 async fn http_answer(stream: &mut BufReader<TcpStream>) -> io::Result<(String, Vec<u8>)> {
     let head = http_head(stream).await?;
     let lines = head.lines().filter_map(|line| line.split_once(':'));
-    let length = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length = length.last().and_then(|(_, value)| value.trim().parse().ok());
+    let mut length = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length = length.next_back().and_then(|(_, value)| value.trim().parse().ok());
     let mut body = vec![0; length.ok_or_else(|| io::Error::other("an answer without a length"))?];
     stream.read_exact(&mut body).await?;
     Ok((head, body))

@@ -34,11 +34,13 @@ impl Cluster {
     pub async fn start() -> Self {
         let nodes = Processes::start(u32::try_from(NODES).unwrap() - 1).await.nodes;
         for node in &nodes {
-            // Another one may have been there first, and hands over later: that is no harm of an attacker.
-            eventually("the highest id leads", || async {
-                leader(node).await == Some(nodes[0].name.clone())
-            })
-            .await;
+            // Another one may have been there first, and hands over later: that is no harm of an attacker. The log comes
+            // after what it says.
+            let settled = || async {
+                node.has_logged("leader leads (")
+                    && leader(node).await.is_some_and(|name| name == nodes[0].name)
+            };
+            eventually("the highest id leads", settled).await;
         }
         let descriptors = nodes.iter().map(descriptors).collect();
         Self { nodes, descriptors }

@@ -25,7 +25,7 @@ use cluster::Cluster;
 use siege::Outcome;
 
 /// How long each attack takes in the gate: all of them are over within a minute.
-const SHORT: Duration = Duration::from_millis(1250);
+const SHORT: Duration = Duration::from_millis(1200);
 /// Attacks on the same nodes, unless one has failed.
 const ATTACKS_PER_CLUSTER: usize = 4;
 /// Options of the test harness that take a value of their own.

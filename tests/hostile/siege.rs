@@ -1,6 +1,7 @@
 //! One attack: the attacker, the ordinary clients beside it, and what became of them and of the nodes.
 
 use std::{
+    io::Read,
     net::Ipv4Addr,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -29,13 +30,15 @@ const PROBES_AFTER: f64 = 0.3;
 /// What an attack did.
 pub struct Outcome {
     pub tally: Tally,
+    /// Those that the attacker made: many if it was cut off often.
+    pub connections: usize,
     pub memory: u64,
     pub descriptors: usize,
     pub changes: Changes,
     pub problems: Vec<String>,
 }
 
-/// A process of the attacker; it ends with this.
+/// A process of the attacker; it is killed with this.
 struct Attacking(Child);
 
 impl Attacking {
@@ -44,7 +47,16 @@ impl Attacking {
         command.arg("attacker").arg(attack.id);
         command.args([attacked.http.to_string(), attacked.grpc.to_string(), FROM.to_string()]);
         command.arg(time.as_secs_f64().to_string());
-        Self(command.stdin(Stdio::piped()).spawn().unwrap())
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Tells it to end; returns how many connections it made, and nothing if it had ended by itself.
+    fn end(mut self) -> Option<usize> {
+        let ended = self.0.try_wait().unwrap().is_some();
+        drop(self.0.stdin.take());
+        let mut text = String::new();
+        self.0.stdout.take()?.read_to_string(&mut text).ok()?;
+        text.trim().parse().ok().filter(|_| !ended)
     }
 }
 
@@ -59,7 +71,7 @@ impl Drop for Attacking {
 pub async fn besiege(cluster: &Cluster, attack: Option<&Attack>, time: Duration, bench: bool) -> Outcome {
     let mark = cluster.mark();
     cluster.forget_memory();
-    let mut attacking = attack.map(|attack| Attacking::start(attack, cluster.attacked(), time));
+    let attacking = attack.map(|attack| Attacking::start(attack, cluster.attacked(), time));
     let nodes = cluster.nodes().iter().map(|node| (node.name.clone(), node.http, node.grpc)).collect();
     let asking = tokio::spawn(clients::ask(nodes, Instant::now() + time));
     let joins = attack.is_some_and(|attack| attack.joins);
@@ -67,10 +79,10 @@ pub async fn besiege(cluster: &Cluster, attack: Option<&Attack>, time: Duration,
         tokio::join!(most_descriptors(cluster, time), status(cluster, time), guest(cluster, time, joins));
     let tally = asking.await.unwrap();
     let mut problems: Vec<String> = [status, joined].into_iter().filter_map(Result::err).collect();
-    if let Some(Ok(Some(ended))) = attacking.as_mut().map(|attacking| attacking.0.try_wait()) {
-        problems.push(format!("the attacker ended by itself: {ended}"));
+    let connections = attacking.map_or(Some(0), Attacking::end);
+    if connections.is_none() {
+        problems.push("the attacker ended by itself".to_owned());
     }
-    drop(attacking);
     let (memory, whose) = cluster.memory();
     if memory > MEMORY_MAX {
         problems.push(format!("{whose} had {memory} MiB"));
@@ -78,7 +90,7 @@ pub async fn besiege(cluster: &Cluster, attack: Option<&Attack>, time: Duration,
     problems.extend(cluster.rests().await.err());
     let changes = cluster.changes_since(&mark);
     problems.extend(judged(&tally, &changes, bench));
-    Outcome { tally, memory, descriptors, changes, problems }
+    Outcome { tally, connections: connections.unwrap_or_default(), memory, descriptors, changes, problems }
 }
 
 fn judged(tally: &Tally, changes: &Changes, bench: bool) -> Vec<String> {

@@ -7,8 +7,19 @@ use crate::siege::Outcome;
 /// Prints what the columns are.
 pub fn head() {
     println!(
-        "{:<13} {:<52} {:>7} {:>7} {:>8} {:>8} {:>8} {:>5} {:>6} {:>7} {:>6}",
-        "attack", "", "asked", "success", "p50", "p99", "worst", "MiB", "files", "suspect", "elect"
+        "{:<13} {:<52} {:>6} {:>6} {:>7} {:>8} {:>8} {:>8} {:>4} {:>5} {:>7} {:>5}",
+        "attack",
+        "",
+        "made",
+        "asked",
+        "success",
+        "p50 ms",
+        "p99 ms",
+        "worst ms",
+        "MiB",
+        "files",
+        "suspect",
+        "elect"
     );
 }
 
@@ -16,7 +27,8 @@ pub fn head() {
 pub fn row(id: &str, what: &str, outcome: &Outcome) {
     let tally = &outcome.tally;
     println!(
-        "{id:<13} {what:<52} {:>7} {:>5.1} % {:>8} {:>8} {:>8} {:>5} {:>6} {:>7} {:>6}",
+        "{id:<13} {what:<52} {:>6} {:>6} {:>5.1} % {:>8} {:>8} {:>8} {:>4} {:>5} {:>7} {:>5}",
+        outcome.connections,
         tally.times.len() + tally.failures.len(),
         tally.success(),
         milliseconds(tally.within(500)),
@@ -33,5 +45,5 @@ pub fn row(id: &str, what: &str, outcome: &Outcome) {
 }
 
 fn milliseconds(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+    format!("{:.1}", time.as_secs_f64() * 1000.0)
 }

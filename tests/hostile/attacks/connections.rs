@@ -31,6 +31,21 @@ pub fn held(attacker: &mut Attacker) {
     });
 }
 
+/// The same from many addresses, so that no share of one binds.
+pub fn crowd(attacker: &mut Attacker) {
+    attacker.spread(64);
+    held(attacker);
+}
+
+/// Bulks that send nothing.
+pub fn bulks(attacker: &mut Attacker) {
+    attacker.connections(100, attacker.http, |mut stream| async {
+        let head = "POST /primes HTTP/1.1\r\nHost: node\r\nContent-Type: application/x-ndjson";
+        stream.write_all(format!("{head}\r\nTransfer-Encoding: chunked\r\n\r\n").as_bytes()).await?;
+        to_the_end(stream).await
+    });
+}
+
 /// Readers of `/events` that read nothing.
 pub fn events(attacker: &mut Attacker) {
     attacker.slow_connections(600, attacker.http, Some(2048), |mut stream| async {
