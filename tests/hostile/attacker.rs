@@ -42,12 +42,13 @@ pub struct Attacker {
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
 impl Attacker {
-    /// Attacks until the input ends or its time is over, and prints how many connections it made.
+    /// Says that it begins, attacks until the input ends or its time is over, and prints how many connections it made.
     pub fn run(attack: &Attack, http: SocketAddr, grpc: SocketAddr, from: Ipv4Addr, time: Duration) {
         bound();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut attacker = Self { http, grpc, from, addresses: 1, tasks: JoinSet::new() };
+            println!("ready");
             (attack.start)(&mut attacker);
             // The end of the input is the end of whoever started it.
             let (mut input, mut byte) = (tokio::io::stdin(), [0]);
@@ -98,7 +99,7 @@ impl Attacker {
     }
 }
 
-/// The lowest priority, a bound of memory, and as many descriptors as there can be.
+/// A priority far below that of the nodes and their clients, a bound of memory, and as many descriptors as there can be.
 fn bound() {
     nice(19).unwrap();
     setrlimit(Resource::As, Rlimit { current: Some(MEMORY_MAX), maximum: Some(MEMORY_MAX) }).unwrap();

@@ -1,9 +1,9 @@
 //! One attack: the attacker, the ordinary clients beside it, and what became of them and of the nodes.
 
 use std::{
-    io::Read,
+    io::{BufRead, BufReader, Read},
     net::Ipv4Addr,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     time::Duration,
 };
 
@@ -38,8 +38,11 @@ pub struct Outcome {
     pub problems: Vec<String>,
 }
 
-/// A process of the attacker; it is killed with this.
-struct Attacking(Child);
+/// A process of the attacker, and what it prints; it is killed with this.
+struct Attacking {
+    process: Child,
+    printed: BufReader<ChildStdout>,
+}
 
 impl Attacking {
     fn start(attack: &Attack, attacked: &Process, time: Duration) -> Self {
@@ -47,23 +50,27 @@ impl Attacking {
         command.arg("attacker").arg(attack.id);
         command.args([attacked.http.to_string(), attacked.grpc.to_string(), FROM.to_string()]);
         command.arg(time.as_secs_f64().to_string());
-        Self(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut printed = BufReader::new(process.stdout.take().unwrap());
+        // On a busy machine it takes a while to start, which is not to be taken for peace.
+        printed.read_line(&mut String::new()).unwrap();
+        Self { process, printed }
     }
 
     /// Tells it to end; returns how many connections it made, and nothing if it had ended by itself.
     fn end(mut self) -> Option<usize> {
-        let ended = self.0.try_wait().unwrap().is_some();
-        drop(self.0.stdin.take());
+        let ended = self.process.try_wait().unwrap().is_some();
+        drop(self.process.stdin.take());
         let mut text = String::new();
-        self.0.stdout.take()?.read_to_string(&mut text).ok()?;
+        self.printed.read_to_string(&mut text).unwrap();
         text.trim().parse().ok().filter(|_| !ended)
     }
 }
 
 impl Drop for Attacking {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

@@ -62,11 +62,37 @@ pub fn watchers(attacker: &mut Attacker) {
     });
 }
 
-/// Keeps all streams of a connection open, and opens another one for each that the server ends.
+/// Answers that cannot be sent, small and large.
+pub fn no_window(attacker: &mut Attacker) {
+    attacker.connections(16, attacker.grpc, |stream| {
+        hold_unread(stream, |id| {
+            let message = frames::message(2, &[8, 17]);
+            let data = frames::frame(frames::DATA, END_STREAM, id, &message);
+            [frames::call(id, "/scheduler.Scheduler/CheckPrime", &[]), data].concat()
+        })
+    });
+    attacker.connections(16, attacker.http, |stream| {
+        hold_unread(stream, |id| frames::request(id, END_STREAM, "GET", "/docs/swagger-ui-bundle.js", &[]))
+    });
+}
+
+async fn hold_unread(stream: TcpStream, open: impl Fn(u32) -> Vec<u8>) -> io::Result<()> {
+    hold_streams_after(stream, frames::opening_unread(), open).await
+}
+
 async fn hold_streams(stream: TcpStream, open: impl Fn(u32) -> Vec<u8>) -> io::Result<()> {
+    hold_streams_after(stream, frames::opening(), open).await
+}
+
+/// Keeps all streams of a connection open, and opens another one for each that the server ends.
+async fn hold_streams_after(
+    stream: TcpStream,
+    opening: Vec<u8>,
+    open: impl Fn(u32) -> Vec<u8>,
+) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
-    writer.write_all(&frames::opening()).await?;
+    writer.write_all(&opening).await?;
     for id in (1..).step_by(2).take(STREAMS) {
         writer.write_all(&open(id)).await?;
     }
