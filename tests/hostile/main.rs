@@ -17,7 +17,11 @@ mod harness;
 mod siege;
 mod table;
 
-use std::{env, process::ExitCode, time::Duration};
+use std::{
+    env,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use attacker::Attacker;
 use attacks::{ATTACKS, Attack};
@@ -25,7 +29,7 @@ use cluster::Cluster;
 use siege::Outcome;
 
 /// How long each attack takes in the gate: all of them are over within a minute.
-const SHORT: Duration = Duration::from_millis(1200);
+const SHORT: Duration = Duration::from_millis(1100);
 /// Attacks on the same nodes, unless one has failed.
 const ATTACKS_PER_CLUSTER: usize = 4;
 /// Options of the test harness that take a value of their own.
@@ -84,11 +88,13 @@ fn pass(attacks: &[&'static Attack]) -> ExitCode {
     let seconds = env::var("PRIMACY_HOSTILE_SECONDS").ok();
     let time = seconds.as_ref().map_or(SHORT, |text| Duration::from_secs_f64(text.parse().unwrap()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let started = Instant::now();
     let failed = runtime.block_on(all(attacks, time, seconds.is_some()));
+    println!("\n{} attacks in {:.0?}", attacks.len(), started.elapsed());
     if failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("\nfailed: {}", failed.join(", "));
+    println!("failed: {}", failed.join(", "));
     ExitCode::FAILURE
 }
 

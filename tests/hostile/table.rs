@@ -7,7 +7,7 @@ use crate::siege::Outcome;
 /// Prints what the columns are.
 pub fn head() {
     println!(
-        "{:<13} {:<52} {:>6} {:>6} {:>7} {:>8} {:>8} {:>8} {:>4} {:>5} {:>7} {:>5}",
+        "{:<13} {:<50} {:>6} {:>6} {:>7} {:>8} {:>8} {:>8} {:>4} {:>5} {:>7} {:>5}",
         "attack",
         "",
         "made",
@@ -27,7 +27,7 @@ pub fn head() {
 pub fn row(id: &str, what: &str, outcome: &Outcome) {
     let tally = &outcome.tally;
     println!(
-        "{id:<13} {what:<52} {:>6} {:>6} {:>5.1} % {:>8} {:>8} {:>8} {:>4} {:>5} {:>7} {:>5}",
+        "{id:<13} {what:<50} {:>6} {:>6} {:>5.1} % {:>8} {:>8} {:>8} {:>4} {:>5} {:>7} {:>5}",
         outcome.connections,
         tally.times.len() + tally.failures.len(),
         tally.success(),

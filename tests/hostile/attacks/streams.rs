@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    attacker::Attacker,
+    attacker::{Attacker, hold},
     frames::{self, END_STREAM},
 };
 
@@ -73,6 +73,18 @@ pub fn no_window(attacker: &mut Attacker) {
     });
     attacker.connections(16, attacker.http, |stream| {
         hold_unread(stream, |id| frames::request(id, END_STREAM, "GET", "/docs/swagger-ui-bundle.js", &[]))
+    });
+}
+
+/// The largest file on every stream, with windows for all of it, and nobody reads the connection.
+pub fn unread(attacker: &mut Attacker) {
+    attacker.connections(16, attacker.http, |mut stream| async {
+        stream.write_all(&frames::opening()).await?;
+        for id in (1..).step_by(2).take(STREAMS) {
+            let get = frames::request(id, END_STREAM, "GET", "/docs/swagger-ui-bundle.js", &[]);
+            stream.write_all(&get).await?;
+        }
+        hold(stream).await
     });
 }
 
