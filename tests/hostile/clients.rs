@@ -102,10 +102,10 @@ pub async fn ask(nodes: Vec<(String, SocketAddr, SocketAddr)>, until: Instant) -
 async fn client(node: String, kind: Kind, address: SocketAddr, until: Instant) -> Tally {
     let (mut tally, mut kept, mut due) = (Tally::default(), None, Instant::now());
     for number in FIRST.. {
-        sleep_until(due).await;
-        if due > until {
+        if due.max(Instant::now()) > until {
             break;
         }
+        sleep_until(due).await;
         match timeout(PATIENCE, asked(kind, address, &mut kept, number)).await {
             Ok(Ok(())) => tally.times.push(due.elapsed()),
             failed => {
@@ -117,9 +117,6 @@ async fn client(node: String, kind: Kind, address: SocketAddr, until: Instant) -
         }
         // Who is late asks again at once: a stall is felt by all who would have asked meanwhile.
         due = (due + kind.every()).max(Instant::now() - PATIENCE);
-        if Instant::now() > until {
-            break;
-        }
     }
     tally
 }

@@ -29,9 +29,9 @@ use cluster::Cluster;
 use siege::Outcome;
 
 /// How long each attack takes in the gate: all of them are over within a minute.
-const SHORT: Duration = Duration::from_millis(1100);
+const SHORT: Duration = Duration::from_secs(1);
 /// Attacks on the same nodes, unless one has failed.
-const ATTACKS_PER_CLUSTER: usize = 4;
+const ATTACKS_PER_CLUSTER: usize = 5;
 /// Options of the test harness that take a value of their own.
 const VALUED: [&str; 5] = ["--skip", "--test-threads", "--format", "--color", "-Z"];
 
