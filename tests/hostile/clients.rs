@@ -2,14 +2,15 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::frames::{self, END_STREAM};
+use crate::frames::{self, END_STREAM, Frame};
 
 /// The time between two requests of a client.
 const EVERY: Duration = Duration::from_millis(10);
@@ -125,6 +126,8 @@ async fn client(node: String, kind: Kind, address: SocketAddr, until: Instant) -
 struct Kept {
     stream: BufReader<TcpStream>,
     id: u32,
+    /// The server has said that it takes no more.
+    ending: bool,
 }
 
 impl Kept {
@@ -132,7 +135,28 @@ impl Kept {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         stream.write_all(opening).await?;
-        Ok(Self { stream: BufReader::new(stream), id: 1 })
+        Ok(Self { stream: BufReader::new(stream), id: 1, ending: false })
+    }
+
+    /// Whether it can be asked on: as any client, this one looks before it asks.
+    async fn is_open(&mut self, kind: Kind) -> bool {
+        while !self.ending {
+            match self.stream.fill_buf().now_or_never() {
+                None => return true,
+                Some(Ok([_, ..])) if kind.is_grpc() => self.ending = self.next_frame().await.is_err(),
+                Some(_) => self.ending = true,
+            }
+        }
+        false
+    }
+
+    async fn next_frame(&mut self) -> io::Result<Frame> {
+        let frame = frames::read(&mut self.stream).await?;
+        if let Some(owed) = frame.acknowledgement() {
+            self.stream.write_all(&owed).await?;
+        }
+        self.ending |= frame.kind == frames::GOAWAY;
+        Ok(frame)
     }
 }
 
@@ -142,6 +166,9 @@ async fn asked(kind: Kind, address: SocketAddr, kept: &mut Option<Kept>, number:
         Some(connection) => connection,
         None => Kept::open(address, &opening).await?,
     };
+    if !connection.is_open(kind).await {
+        connection = Kept::open(address, &opening).await?;
+    }
     match kind {
         Kind::KeptHttp | Kind::NewHttp => over_http(&mut connection, number).await?,
         Kind::KeptGrpc | Kind::NewGrpc => over_grpc(&mut connection, number).await?,
@@ -164,6 +191,7 @@ async fn over_http(connection: &mut Kept, number: u64) -> io::Result<()> {
     let get = format!("GET /prime/{number} HTTP/1.1\r\nHost: node\r\n\r\n");
     connection.stream.write_all(get.as_bytes()).await?;
     let (head, body) = http_answer(&mut connection.stream).await?;
+    connection.ending |= head.to_ascii_lowercase().contains("\r\nconnection: close");
     let expected = format!("\"is_prime\":{}", primacy::is_prime(number));
     let body = String::from_utf8_lossy(&body).into_owned();
     if head.starts_with("HTTP/1.1 200") && body.contains(&expected) {
@@ -223,7 +251,7 @@ async fn over_grpc(connection: &mut Kept, number: u64) -> io::Result<()> {
     let call = frames::call(id, "/scheduler.Scheduler/CheckPrime", &[("grpc-timeout", "5S")]);
     let data = frames::frame(frames::DATA, END_STREAM, id, &frames::message(value.len(), &value));
     connection.stream.write_all(&[call, data].concat()).await?;
-    let answer = grpc_answer(&mut connection.stream, id).await?;
+    let answer = grpc_answer(connection, id).await?;
     // A boolean that is false is not sent.
     let is_prime = answer.get(5..7) == Some(&[8, 1]);
     if answer.is_empty() || is_prime != primacy::is_prime(number) {
@@ -233,13 +261,10 @@ async fn over_grpc(connection: &mut Kept, number: u64) -> io::Result<()> {
 }
 
 /// The message that a call was answered with; empty if it was a failure.
-async fn grpc_answer(stream: &mut BufReader<TcpStream>, id: u32) -> io::Result<Vec<u8>> {
+async fn grpc_answer(connection: &mut Kept, id: u32) -> io::Result<Vec<u8>> {
     let mut message = Vec::new();
     loop {
-        let frame = frames::read(stream).await?;
-        if let Some(owed) = frame.acknowledgement() {
-            stream.write_all(&owed).await?;
-        }
+        let frame = connection.next_frame().await?;
         let ours = frame.stream == id;
         if ours && frame.kind == frames::RST_STREAM || frame.kind == frames::GOAWAY && frame.number() < id {
             return Err(io::Error::other("reset"));
