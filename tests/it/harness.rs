@@ -341,9 +341,10 @@ fn spawn(arguments: &[String], log: &Arc<Mutex<Vec<String>>>) -> Child {
     child
 }
 
-/// The binary under test, in an environment without settings.
+/// The binary under test, or the one that `PRIMACY_BINARY` names, in an environment without settings.
 pub fn primacy() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_primacy"));
+    let program = std::env::var_os("PRIMACY_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_primacy").into());
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PRIMACY_")) {
         command.env_remove(name);
     }
