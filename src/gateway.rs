@@ -2,7 +2,10 @@
 
 pub mod bulk;
 pub mod context;
+pub mod encoding;
 pub mod error;
+mod etag;
+pub mod files;
 pub mod grpc;
 pub mod http;
 pub mod listener;
