@@ -115,7 +115,7 @@ pub const POLICY_MEMBERS_BYTES_MAX: usize = 2048;
 /// An answer that is made gains nothing from compression below this.
 pub const COMPRESSED_BYTES_MIN: u64 = 1024;
 /// Above this it leaves as it is: whoever asks in a loop would take the processor from the others, at some 10 ns a byte.
-pub const COMPRESSED_BYTES_MAX: u64 = 64 * 1024;
+pub const COMPRESSED_BYTES_MAX: u64 = 32 * 1024;
 /// Clients that watch the cluster or its health, or ask for descriptors, at once, on a node.
 pub const WATCHERS_MAX: usize = 256;
 /// How long a reflection stream waits for its next question: it holds a place of those who watch meanwhile.

@@ -40,7 +40,7 @@ impl Encoding {
         }
     }
 
-    /// Says that an answer is in it.
+    /// Says that a body is in it.
     pub(super) fn say(self, headers: &mut HeaderMap) {
         if self == Self::Gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -48,12 +48,10 @@ impl File {
             true => Body::empty(),
             false => Body::from(Bytes::from_static(stored.bytes)),
         });
-        let headers = response.headers_mut();
-        *headers = self.headers(stored);
-        match (is_known, encoding) {
-            (true, _) => *response.status_mut() = StatusCode::NOT_MODIFIED,
-            (false, Encoding::Gzip) => encoding.say(headers),
-            (false, Encoding::Identity) => {}
+        *response.headers_mut() = self.headers(stored);
+        match is_known {
+            true => *response.status_mut() = StatusCode::NOT_MODIFIED,
+            false => encoding.say(response.headers_mut()),
         }
         response
     }

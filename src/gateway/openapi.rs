@@ -21,8 +21,8 @@ use super::{
     },
 };
 
-/// What Swagger UI needs: its own files, style attributes and inlined images, and to ask this node.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+/// What Swagger UI needs: its own files, images within its styles, and to ask this node.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[derive(OpenApi)]

@@ -1,7 +1,8 @@
 //! What every answer of the HTTP listener tells a browser. `docs/browsers.md` says what for.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 /// For an answer without a policy of its own: it loads nothing, and nobody frames it.
 const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 /// It is what its type says, and no script or image.
@@ -15,6 +16,3 @@ pub(in crate::gateway) fn guard(headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFFING);
     headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, EMBEDDED_BY);
 }
-
-const CROSS_ORIGIN_RESOURCE_POLICY: header::HeaderName =
-    header::HeaderName::from_static("cross-origin-resource-policy");
