@@ -3,7 +3,10 @@
 pub mod admission;
 pub mod bulk;
 pub mod context;
+pub mod encoding;
 pub mod error;
+mod etag;
+pub mod files;
 pub mod grpc;
 pub mod http;
 pub mod listener;

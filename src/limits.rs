@@ -83,7 +83,7 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub const TURN_COST_MAX: usize = 32 * 1024;
 /// What a frame of HTTP/2 costs beside its bytes: some 0.3 µs, in which 256 bytes are read.
 pub const FRAME_COST: usize = 256;
-/// What one costs that begins a request: 16 of them are a turn.
+/// What a request costs beside that: 16 of them are a turn.
 pub const REQUEST_COST: usize = 2048;
 /// Bytes that are read at once from a connection whose last ones were mostly heads of frames: 113 frames at most.
 pub const DENSE_READ_BYTES_MAX: usize = 1024;
@@ -133,6 +133,10 @@ pub const REQUEST_ID_CHARS_MAX: usize = 128;
 /// Bytes of the members that the page's policy names: some 40 of them, and the head of the answer still fits the 4 KiB that
 /// proxies keep for it.
 pub const POLICY_MEMBERS_BYTES_MAX: usize = 2048;
+/// An answer that is made gains nothing from compression below this.
+pub const COMPRESSED_BYTES_MIN: u64 = 1024;
+/// Above this it leaves as it is: whoever asks in a loop would take the processor from the others, at some 10 ns a byte.
+pub const COMPRESSED_BYTES_MAX: u64 = 32 * 1024;
 /// Clients that watch the cluster or its health, or ask for descriptors, at once, on a node.
 pub const WATCHERS_MAX: usize = 256;
 /// How long a reflection stream waits for its next question: it holds a place of those who watch meanwhile.

@@ -3,6 +3,7 @@
 //! callers make the node hold together has a bound ([`memory`]).
 
 pub mod address;
+mod body;
 pub mod gate;
 pub mod memory;
 pub mod places;
@@ -10,4 +11,5 @@ mod stream;
 pub mod turn;
 pub mod watchers;
 
+pub(super) use body::Kept;
 pub(super) use stream::Metered;

@@ -3,6 +3,7 @@
 mod awaited;
 pub mod cluster;
 pub mod events;
+pub(in crate::gateway) mod headers;
 mod health;
 mod host;
 pub mod prime;
@@ -17,24 +18,20 @@ use axum::{
     body::{Body, HttpBody},
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
+    middleware::from_fn,
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
 use tonic::Code;
 use tower::{Layer, Service, service_fn};
-use tower_http::{
-    compression::{
-        CompressionLayer,
-        predicate::{NotForContentType, Predicate, SizeAbove},
-    },
-    cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer},
-};
+use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway,
     admission::{gate::Pass, places},
     context::{REQUEST_ID, TRACEPARENT, echo, trace_of},
+    encoding::negotiate,
     error::ApiError,
     listener::{
         Answers,
@@ -47,8 +44,6 @@ use super::{
 /// to fill a buffer (nginx and those that do as it does) or to compress.
 const STREAMED: [(HeaderName, &str); 2] =
     [(header::CACHE_CONTROL, "no-store, no-transform"), (HeaderName::from_static("x-accel-buffering"), "no")];
-/// A response below this gains nothing from compression.
-const COMPRESSED_BYTES_MIN: u64 = 1024;
 
 /// The operations, and with them the contract.
 pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
@@ -90,14 +85,15 @@ pub fn service(gateway: Arc<Gateway>) -> impl Answers {
     })
 }
 
-/// Around everything: a body that was answered without being read must not spoil its connection. It is read and dropped
-/// as far as that is cheap; else the connection ends, and says so.
+/// Around everything: what browsers are told; and a body that was answered without being read must not spoil its
+/// connection. It is read and dropped as far as that is cheap; else the connection ends, and says so.
 async fn settle(
     unread: Option<Arc<Unread>>,
     is_http1: bool,
     answer: impl Future<Output = Result<Response, Infallible>>,
 ) -> Result<Response, Infallible> {
     let mut response = answer.await?;
+    headers::guard(response.headers_mut());
     let Some(mut rest) = unread.and_then(|unread| unread.take()) else { return Ok(response) };
     // A body that was late is not waited for once more.
     let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
@@ -112,13 +108,11 @@ async fn settle(
 
 fn router(gateway: Arc<Gateway>) -> Router {
     let (others, numbers) = (others().split_for_parts().0, numbers().split_for_parts().0);
-    let compression = CompressionLayer::new()
-        .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE));
     others
         .merge(openapi::swagger_ui())
         .merge(page::routes())
         .fallback(no_such_path)
-        .layer(compression)
+        .layer(from_fn(negotiate))
         .merge(numbers)
         .with_state(gateway)
 }
@@ -145,10 +139,14 @@ async fn around(
     let trace = trace_of(request.headers());
     let (is_http1, is_head) = (request.version() < Version::HTTP_2, request.method() == Method::HEAD);
     let is_crowded = places::is_crowded(&request);
+    let from = request.extensions().get::<Arrival>().expect("the listener says who calls").from.ip();
     request.extensions_mut().insert(Arc::clone(&trace));
     let mut response = match admit(&gateway, &request) {
         Ok(_pass) => match AssertUnwindSafe(router.call(request)).catch_unwind().await {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => {
+                let held = gateway.memory.hold_answer(from, response);
+                held.unwrap_or_else(|full| ApiError::from(full).into_response())
+            }
             Err(panic) => panicked(panic),
         },
         Err(error) => error.into_response(),

@@ -1,29 +1,29 @@
 //! The contract: OpenAPI, made from the operations, and Swagger UI over it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use axum::{
     Router,
-    extract::Path,
-    http::{HeaderName, StatusCode, header},
-    response::{IntoResponse, Redirect, Response},
-    routing::get,
+    extract::Request,
+    http::header,
+    response::{Redirect, Response},
+    routing::{MethodRouter, get},
 };
 use utoipa::OpenApi;
 
 use super::{
     error::Problem,
+    files::{CONTRACT, DOCS, File},
     http::{
         self,
+        prime::CacheHeaders,
         problems::{self, ViewProblems},
     },
 };
 
-/// How Swagger UI is set up.
-const INITIALIZER: &str = include_str!("openapi/swagger-initializer.js");
-const SCRIPT: (HeaderName, &str) = (header::CONTENT_TYPE, "text/javascript; charset=utf-8");
-/// A node that was upgraded serves others.
-const REVALIDATED: (HeaderName, &str) = (header::CACHE_CONTROL, "no-cache");
+/// What Swagger UI needs: its own files, images within its styles, and to ask this node.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -51,7 +51,7 @@ pub fn base() -> utoipa::openapi::OpenApi {
     base
 }
 
-/// The document as it is served and as it is committed: pretty JSON that ends in a newline.
+/// The document as the code says it, which is committed, and served from there: pretty JSON that ends in a newline.
 pub fn json() -> &'static str {
     static JSON: OnceLock<String> = OnceLock::new();
     JSON.get_or_init(|| {
@@ -64,31 +64,34 @@ pub fn json() -> &'static str {
 /// The contract itself.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operation", operation_id = "openapi",
+    params(CacheHeaders),
     responses(
-        (status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json", example = json!({"openapi": "3.1.0"})),
+        (status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json",
+            headers(("ETag" = String, description = "Strong; of the encoding that is sent")),
+            example = json!({"openapi": "3.1.0"})),
+        (status = 304, description = "What you have is still right"),
         ViewProblems,
     )
 )]
-pub async fn document() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json"), REVALIDATED], json())
+pub async fn document(request: Request) -> Response {
+    CONTRACT.answer(&request)
 }
 
 /// Swagger UI at `/docs`, over the document at `/openapi.json`. A proxy may show both below a path of its own, so that
 /// every reference is relative.
 pub fn swagger_ui<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/docs", get(|| async { Redirect::temporary("docs/") }))
-        .route("/docs/", get(|| async { swagger_file("index.html") }))
-        .route("/docs/swagger-initializer.js", get(|| async { ([SCRIPT, REVALIDATED], INITIALIZER) }))
-        .route("/docs/{*file}", get(|Path(file): Path<String>| async move { swagger_file(&file) }))
+    let router = Router::new().route("/docs", get(|| async { Redirect::temporary("docs/") }));
+    DOCS.iter().fold(router, |router, file| {
+        let path = format!("/docs/{}", file.name);
+        match file.name {
+            "index.html" => router.route("/docs/", page(file)).route(&path, page(file)),
+            _ => router.route(&path, file.route()),
+        }
+    })
 }
 
-fn swagger_file(path: &str) -> Response {
-    match utoipa_swagger_ui::serve(path, Arc::default()) {
-        Ok(Some(file)) => {
-            ([(header::CONTENT_TYPE, &*file.content_type), REVALIDATED], file.bytes.into_owned())
-                .into_response()
-        }
-        _ => StatusCode::NOT_FOUND.into_response(),
-    }
+fn page<S: Clone + Send + Sync + 'static>(file: &'static File) -> MethodRouter<S> {
+    get(move |request: Request| async move {
+        ([(header::CONTENT_SECURITY_POLICY, POLICY)], file.answer(&request))
+    })
 }

@@ -1,72 +1,37 @@
-//! The page: some small files, in the binary.
+//! The page: the files of `web/`, and what it may load.
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Request, State},
     http::header,
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use super::Gateway;
+use super::{
+    Gateway,
+    files::{File, PAGE},
+};
 use crate::{cluster::Status, limits::POLICY_MEMBERS_BYTES_MAX};
-
-const INDEX: File = File { media: "text/html; charset=utf-8", text: include_str!("../../web/index.html") };
-
-/// What the page is made of.
-const PARTS: [(&str, File); 10] = [
-    ("/style.css", File { media: "text/css; charset=utf-8", text: include_str!("../../web/style.css") }),
-    ("/favicon.svg", File { media: "image/svg+xml", text: include_str!("../../web/favicon.svg") }),
-    ("/app.js", script(include_str!("../../web/app.js"))),
-    ("/ask.js", script(include_str!("../../web/ask.js"))),
-    ("/connection.js", script(include_str!("../../web/connection.js"))),
-    ("/dom.js", script(include_str!("../../web/dom.js"))),
-    ("/members.js", script(include_str!("../../web/members.js"))),
-    ("/questions.js", script(include_str!("../../web/questions.js"))),
-    ("/text.js", script(include_str!("../../web/text.js"))),
-    ("/timeline.js", script(include_str!("../../web/timeline.js"))),
-];
-
-/// A file in the binary.
-#[derive(Clone, Copy)]
-struct File {
-    media: &'static str,
-    text: &'static str,
-}
-
-const fn script(text: &'static str) -> File {
-    File { media: "text/javascript; charset=utf-8", text }
-}
 
 /// The page and what it is made of.
 pub fn routes() -> Router<Arc<Gateway>> {
-    PARTS
-        .into_iter()
-        .fold(Router::new(), |router, (path, part)| router.route(path, get(move || async move { part })))
-        .route("/", get(index))
+    PAGE.iter().fold(Router::new(), |router, file| match file.name {
+        "index.html" => {
+            router.route("/", get(move |gateway, request| async move { index(file, gateway, &request) }))
+        }
+        name => router.route(&format!("/{name}"), file.route()),
+    })
 }
 
-async fn index(State(gateway): State<Arc<Gateway>>) -> impl IntoResponse {
+fn index(file: &File, State(gateway): State<Arc<Gateway>>, request: &Request) -> Response {
     let view = Arc::clone(&gateway.cluster.view());
     let (alive, others): (Vec<_>, Vec<_>) =
         view.members.iter().partition(|member| member.status == Status::Alive);
     let addresses = alive.into_iter().chain(others).map(|member| &*member.http_addr);
-    ([(header::CONTENT_SECURITY_POLICY, policy(addresses))], INDEX)
-}
-
-impl IntoResponse for File {
-    /// A node that was upgraded serves another page at once: nothing is kept unasked.
-    fn into_response(self) -> Response {
-        let headers = [
-            (header::CONTENT_TYPE, self.media),
-            (header::CACHE_CONTROL, "no-cache"),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (header::REFERRER_POLICY, "no-referrer"),
-        ];
-        (headers, self.text).into_response()
-    }
+    ([(header::CONTENT_SECURITY_POLICY, policy(addresses))], file.answer(request)).into_response()
 }
 
 /// Nothing but the page's own files, and the members that it may have to go on with: the first of these, as many as fit.

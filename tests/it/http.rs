@@ -1527,7 +1527,7 @@ async fn swagger_ui_is_served_from_the_binary() {
     let redirected = get(&node, "/docs").await;
     assert_eq!(
         (redirected.status, redirected.header("content-type")),
-        (200, "text/html"),
+        (200, "text/html; charset=utf-8"),
         "by way of /docs/"
     );
     let page = redirected.text();

@@ -14,7 +14,7 @@ use std::{
 
 use axum::{Router, body::Bytes, http::uri::PathAndQuery};
 use futures_util::{StreamExt, future::join_all, stream, stream::FuturesUnordered};
-use hyper::body::Frame;
+
 use primacy::{
     gateway::listener::{Listener, Protocols},
     limits::{
@@ -575,8 +575,8 @@ impl hyper::body::Body for Beginning {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(hyper::body::Frame::data(bytes)))))
     }
 }
 

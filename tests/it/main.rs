@@ -1,5 +1,6 @@
 //! The tests, by topic, over real servers and real sockets.
 
+mod browsers;
 mod bulk;
 mod command_line;
 mod contract;
@@ -7,6 +8,7 @@ mod etcd;
 mod etcd_access;
 mod events;
 mod faults;
+mod files;
 mod grpc;
 mod half_close;
 mod harness;

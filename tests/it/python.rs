@@ -28,7 +28,11 @@ async fn a_client_not_written_here() {
 async fn a_real_browser() {
     // The tests there kill nodes, and start their own.
     let binary = env!("CARGO_BIN_EXE_primacy");
-    passes(pytest(&["test_docs.py", "test_page.py"]).env("PRIMACY_BINARY", binary), BROWSER_MAX).await;
+    passes(
+        pytest(&["test_docs.py", "test_page.py", "test_other_site.py"]).env("PRIMACY_BINARY", binary),
+        BROWSER_MAX,
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -7,10 +7,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use axum::{body::Body, response::Response};
+use hyper::body::Body as _;
 use thiserror::Error;
 use tonic::Code;
 
-use super::address::Address;
+use super::{Kept, address::Address};
 use crate::{gateway::error::ApiError, limits::SMALL_BYTES_MAX};
 
 /// The bytes that callers make the node hold.
@@ -39,6 +41,10 @@ impl From<Exhausted> for ApiError {
     }
 }
 
+/// Marks an answer whose bytes are part of the program: however often they are sent, they are there once.
+#[derive(Debug, Clone, Copy)]
+pub struct InProgram;
+
 /// So many bytes, held until this is dropped.
 #[derive(Debug)]
 pub struct Held {
@@ -51,6 +57,21 @@ impl Memory {
     /// Room for so many bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self { bytes_max, holders: Mutex::default() }
+    }
+
+    /// The same answer, whose body counts as held until it has left.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn hold_answer(self: &Arc<Self>, from: IpAddr, answer: Response) -> Result<Response, Exhausted> {
+        let bytes = answer.body().size_hint().exact().unwrap_or_default();
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes <= SMALL_BYTES_MAX || answer.extensions().get::<InProgram>().is_some() {
+            return Ok(answer);
+        }
+        let mut held = self.hold(from);
+        held.grow(bytes)?;
+        Ok(answer.map(|body| Body::new(Kept::new(body, held))))
     }
 
     /// Nothing yet, for somebody at this address.

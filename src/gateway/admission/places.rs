@@ -6,20 +6,14 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use axum::{
-    body::{Body, Bytes},
-    extract::Request,
-};
-use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use axum::extract::Request;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -132,6 +126,8 @@ pub(in crate::gateway) struct Usage {
     is_reserved: AtomicBool,
     /// Requests that are not answered to the end.
     requests: AtomicUsize,
+    /// Those that have begun and are not counted in a turn yet.
+    begun: AtomicUsize,
     /// There is more to write than the client has read.
     is_unread: AtomicBool,
     connected: Instant,
@@ -207,6 +203,7 @@ impl Usage {
         Self {
             is_reserved: AtomicBool::new(is_reserved),
             requests: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
             is_unread: AtomicBool::new(false),
             connected: Instant::now(),
             answered: AtomicU64::new(0),
@@ -233,9 +230,18 @@ impl Usage {
         (self.is_idle() && !self.leave.is_cancelled()).then(|| self.connected + answered)
     }
 
+    /// How many requests have begun since the last call.
+    pub(super) fn take_begun(&self) -> usize {
+        match self.begun.load(Relaxed) {
+            0 => 0,
+            _ => self.begun.swap(0, Relaxed),
+        }
+    }
+
     /// Counts a request until what is returned is dropped.
     pub(in crate::gateway) fn request(self: &Arc<Self>) -> InUse {
         self.requests.fetch_add(1, Relaxed);
+        self.begun.fetch_add(1, Relaxed);
         InUse(Arc::clone(self))
     }
 }
@@ -248,31 +254,5 @@ impl Drop for InUse {
         let since = self.0.connected.elapsed().as_micros();
         self.0.answered.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
         self.0.requests.fetch_sub(1, Relaxed);
-    }
-}
-
-/// The body of an answer; as long as it lasts the connection is in use.
-pub(in crate::gateway) struct Answer {
-    pub(in crate::gateway) body: Body,
-    pub(in crate::gateway) _in_use: InUse,
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -13,7 +13,7 @@ use super::{
     places::Usage,
     turn::{Frames, Turn},
 };
-use crate::limits::{DENSE_READ_BYTES_MAX, WRITE_BYTES_MAX};
+use crate::limits::{DENSE_READ_BYTES_MAX, REQUEST_COST, WRITE_BYTES_MAX};
 
 /// A stream that gives way to others when its turn is over, and of which its connection's usage knows whether it takes what
 /// is written.
@@ -48,6 +48,7 @@ impl<S: AsyncRead + Unpin> Metered<S> {
 impl<S> Metered<S> {
     /// Whether the turn is over; if so the connection is polled again when the others had theirs.
     fn gives_way(&mut self, context: &Context<'_>) -> bool {
+        self.turn.charge(self.usage.take_begun() * REQUEST_COST);
         let ends = self.turn.ends();
         if ends {
             context.waker().wake_by_ref();

@@ -1,7 +1,7 @@
 //! A connection's turn: how much it may make the node read and write before the others have theirs. A connection is served
 //! for as long as bytes come, and whoever sends without a pause would keep a thread of the runtime for itself.
 
-use crate::limits::{FRAME_COST, REQUEST_COST, TURN_COST_MAX};
+use crate::limits::{FRAME_COST, TURN_COST_MAX};
 
 /// What is left of a turn.
 #[derive(Debug)]
@@ -34,8 +34,6 @@ impl Turn {
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The head of a frame: a length of three bytes, a type, flags and a stream (RFC 9113, section 4.1).
 const HEAD_BYTES: usize = 9;
-/// The type of a frame that begins a request, or ends it with trailers.
-const HEADERS: u8 = 1;
 
 /// Finds the frames in what a connection sends, because a frame of 9 bytes costs as much as one of 200. What is not HTTP/2
 /// has none.
@@ -101,10 +99,10 @@ impl Frames {
                 if *read < HEAD_BYTES {
                     return (taken, 0);
                 }
-                let [a, b, c, kind, ..] = *head;
+                let [a, b, c, ..] = *head;
                 let length = u32::from_be_bytes([0, a, b, c]) as usize;
                 self.state = after_head(length);
-                (taken, if kind == HEADERS { REQUEST_COST } else { FRAME_COST })
+                (taken, FRAME_COST)
             }
             State::Payload(left) => {
                 let taken = bytes.len().min(*left);
@@ -152,7 +150,7 @@ mod tests {
         for (kind, length) in [(4, 18), (1, 40), (0, 5), (6, 8), (0, 0), (1, 300), (0, 70_000)] {
             bytes.extend(frame(kind, length));
         }
-        let expected = bytes.len() + 5 * FRAME_COST + 2 * REQUEST_COST;
+        let expected = bytes.len() + 7 * FRAME_COST;
         for size in [1, 2, 7, 9, 10, 24, 25, 100, bytes.len()] {
             let mut frames = Frames::new();
             let cost: usize = bytes.chunks(size).map(|bytes| frames.read(bytes)).sum();

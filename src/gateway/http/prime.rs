@@ -28,7 +28,7 @@ use crate::{
     cluster::trace::Trace,
     gateway::{
         Gateway, admission::memory::Held, bulk::lines::BYTE_ORDER_MARK, context::deadline, error::ApiError,
-        listener::arrival::Arrival,
+        etag::is_known, listener::arrival::Arrival,
     },
     limits::BODY_TIMEOUT,
     prime::{Certainty, Number},
@@ -66,7 +66,7 @@ pub(super) struct RequestHeaders {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "it stands for headers in the contract")]
-pub(super) struct CacheHeaders {
+pub(in crate::gateway) struct CacheHeaders {
     /// An `ETag` that you have
     #[param(rename = "If-None-Match", required = false, example = "W/\"0\"")]
     if_none_match: String,
@@ -207,8 +207,7 @@ pub async fn get_prime(
     let check = Check { number, deadline, trace, forwarded: false };
     let outcome = while_awaited(request.extensions(), deadline, answer(&gateway, &check)).await?;
     let etag = etag(&check.number, &outcome);
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().any(|known| names(known, &etag));
-    let mut response = match known {
+    let mut response = match is_known(headers, &etag) {
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => json_response(&PrimeAnswer::new(&check.number, &outcome)),
     };
@@ -369,11 +368,4 @@ fn etag(number: &Number, outcome: &Outcome) -> String {
     let mut hasher = DefaultHasher::new();
     number.as_str().hash(&mut hasher);
     format!("W/\"{:016x}-{}\"", hasher.finish(), outcome.verdict.is_prime)
-}
-
-/// Whether an `If-None-Match` names the tag; weakly compared (RFC 9110, 13.1.2).
-fn names(known: &HeaderValue, etag: &str) -> bool {
-    let opaque = etag.trim_start_matches("W/");
-    let known = known.to_str().unwrap_or_default();
-    known.trim() == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == opaque)
 }

@@ -34,10 +34,7 @@ use super::{
     socket::{Input, Socket},
 };
 use crate::{
-    gateway::admission::{
-        Metered,
-        places::{Answer, Place},
-    },
+    gateway::admission::{Kept, Metered, places::Place},
     limits::{DRAIN, FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_TIMEOUT},
     metrics::Metrics,
 };
@@ -90,7 +87,7 @@ impl<S: Answers> Connection<S> {
             asked.release();
             let in_use = over.place.usage.request();
             let answer = answers.call(Arrival::take(request, from, &over));
-            async move { Ok::<_, Infallible>(answer.await?.map(|body| Answer { body, _in_use: in_use })) }
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| Kept::new(body, in_use))) }
         });
         let stream = join(Input(Arc::clone(socket)), Output::new(output));
         let stream = TokioIo::new(Metered::new(stream, Arc::clone(&socket.place.usage)));

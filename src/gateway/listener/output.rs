@@ -19,6 +19,7 @@ use crate::{
     gateway::{
         context::{echo, trace_of},
         error::ApiError,
+        http::headers::guard,
     },
     limits::{HEAD_BYTES_MAX, WRITE_TIMEOUT},
 };
@@ -94,6 +95,7 @@ fn problem(head: &[u8]) -> Option<Bytes> {
     let trace = trace_of(&HeaderMap::new());
     let mut response = ApiError::http(status, detail(status)).into_problem(&trace.request_id());
     echo(&trace, response.headers_mut());
+    guard(response.headers_mut());
     let (ours, body) = response.into_parts();
     // It is there as a whole.
     let body = to_bytes(body, usize::MAX).now_or_never()?.ok()?;
