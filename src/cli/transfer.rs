@@ -16,6 +16,7 @@ use crate::{
     cluster::token::Token,
     config::{TokenArg, Told},
     proto::{Leader, TransferRequest, peer_client::PeerClient},
+    text::plain,
 };
 
 /// Hand the leadership over to another member
@@ -78,7 +79,7 @@ async fn transfer(channel: Channel, to: &str, token: &Token) -> Result<String, S
     let response = PeerClient::new(InterceptedService::new(channel, token.clone())).transfer(request).await?;
     let Leader { name, counter, .. } = response.into_inner().leader.unwrap_or_default();
     let took = words::duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
-    Ok(format!("{name} leads now (ballot {counter}, {took})"))
+    Ok(format!("{} leads now (ballot {counter}, {took})", plain(&name)))
 }
 
 async fn leader(client: &Client) -> Option<Leader> {
