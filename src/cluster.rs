@@ -13,6 +13,7 @@ mod calls;
 mod driver;
 pub mod election;
 pub mod etcd;
+pub mod introduction;
 pub mod lane;
 mod link;
 pub mod membership;
@@ -276,6 +277,8 @@ impl Cluster {
             view,
             orders: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            twin: JoinSet::new(),
+            twin_sought: None,
             links,
             calls: JoinSet::new(),
             recent: Arc::default(),

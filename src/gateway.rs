@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Code;
 
 use crate::{
-    cluster::{Cluster, Status, token::Token},
+    cluster::{Cluster, Status, token::Door},
     limits::WATCHERS_MAX,
     metrics::{Gauges, Metrics},
     scheduler::Scheduler,
@@ -42,9 +42,9 @@ pub struct Gateway {
     pub cluster: Arc<Cluster>,
     /// Does work itself.
     pub worker: Arc<Worker>,
-    /// What its peers know.
-    pub token: Token,
-    /// Refuses those who do not.
+    /// Whom it takes for a peer.
+    pub door: Door,
+    /// Refuses those who are none.
     pub strangers: Strangers,
     /// What is counted.
     pub metrics: Arc<Metrics>,

@@ -82,8 +82,7 @@ fn harmless(mut view: ClusterView) -> ClusterView {
     view.recent.truncate(CHANGES_KEPT);
     let leader = view.leader.iter_mut().map(|leader| &mut leader.name);
     let members = view.members.iter_mut();
-    let of_members =
-        members.flat_map(|m| [&mut m.name, &mut m.grpc_addr, &mut m.http_addr, &mut m.version]);
+    let of_members = members.flat_map(|m| [&mut m.name, &mut m.grpc_addr, &mut m.http_addr, &mut m.version]);
     let of_changes = view.recent.iter_mut().flat_map(|change| [&mut change.name, &mut change.change]);
     for text in leader.chain(of_members).chain(of_changes).chain([&mut view.observed_by]) {
         *text = plain(text);

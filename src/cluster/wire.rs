@@ -244,8 +244,8 @@ impl Answer {
             proto::Answer::Ok => Some(Self::Ok),
             proto::Answer::Go => Some(Self::Go),
             proto::Answer::Stopping => Some(Self::Stopping),
-            proto::Answer::Taken => Some(Self::Taken(wire.taken_by.into())),
-            proto::Answer::Unspecified => None,
+            proto::Answer::Taken if is_short(&wire.taken_by) => Some(Self::Taken(wire.taken_by.into())),
+            proto::Answer::Taken | proto::Answer::Unspecified => None,
         }
     }
 }

@@ -28,4 +28,5 @@ mod refusals;
 mod rounds;
 mod smoke;
 mod status;
+mod strangers;
 mod token;
