@@ -21,6 +21,7 @@ mod machine;
 mod many;
 mod membership;
 mod mixed;
+mod outside_text;
 mod prime;
 mod python;
 mod readme;
