@@ -28,7 +28,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::node::descriptors;
+use crate::{node::descriptors, text::line};
 
 /// Ask a cluster whether a number is prime.
 #[derive(Debug, Parser)]
@@ -155,9 +155,10 @@ fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Tells on standard error, in one line, why the command fails: mostly in words of others.
 fn fail(error: impl Display) -> ExitCode {
     // Nobody may be there to read it.
-    let _ = writeln!(io::stderr(), "primacy: {error}");
+    let _ = writeln!(io::stderr(), "primacy: {}", line(&error.to_string()));
     ExitCode::from(FAILED)
 }
 

@@ -13,6 +13,7 @@ mod calls;
 mod driver;
 pub mod election;
 pub mod etcd;
+pub mod introduction;
 pub mod lane;
 mod link;
 pub mod membership;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     limits::{CLUSTER_EVENTS_MAX, HAND_OVER_TIMEOUT},
+    text::plain,
     worker::{Figures, Worker},
 };
 use driver::Driver;
@@ -275,6 +277,8 @@ impl Cluster {
             view,
             orders: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            twin: JoinSet::new(),
+            twin_sought: None,
             links,
             calls: JoinSet::new(),
             recent: Arc::default(),
@@ -462,15 +466,6 @@ pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'stat
         innermost = source;
     }
     innermost
-}
-
-/// Characters of a text of others' that is logged, shown and told on.
-const PLAIN_CHARS_MAX: usize = 160;
-
-/// A text of others', such as an error's, in one line of bounded length.
-fn plain(text: &str) -> String {
-    let printable = |character: char| if character.is_ascii_graphic() { character } else { ' ' };
-    text.chars().take(PLAIN_CHARS_MAX).map(printable).collect()
 }
 
 /// A hand-over takes some milliseconds; after this the operator is told that it failed.

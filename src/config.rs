@@ -24,6 +24,7 @@ use crate::{
         ETCD_ENDPOINTS_MAX, HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT,
         IN_FLIGHT_MAX_MAX, MEMBERS_MAX,
     },
+    text::{is_name, plain},
 };
 
 /// What a node can be told.
@@ -516,10 +517,9 @@ fn host_name() -> String {
 pub struct NameError(String);
 
 fn parse_name(name: &str) -> Result<String, NameError> {
-    let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    match (1..=64).contains(&name.len()) && name.bytes().all(good) {
+    match is_name(name) {
         true => Ok(name.to_owned()),
-        false => Err(NameError(name.chars().take(80).collect())),
+        false => Err(NameError(plain(name))),
     }
 }
 

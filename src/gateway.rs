@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use tonic::Code;
 
 use crate::{
-    cluster::{Cluster, Status, token::Token},
+    cluster::{Cluster, Status, token::Door},
     limits::WATCHERS_MAX,
     metrics::{Gauges, Metrics},
     scheduler::Scheduler,
@@ -44,9 +44,9 @@ pub struct Gateway {
     pub cluster: Arc<Cluster>,
     /// Does work itself.
     pub worker: Arc<Worker>,
-    /// What its peers know.
-    pub token: Token,
-    /// Refuses those who do not.
+    /// Whom it takes for a peer.
+    pub door: Door,
+    /// Refuses those who are none.
     pub strangers: Strangers,
     /// What is counted.
     pub metrics: Arc<Metrics>,

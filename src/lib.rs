@@ -21,6 +21,7 @@
 //!   worker               bounded execution off the runtime's threads
 //!   metrics              what is counted
 //!   prime                the mathematics
+//!   text                 text of others, made harmless
 //!   limits               the named limits
 //!   proto                generated from proto/
 //! ```
@@ -37,6 +38,7 @@ pub mod cluster;
 pub mod worker;
 pub mod metrics;
 pub mod prime;
+pub mod text;
 pub mod limits;
 pub mod proto;
 

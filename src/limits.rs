@@ -99,6 +99,13 @@ pub const SMALL_BYTES_MAX: usize = 4 * 1024;
 
 // ── Log ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+/// Characters of a text of others' that is logged, shown and told on, such as a name, an address or a reason: what tells
+/// something fits, and it stays one line.
+pub const TEXT_CHARS_MAX: usize = 160;
+/// The same of a whole message, such as an error's: the longest of ours has some 500.
+pub const LINE_CHARS_MAX: usize = 2048;
+/// The same of an entry of the log: a backtrace fits, and [`LOG_BYTES_MAX`] holds many.
+pub const ENTRY_CHARS_MAX: usize = 16 * 1024;
 /// Bytes of the log that wait for whoever reads it: some 10,000 lines. More are dropped and counted.
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 /// How long a process that ends waits for whoever reads its log.

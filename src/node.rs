@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{self, Cluster, IdTaken, Identity},
+    cluster::{self, Cluster, IdTaken, Identity, token::Door},
     config::{HostPort, NodeConfig},
     gateway::{
         Gateway,
@@ -187,6 +187,7 @@ impl Node {
         let Self { config, room, grpc, http } = self;
         let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
         let metrics = Arc::new(Metrics::default());
+        let boot = identity.boot;
         let settings = cluster::Settings {
             me: identity,
             peers: config.peers,
@@ -205,7 +206,7 @@ impl Node {
             ),
             cluster,
             worker: Arc::clone(&worker),
-            token: config.token,
+            door: Door::new(config.token, boot),
             strangers: Strangers::new(Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
             settings: config.gateway,

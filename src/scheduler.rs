@@ -30,6 +30,7 @@ use crate::{
         self, PrimeRequest, PrimeResponse, RecentResultsRequest, peer_client::PeerClient,
         scheduler_client::SchedulerClient, worker_client::WorkerClient,
     },
+    text::plain,
     worker::{PoolError, Worker},
 };
 use job::Job;
@@ -366,7 +367,7 @@ impl From<AskError> for CheckError {
 impl From<PrimeResponse> for Outcome {
     fn from(response: PrimeResponse) -> Self {
         let verdict = Verdict { is_prime: response.is_prime, certainty: response.certainty().into() };
-        Self { verdict, processed_by: response.processed_by.into() }
+        Self { verdict, processed_by: plain(&response.processed_by).into() }
     }
 }
 
@@ -420,7 +421,7 @@ impl TryFrom<proto::Result> for Recorded {
         Ok(Self {
             number: wire.number.parse()?,
             verdict: Verdict { is_prime: wire.is_prime, certainty },
-            processed_by: wire.processed_by.into(),
+            processed_by: plain(&wire.processed_by).into(),
             at_ms: wire.at_ms,
             duration_us: wire.duration_us,
         })

@@ -5,21 +5,27 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     collections::VecDeque,
     env,
-    fmt::Display,
+    fmt::{self, Display},
     io::{self, ErrorKind, Write},
     panic::{self, PanicHookInfo},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{EnvFilter, filter::Directive};
+use tracing::{field::Field, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt,
+    filter::Directive,
+    fmt::{FormatFields, format},
+};
 
 use super::colours;
 use crate::{
     config::list,
-    limits::{LOG_BYTES_MAX, LOG_FLUSH_TIMEOUT, LOG_PAUSE},
+    limits::{ENTRY_CHARS_MAX, LOG_BYTES_MAX, LOG_FLUSH_TIMEOUT, LOG_PAUSE},
     metrics::LOG_LINES_DROPPED,
+    text::{bounded, line},
 };
 
 static QUEUE: Queue =
@@ -119,6 +125,7 @@ pub(super) fn start() -> io::Result<Flushed> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(|| Lines)
+        .fmt_fields(fields())
         .with_ansi(colours(&io::stderr()))
         .with_target(false)
         // A line that cannot be formatted would be told of by a print that may wait.
@@ -133,9 +140,30 @@ pub(super) fn start() -> io::Result<Flushed> {
     Ok(Flushed)
 }
 
+/// How the fields of an entry are written, its message among them. All of it goes through here, so that whatever others
+/// say is harmless, and an entry is one line.
+fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    format::debug_fn(write_field).delimited(" ")
+}
+
+fn write_field(out: &mut format::Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let text = bounded(&format!("{value:?}"), ENTRY_CHARS_MAX);
+    match (field.name(), out.has_ansi_escapes()) {
+        ("message", _) => out.write_str(&text),
+        (name, true) => write!(out, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{text}"),
+        (name, false) => write!(out, "{name}={text}"),
+    }
+}
+
 /// Puts a line of its own into the log, whatever the levels are.
-pub(super) fn say(line: impl Display) {
-    QUEUE.push(format!("{line}\n").into_bytes());
+pub(super) fn say(said: impl Display) {
+    say_after("", said);
+}
+
+/// The same with something of ours before it, which may have a colour.
+pub(super) fn say_after(prefix: &str, said: impl Display) {
+    let said = bounded(&said.to_string(), ENTRY_CHARS_MAX);
+    QUEUE.push(format!("{prefix}{said}\n").into_bytes());
 }
 
 /// Waits until all is written, but not for a reader that does not read.
@@ -187,9 +215,15 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let name = thread.name().unwrap_or("without a name");
     let trace = Backtrace::capture();
     match trace.status() {
-        BacktraceStatus::Captured => say(format_args!("thread {name} {panic}\n{trace}")),
-        _ => say(format_args!("thread {name} {panic}")),
+        BacktraceStatus::Captured => say_lines(&format!("thread {name} {panic}\n{trace}")),
+        _ => say_lines(&format!("thread {name} {panic}")),
     }
+}
+
+/// A text of several lines, which stay together.
+fn say_lines(text: &str) {
+    let lines: String = text.lines().map(|part| line(part) + "\n").collect();
+    QUEUE.push(lines.into_bytes());
 }
 
 /// The filter that `PRIMACY_LOG` describes, or the default one and what is wrong.

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     gateway::http::cluster::ClusterAnswer,
+    limits::{CHANGES_KEPT, MEMBERS_MAX},
     proto::{ClusterView, WatchClusterRequest, scheduler_client::SchedulerClient},
+    text::{line, plain},
 };
 
 #[derive(Debug, Args)]
@@ -58,11 +60,37 @@ pub(super) async fn view(channel: Channel) -> Result<ClusterView, Status> {
 }
 
 /// Watches a node: the view of this moment, and those that follow.
-async fn open(channel: Channel) -> Result<(ClusterView, Streaming<ClusterView>), Status> {
+async fn open(channel: Channel) -> Result<(ClusterView, Views), Status> {
     let mut client = SchedulerClient::new(channel);
-    let mut views = client.watch_cluster(WatchClusterRequest {}).await?.into_inner();
-    let first = views.message().await?.ok_or_else(|| Status::unavailable("the node is stopping"))?;
+    let mut views = Views(client.watch_cluster(WatchClusterRequest {}).await?.into_inner());
+    let first = views.next().await?.ok_or_else(|| Status::unavailable("the node is stopping"))?;
     Ok((first, views))
+}
+
+/// What a node tells; whatever answers at an address may call itself one.
+struct Views(Streaming<ClusterView>);
+
+impl Views {
+    /// The next view, made harmless: it is not looked at anywhere before.
+    async fn next(&mut self) -> Result<Option<ClusterView>, Status> {
+        Ok(self.0.message().await?.map(harmless))
+    }
+}
+
+fn harmless(mut view: ClusterView) -> ClusterView {
+    view.members.truncate(MEMBERS_MAX);
+    view.recent.truncate(CHANGES_KEPT);
+    let leader = view.leader.iter_mut().map(|leader| &mut leader.name);
+    let members = view.members.iter_mut();
+    let of_members = members.flat_map(|m| [&mut m.name, &mut m.grpc_addr, &mut m.http_addr, &mut m.version]);
+    let of_changes = view.recent.iter_mut().flat_map(|change| [&mut change.name, &mut change.change]);
+    for text in leader.chain(of_members).chain(of_changes).chain([&mut view.observed_by]) {
+        *text = plain(text);
+    }
+    for change in &mut view.recent {
+        change.reason = line(&change.reason);
+    }
+    view
 }
 
 fn render(view: ClusterView, output: Output) -> String {

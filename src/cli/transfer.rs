@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, builder::NonEmptyStringValueParser};
+use tokio::time::timeout;
 use tonic::{Code, Request, Status, service::interceptor::InterceptedService};
 
 use super::{
@@ -13,9 +14,15 @@ use super::{
     fail, misused, print_all, status, words,
 };
 use crate::{
-    cluster::token::Token,
+    cluster::{
+        Identity,
+        introduction::identify,
+        membership::DialError,
+        token::{Pass, Token},
+    },
     config::{TokenArg, Told},
     proto::{Leader, TransferRequest, peer_client::PeerClient},
+    text::plain,
 };
 
 /// Hand the leadership over to another member
@@ -73,12 +80,27 @@ pub(super) async fn run(args: TransferArgs) -> ExitCode {
 
 async fn transfer(channel: Channel, to: &str, token: &Token) -> Result<String, Status> {
     let started = Instant::now();
+    // Whoever answers at an endpoint is not shown the token.
+    let pass = match token.is_set() {
+        true => token.pass(node(channel.clone(), token).await?.boot),
+        false => Pass::default(),
+    };
     let mut request = Request::new(TransferRequest { to: to.to_owned() });
     request.set_timeout(TIMEOUT);
-    let response = PeerClient::new(InterceptedService::new(channel, token.clone())).transfer(request).await?;
+    let response = PeerClient::new(InterceptedService::new(channel, pass)).transfer(request).await?;
     let Leader { name, counter, .. } = response.into_inner().leader.unwrap_or_default();
     let took = words::duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
-    Ok(format!("{name} leads now (ballot {counter}, {took})"))
+    Ok(format!("{} leads now (ballot {counter}, {took})", plain(&name)))
+}
+
+/// Who answers, if it knows the token.
+async fn node(channel: Channel, token: &Token) -> Result<Identity, Status> {
+    let identified = timeout(TIMEOUT, identify(channel, token)).await.unwrap_or(Err(DialError::TimedOut));
+    identified.map_err(|error| match error {
+        DialError::Stranger => Status::unauthenticated(error.to_string()),
+        // Another endpoint may do.
+        _ => Status::unavailable(error.to_string()),
+    })
 }
 
 async fn leader(client: &Client) -> Option<Leader> {

@@ -396,7 +396,7 @@ impl Prefix {
                 true => format!("\x1b[{}m{padded}\x1b[0m", COLOURS[self.place % COLOURS.len()]),
                 false => padded,
             };
-            log::say(format_args!("{prefix} {}", text.trim_end()));
+            log::say_after(&format!("{prefix} "), text.trim_end());
         }
     }
 }

@@ -5,11 +5,12 @@ use std::{error::Error, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use super::{
-    Identity,
+    ClusterView, IdTaken, Identity,
     election::{Answer, Ballot, Claim, HandOver, Judged, Request, Verdict},
     innermost,
+    introduction::{identify, introduce},
     link::connect,
-    membership::{Peer, Time},
+    membership::{DialError, Peer, Sought, Time},
     token::{Road, Token},
 };
 use crate::proto::{
@@ -24,7 +25,8 @@ pub(super) struct Call {
     pub(super) token: Token,
     /// The road that is open; else the peer is dialled.
     pub(super) road: Option<Road>,
-    pub(super) address: Arc<str>,
+    pub(super) sought: Sought,
+    pub(super) view: Arc<ClusterView>,
     pub(super) heartbeat: Duration,
     pub(super) asked: Time,
 }
@@ -63,7 +65,7 @@ impl Call {
         match timeout(self.heartbeat * heartbeats, call).await {
             Ok(Ok(reply)) => Some(reply),
             Ok(Err(error)) => {
-                tracing::debug!("{} does not answer: {}", self.address, innermost(&*error));
+                tracing::debug!("{} does not answer: {}", self.sought.address, innermost(&*error));
                 None
             }
             Err(_) => None,
@@ -74,10 +76,15 @@ impl Call {
     async fn ask(&self, is_candidate: bool) -> Called<(Option<Answer>, Option<Identity>)> {
         let candidate_id = self.me.id.filter(|_| is_candidate).unwrap_or_default().cast_signed();
         let sender = Some((&*self.me).into());
-        let answer = self.worker().await?.election(ElectionRequest { candidate_id, sender }).await?;
+        let (road, proven) = match self.road().await {
+            // It is listed by another name of its own, and need not be.
+            Err(DialError::Itself) => return Ok((None, Some(Identity::clone(&self.me)))),
+            road => road?,
+        };
+        let answer = WorkerClient::new(road).election(ElectionRequest { candidate_id, sender }).await?;
         let mut answer = answer.into_inner();
-        let by = answer.receiver.take().and_then(|by| Identity::try_from(by).ok());
-        Ok((Answer::from_wire(answer), by))
+        let says = answer.receiver.take().and_then(|by| Identity::try_from(by).ok());
+        Ok((Answer::from_wire(answer), proven.or(says)))
     }
 
     async fn announce(&self, claim: &Claim) -> Called<Option<Verdict>> {
@@ -96,18 +103,45 @@ impl Call {
 
     async fn offer(&self, offer: &HandOver) -> Called<bool> {
         let request = HandOverRequest { sender: Some((&*self.me).into()), ..offer.into() };
-        let answer = PeerClient::new(self.road().await?).hand_over(request).await?;
+        let answer = PeerClient::new(self.road().await?.0).hand_over(request).await?;
         Ok(answer.into_inner().accepted)
     }
 
     async fn worker(&self) -> Called<WorkerClient<Road>> {
-        Ok(WorkerClient::new(self.road().await?))
+        Ok(WorkerClient::new(self.road().await?.0))
     }
 
-    async fn road(&self) -> Called<Road> {
+    /// The road, and who has proven to be at its end, if it is new and there is a token.
+    async fn road(&self) -> Result<(Road, Option<Identity>), DialError> {
         if let Some(road) = &self.road {
-            return Ok(road.clone());
+            return Ok((road.clone(), None));
         }
-        Ok(connect(&self.address, &self.token, self.heartbeat * 2).await?)
+        let channel = connect(&self.sought.address, self.heartbeat * 2).await?;
+        introduce(channel, &self.token, &self.sought, &self.view).await
+    }
+}
+
+/// The node that is said to have our id too.
+pub(super) struct Twin {
+    pub(super) at: Arc<str>,
+    pub(super) me: Arc<Identity>,
+    pub(super) token: Token,
+    pub(super) time: Duration,
+}
+
+impl Twin {
+    /// Asks it itself, on a connection of its own: it has the id if it says so, where there is a token with a proof.
+    pub(super) async fn find(self) -> Result<IdTaken, DialError> {
+        let asked = async {
+            let channel = connect(&self.at, self.time).await?;
+            identify(channel, &self.token).await
+        };
+        let found = timeout(self.time, asked).await.map_err(|_| DialError::TimedOut)??;
+        match self.me.id {
+            Some(id) if found.id == Some(id) && found.boot != self.me.boot => {
+                Ok(IdTaken { id, me: Arc::clone(&self.me.grpc_addr), by: self.at })
+            }
+            _ => Err(DialError::Misled),
+        }
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Clock, ClusterView, Event, IdTaken, Identity, Leader, LinkEvent, Request,
-    calls::{Call, Reply},
+    calls::{Call, Reply, Twin},
     election::{Election, TransferError},
     etcd::{self, Order},
     lane::Lane,
@@ -37,6 +37,9 @@ pub(super) struct Driver {
     pub(super) lanes: BTreeMap<Peer, Lane>,
     pub(super) links: JoinSet<()>,
     pub(super) calls: JoinSet<(Peer, Reply)>,
+    /// Looks for the node that is said to have this one's id, and when the last look began.
+    pub(super) twin: JoinSet<Result<IdTaken, DialError>>,
+    pub(super) twin_sought: Option<Time>,
     pub(super) recent: Arc<[Change]>,
     /// Counts what the heartbeats carry to the others: changes at once, figures every ten heartbeats.
     pub(super) list_version: u64,
@@ -48,10 +51,13 @@ enum Turn {
     News,
     NoNews,
     Died,
+    Taken(IdTaken),
 }
 
 /// Heartbeats between two refreshments of the figures in the member list.
 const FIGURES_HEARTBEATS: u64 = 10;
+/// Heartbeats that a look for another node with this one's id may take, and from one look to the next.
+const TWIN_HEARTBEATS: u32 = 10;
 
 impl Driver {
     /// Runs until the node stops, or must not go on; or until a task of it dies, which none does by itself.
@@ -62,13 +68,11 @@ impl Driver {
                 Turn::News => {}
                 Turn::NoNews => continue,
                 Turn::Died => break,
+                Turn::Taken(taken) => return Err(taken),
             }
             self.perform();
             self.publish();
-            if let Some(by) = self.election.taken_by() {
-                let (id, me) = (self.me.id.unwrap_or_default(), Arc::clone(&self.me.grpc_addr));
-                return Err(IdTaken { id, me, by: Arc::clone(by) });
-            }
+            self.look_for_twin();
         }
         self.links.shutdown().await;
         self.calls.shutdown().await;
@@ -85,6 +89,10 @@ impl Driver {
             Some(called) = self.calls.join_next() => match called {
                 Ok((peer, reply)) => self.take(peer, reply),
                 Err(died) => return has_died(&died),
+            },
+            Some(Ok(looked)) = self.twin.join_next() => match looked {
+                Ok(taken) => return Turn::Taken(taken),
+                Err(error) => self.doubt_twin(&error),
             },
             Some(news) = etcd::Desk::news(&mut self.etcd) => match news {
                 Ok(recognised) => self.election.recognise(self.clock.now(), &recognised),
@@ -123,7 +131,9 @@ impl Driver {
                     && member.status != Status::Stopped
                 {
                     match error {
-                        DialError::Stranger => tracing::warn!("no lane to {}: {error}", member.grpc_addr),
+                        DialError::Stranger | DialError::Unproven | DialError::Misled => {
+                            tracing::warn!("no lane to {}: {error}", member.grpc_addr)
+                        }
                         _ => tracing::info!("no lane to {} yet: {error}", member.grpc_addr),
                     }
                 }
@@ -219,11 +229,11 @@ impl Driver {
     }
 
     fn start_link(&mut self, peer: Peer, wanted: Orders) {
-        let Some(member) = self.election.members().member(peer) else { return };
+        let Some(sought) = self.election.members().sought(peer) else { return };
         let (orders, receiver) = watch::channel(wanted);
         let link = Link {
             peer,
-            address: Arc::clone(&member.grpc_addr),
+            sought,
             me: Arc::clone(&self.me),
             token: self.token.clone(),
             heartbeat: self.heartbeat,
@@ -237,7 +247,7 @@ impl Driver {
     }
 
     fn call(&mut self, peer: Peer, request: super::election::Request) {
-        let Some(member) = self.election.members().member(peer) else { return };
+        let Some(sought) = self.election.members().sought(peer) else { return };
         // Asked too much at once: what is not sent is an answer that does not come.
         if self.calls.len() >= CALLS_MAX {
             return;
@@ -248,11 +258,37 @@ impl Driver {
             me: Arc::clone(&self.me),
             token: self.token.clone(),
             road: self.lanes.get(&peer).filter(|_| self.election.members().is_up(peer)).map(Lane::road),
-            address: Arc::clone(&member.grpc_addr),
+            sought,
+            view: Arc::clone(&self.view.borrow()),
             heartbeat: self.heartbeat,
             asked: self.clock.now(),
         };
         self.calls.spawn(call.run());
+    }
+
+    /// A peer says that another node has this one's id: that one is asked itself before this one goes, and not again and
+    /// again, because a peer may say anything.
+    fn look_for_twin(&mut self) {
+        let Some(at) = self.election.taken_by().map(Arc::clone) else { return };
+        if !self.twin.is_empty() {
+            return;
+        }
+        let (now, time) = (self.clock.now(), self.heartbeat * TWIN_HEARTBEATS);
+        if self.twin_sought.is_some_and(|sought| now < sought + time) {
+            return self.election.keep_id();
+        }
+        self.twin_sought = Some(now);
+        let (me, token) = (Arc::clone(&self.me), self.token.clone());
+        self.twin.spawn(Twin { at, me, token, time }.find());
+    }
+
+    fn doubt_twin(&mut self, error: &DialError) {
+        if let Some(at) = self.election.taken_by() {
+            tracing::warn!(
+                "a peer says that the node at {at} has this one's id too, which does not answer as such: {error}"
+            );
+        }
+        self.election.keep_id();
     }
 
     pub(super) fn publish(&self) {

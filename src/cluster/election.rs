@@ -116,8 +116,10 @@ pub struct Election {
     stopping: bool,
     /// Set if a coordinator tells who leads.
     appointed: Option<Appointed>,
-    /// Another node has this one's id.
+    /// Another node is said to have this one's id; until that is known, this one does not lead.
     taken: Option<Arc<str>>,
+    /// It was said before and was not so: whoever says it again must not keep this node from leading.
+    was_wrong: bool,
     sends: Vec<Send>,
     /// The last event, by which a late wake-up is noticed.
     entered: Time,
@@ -146,6 +148,7 @@ impl Election {
             stopping: false,
             appointed: None,
             taken: None,
+            was_wrong: false,
             sends: Vec::new(),
             entered: Time::ZERO,
             ticked: Time::ZERO,
@@ -474,9 +477,14 @@ impl Election {
         }
     }
 
-    /// Where another node is that has this one's id: this one came later, and must go.
+    /// Where another node is said to be that has this one's id: if it is there this one came later, and must go.
     pub fn taken_by(&self) -> Option<&Arc<str>> {
         self.taken.as_ref()
+    }
+
+    /// The other node with this one's id is not where it was said to be.
+    pub fn keep_id(&mut self) {
+        (self.taken, self.was_wrong) = (None, true);
     }
 
     /// Whether this node was told to stop.
@@ -510,6 +518,7 @@ impl Election {
     fn may_lead(&self) -> bool {
         self.id().is_some()
             && !self.is_appointed()
+            && (self.taken.is_none() || self.was_wrong)
             && !(self.stopping && self.keeps(Rule::StoppingNeverClaims))
     }
 

@@ -40,6 +40,7 @@ use crate::{
         LANE_IN_FLIGHT_MAX, LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX,
     },
     proto::{LaneAnswers, LaneAsks, LaneFailure, peer_client::PeerClient},
+    text::line,
 };
 
 /// A short check to be asked of a lane.
@@ -538,7 +539,7 @@ impl LaneDriver {
         }
         for failure in failures {
             let LaneFailure { ask, code, message } = failure;
-            self.deliver(ask, Err(Failure { code: code.into(), message }))?;
+            self.deliver(ask, Err(Failure { code: code.into(), message: line(&message) }))?;
         }
         Ok(())
     }
@@ -586,7 +587,7 @@ impl Names {
     fn renew(&mut self, names: &[String]) {
         let same = names.len() == self.0.len() && names.iter().zip(&self.0).all(|(new, old)| **new == **old);
         if !same {
-            self.0 = names.iter().map(|name| name.as_str().into()).collect();
+            self.0 = names.iter().map(|name| plain(name).into()).collect();
         }
     }
 
@@ -621,7 +622,7 @@ impl Drop for Charge {
 /// What the status of a call beside the lane says: an answer of the other side has no source; one that was made here
 /// has, be it because the deadline passed or because the connection is gone.
 fn call_error(status: &Status) -> AskError {
-    let (code, message) = (status.code(), status.message().to_owned());
+    let (code, message) = (status.code(), line(status.message()));
     match Error::source(status) {
         None => AskError::Failed(Failure { code, message }),
         Some(_) if innermost(status).is::<TimeoutExpired>() => {

@@ -16,16 +16,17 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 
 use super::{
     Clock, ClusterView, Event, Identity, LinkEvent,
     election::{Ballot, Judged, Verdict},
     innermost,
+    introduction::introduce,
     lane::{Lane, LaneDriver, LaneEnd},
-    membership::{DialError, Orders, Peer, Time, Wanted},
+    membership::{DialError, Orders, Peer, Sought, Time, Wanted},
     plain,
-    token::{Road, Token},
+    token::Token,
 };
 use crate::{
     limits::{
@@ -37,7 +38,7 @@ use crate::{
 
 pub(super) struct Link {
     pub(super) peer: Peer,
-    pub(super) address: Arc<str>,
+    pub(super) sought: Sought,
     pub(super) me: Arc<Identity>,
     pub(super) token: Token,
     pub(super) heartbeat: Duration,
@@ -147,9 +148,12 @@ impl Link {
     ) -> Result<(Lane, LaneDriver, Identity), DialError> {
         let time = self.heartbeat * DIAL_HEARTBEATS_MAX;
         let opened = async {
-            let road = connect(&self.address, &self.token, time).await?;
+            let channel = connect(&self.sought.address, time).await?;
             is_connected.store(true, Relaxed);
-            Lane::open(road, wanted, &self.me).await
+            let view = Arc::clone(&self.view.borrow());
+            let (road, proven) = introduce(channel, &self.token, &self.sought, &view).await?;
+            let (lane, driver, identity) = Lane::open(road, wanted, &self.me).await?;
+            Ok((lane, driver, proven.unwrap_or(identity)))
         };
         timeout(time, opened).await.map_err(|_| DialError::TimedOut)?
     }
@@ -249,7 +253,7 @@ impl Link {
 }
 
 /// Connects; the name is resolved anew each time.
-pub(super) async fn connect(address: &str, token: &Token, time: Duration) -> Result<Road, DialError> {
+pub(super) async fn connect(address: &str, time: Duration) -> Result<Channel, DialError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| DialError::Other(plain(&format!("{address} is no address: {error}"))))?
         .connect_timeout(time)
@@ -258,8 +262,7 @@ pub(super) async fn connect(address: &str, token: &Token, time: Duration) -> Res
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true)
         .http2_max_header_list_size(HEAD_BYTES_MAX as u32);
-    let channel = endpoint.connect().await.map_err(|error| dial_error(&error))?;
-    Ok(Road::new(channel, token.clone()))
+    endpoint.connect().await.map_err(|error| dial_error(&error))
 }
 
 fn dial_error(error: &(dyn Error + 'static)) -> DialError {

@@ -170,6 +170,15 @@ pub enum DialError {
     /// It says that it is stopping.
     #[error("it is stopping")]
     Stopping,
+    /// It does not know the cluster's token.
+    #[error("who answers there does not prove that it knows this cluster's token")]
+    Unproven,
+    /// It knows the token, and is not who is known by this address.
+    #[error("another node answers there than the one that is known by this address")]
+    Misled,
+    /// It is this node.
+    #[error("it is this node itself")]
+    Itself,
     /// It does not know this node's token.
     #[error("it refuses this node as a stranger: PRIMACY_TOKEN is not the same there")]
     Stranger,
@@ -193,6 +202,41 @@ const SUSPECT_HALVES: u32 = 7;
 const DEAD_HEARTBEATS: u32 = 10;
 /// A dead peer that has spoken to us so often is elsewhere: each time its configured address was dialled at once.
 const KNOCKS_IN_VAIN_MAX: u32 = 3;
+
+/// Who is looked for at an address.
+#[derive(Debug, Clone)]
+pub struct Sought {
+    /// `host:port`.
+    pub address: Arc<str>,
+    /// The address is of our own configuration, and not told of by others.
+    pub is_configured: bool,
+    /// The id that was configured or learnt, when it was last looked.
+    pub id: Option<u32>,
+    /// The life that was met last.
+    pub boot: Option<u64>,
+}
+
+impl Sought {
+    /// Whether it may be this node that answers, which has proven who it is. Who passes our calls on to another node is
+    /// told by that: the other one is known by an address of its own.
+    ///
+    /// An address that others told of is that of the node itself: it says so, or is in the life that they met. One of our own
+    /// configuration may be another name for the node, and a node may have come to it that we did not know.
+    pub fn may_be<'a>(&self, node: &Identity, members: impl Iterator<Item = &'a Member> + Clone) -> bool {
+        let entry = members.clone().find(|member| member.grpc_addr == self.address);
+        let boot = entry.and_then(|member| member.boot).or(self.boot);
+        if boot == Some(node.boot) || node.grpc_addr == self.address {
+            return true;
+        }
+        let mut others = members.filter(|member| member.grpc_addr != self.address);
+        let is_known_elsewhere = others.any(|member| member.boot == Some(node.boot));
+        let may_be_same = match entry.and_then(|member| member.id).or(self.id) {
+            Some(id) => node.id == Some(id),
+            None => boot.is_none() || entry.is_some_and(|member| member.name == node.name),
+        };
+        self.is_configured && (may_be_same || !is_known_elsewhere)
+    }
+}
 
 #[derive(Debug)]
 struct PeerState {
@@ -617,6 +661,17 @@ impl Membership {
     /// The changes since the last call, the oldest first.
     pub fn drain_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.fresh)
+    }
+
+    /// Who is looked for at the peer's address.
+    pub fn sought(&self, peer: Peer) -> Option<Sought> {
+        let PeerState { member, joined, .. } = self.peers.get(&peer)?;
+        Some(Sought {
+            address: Arc::clone(&member.grpc_addr),
+            is_configured: !joined,
+            id: member.id,
+            boot: member.boot,
+        })
     }
 
     // ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────

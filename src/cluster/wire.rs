@@ -11,6 +11,7 @@ use super::{
 use crate::{
     limits::{COUNTER_MAX, HEARTBEAT_MAX, HEARTBEAT_MIN, MEMBERS_MAX, SUCCEEDS_MAX},
     proto,
+    text::{is_name, is_short},
     worker::Figures,
 };
 
@@ -27,17 +28,16 @@ impl From<&Identity> for proto::Identity {
     }
 }
 
-/// What a peer calls itself is shown to people and compared: it has bounds.
-const IDENTITY_TEXT_MAX: usize = 256;
-
 impl TryFrom<proto::Identity> for Identity {
     type Error = &'static str;
 
     fn try_from(wire: proto::Identity) -> Result<Self, Self::Error> {
-        let texts = [&wire.name, &wire.grpc_addr, &wire.http_addr, &wire.version];
-        if wire.name.is_empty() || !texts.into_iter().all(|text| is_short_text(text)) {
+        if !is_name(&wire.name) {
+            return Err("a node's name has 1 to 64 letters, digits, dots, dashes and underscores");
+        }
+        if ![&wire.grpc_addr, &wire.http_addr, &wire.version].into_iter().all(|text| is_short(text)) {
             return Err(
-                "an identity needs a name, and texts of at most 256 bytes without control characters",
+                "a node's addresses and version have at most 256 bytes, and no control characters or others that are not seen",
             );
         }
         let id = match wire.id.map(u32::try_from) {
@@ -181,14 +181,10 @@ fn ballots(wire: Vec<proto::Ballot>) -> Result<Arc<[Ballot]>, &'static str> {
     }
 }
 
+/// The name of a member that the leader has not met is its address.
 fn is_sound(member: &proto::Member) -> bool {
     let texts = [&member.name, &member.grpc_addr, &member.http_addr, &member.version];
-    texts.into_iter().all(|text| is_short_text(text))
-}
-
-/// It is shown, logged and compared.
-fn is_short_text(text: &str) -> bool {
-    text.len() <= IDENTITY_TEXT_MAX && !text.contains(char::is_control)
+    texts.into_iter().all(|text| is_short(text))
 }
 
 impl From<Verdict> for proto::Verdict {
@@ -248,8 +244,8 @@ impl Answer {
             proto::Answer::Ok => Some(Self::Ok),
             proto::Answer::Go => Some(Self::Go),
             proto::Answer::Stopping => Some(Self::Stopping),
-            proto::Answer::Taken => Some(Self::Taken(wire.taken_by.into())),
-            proto::Answer::Unspecified => None,
+            proto::Answer::Taken if is_short(&wire.taken_by) => Some(Self::Taken(wire.taken_by.into())),
+            proto::Answer::Taken | proto::Answer::Unspecified => None,
         }
     }
 }
@@ -272,12 +268,12 @@ mod tests {
         let sender = Identity { id: Some(3), ..Identity::default() };
         let ballot = Some(proto::Ballot { counter: 1, id: 3 });
         for (given, shown) in
-            [("a\nWorker worker1 is DEAD\u{1b}[31m\0", "a Worker worker1 is DEAD [31m "), ("é", " ")]
+            [("a\nWorker worker1 is DEAD\u{1b}[31m", "a\\u{a}Worker worker1 is DEAD\\u{1b}[31m"), ("é", "é")]
         {
             let claim = proto::Claim { ballot, reason: given.to_owned(), ..proto::Claim::default() };
             assert_eq!(&*Claim::from_wire(claim, &sender).unwrap().reason, shown);
         }
         let claim = proto::Claim { ballot, reason: "x".repeat(1000), ..proto::Claim::default() };
-        assert_eq!(Claim::from_wire(claim, &sender).unwrap().reason.len(), 160);
+        assert_eq!(Claim::from_wire(claim, &sender).unwrap().reason.chars().count(), 160);
     }
 }

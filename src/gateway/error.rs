@@ -13,6 +13,7 @@ use crate::{
     cluster::{CallError, election::TransferError, membership::Refusal},
     prime::NumberError,
     scheduler::CheckError,
+    text::line,
     worker::PoolError,
 };
 
@@ -79,7 +80,7 @@ impl ApiError {
 
     /// An error by its gRPC code.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, status: http_status(code), detail: detail.into() }
+        Self::with(code, http_status(code), &detail.into())
     }
 
     /// What the client sent is wrong.
@@ -98,7 +99,12 @@ impl ApiError {
             other if other.is_client_error() => Code::InvalidArgument,
             _ => Code::Internal,
         };
-        Self { code, status, detail: detail.into() }
+        Self::with(code, status, &detail.into())
+    }
+
+    /// The detail may repeat what the client sent, or what another node said.
+    fn with(code: Code, status: StatusCode, detail: &str) -> Self {
+        Self { code, status, detail: line(detail) }
     }
 
     /// Its HTTP status.

@@ -283,14 +283,14 @@ fn explain(response: &mut Response) {
 fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call, ApiError> {
     let (headers, path) = (request.headers(), request.uri().path());
     let from = request.extensions().get::<Arrival>().expect("the listener says who calls").from;
-    let is_peer = gateway.token.admits(headers.get(AUTHORIZATION).map(HeaderValue::as_bytes));
+    let is_peer = gateway.door.admits(path, headers.get(AUTHORIZATION).map(HeaderValue::as_bytes));
     let is_forwarded = headers.contains_key(&FORWARDED);
     if (is_forwarded || is_for_peers(path)) && !is_peer {
         return Err(gateway.strangers.refuse(path, from));
     }
     // Without a token a peer is told by what it calls.
     let is_of_peer =
-        is_peer && (gateway.token.is_set() || is_forwarded || is_for_peers(path) || path == HEARTBEAT);
+        is_peer && (gateway.door.is_set() || is_forwarded || is_for_peers(path) || path == HEARTBEAT);
     if !is_of_peer && !path.starts_with("/grpc.health.v1.Health/") {
         // With this code clients try another node.
         places::refuse_crowded(request, Code::Unavailable)?;

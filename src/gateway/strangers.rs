@@ -15,6 +15,7 @@ use super::error::ApiError;
 use crate::{
     limits::{STRANGERS_CALL_CHARS_MAX, STRANGERS_LOG_INTERVAL},
     metrics::Metrics,
+    text::bounded,
 };
 
 /// Refuses strangers.
@@ -40,7 +41,7 @@ impl Strangers {
         self.unlogged.fetch_add(1, Relaxed);
         if self.is_due() {
             let calls = self.unlogged.swap(0, Relaxed);
-            let path: String = path.chars().take(STRANGERS_CALL_CHARS_MAX).collect();
+            let path = bounded(path, STRANGERS_CALL_CHARS_MAX);
             tracing::warn!(
                 "strangers refused, whose token is not this node's: {calls} since the last such line, the newest \
                  {path} from {from}; a node of this cluster among them needs the same PRIMACY_TOKEN"

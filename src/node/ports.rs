@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use crate::config::clash;
+use crate::{config::clash, text::plain};
 
 /// A TCP socket of this machine, by a line of `/proc/net/tcp` or `/proc/net/tcp6`.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn process_of(inode: u64) -> Option<(u32, String)> {
     let pid = holders.next()?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     // Whoever chose the name may have put anything into it.
-    Some((pid, name.trim_end().replace(char::is_control, "?")))
+    Some((pid, plain(name.trim_end())))
 }
 
 fn has_file(pid: u32, target: &str) -> bool {

@@ -11,6 +11,7 @@ use crate::{
         trace::Trace,
     },
     proto::{BatchRequest, BatchResponse, peer_client::PeerClient},
+    text::plain,
 };
 
 /// Short checks of one client that travel together.
@@ -136,6 +137,7 @@ impl Job for Batch {
 impl BatchOutcome {
     fn from_wire(response: BatchResponse, count: usize) -> Result<Self, AskError> {
         let BatchResponse { are_prime, processed_by } = response;
+        let processed_by = plain(&processed_by);
         if are_prime.len() != count {
             let message = format!("{processed_by} answered {} numbers of {count}", are_prime.len());
             return Err(AskError::Failed(Failure { code: Code::Unavailable, message }));

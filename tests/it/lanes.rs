@@ -29,9 +29,9 @@ use primacy::{
     node::Node,
     proto::{
         BatchRequest, BatchResponse, ElectionRequest, ElectionResponse, HandOverRequest, HandOverResponse,
-        HeartbeatRequest, HeartbeatResponse, Identity, LaneAnswers, LaneAsks, MemberStatus, PrimeRequest,
-        PrimeResponse, RecentResultsRequest, RecentResultsResponse, TransferRequest, TransferResponse,
-        VictoryRequest, VictoryResponse,
+        HeartbeatRequest, HeartbeatResponse, IdentifyRequest, IdentifyResponse, Identity, LaneAnswers,
+        LaneAsks, MemberStatus, PrimeRequest, PrimeResponse, RecentResultsRequest, RecentResultsResponse,
+        TransferRequest, TransferResponse, VictoryRequest, VictoryResponse,
         peer_client::PeerClient,
         peer_server::{Peer, PeerServer},
         scheduler_client::SchedulerClient,
@@ -87,6 +87,10 @@ type Answers = BoxStream<'static, Result<LaneAnswers, Status>>;
 impl Peer for OddWorker {
     type WorkStream = Answers;
     type ScheduleStream = Answers;
+
+    async fn identify(&self, _: Request<IdentifyRequest>) -> Result<Response<IdentifyResponse>, Status> {
+        Err(Status::unimplemented("it only works"))
+    }
 
     async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
         let mut asks = request.into_inner();

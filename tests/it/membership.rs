@@ -433,3 +433,48 @@ fn changes_say_why_and_how_long_the_state_before_had_lasted() {
     assert_eq!(change.reason, "its lane broke: connection reset");
     assert_eq!(change.at, ms(520));
 }
+
+#[test]
+fn who_answers_at_an_address_may_be_the_one_that_is_sought_there_or_is_another() {
+    let mut membership = node(4);
+    let (mut first, second) = (peer(&membership, 1), peer(&membership, 2));
+    for (peer, id) in [(first, 1), (second, 2)] {
+        membership.lane_up(ms(1), peer, Wanted::Work, &identity(id)).unwrap();
+    }
+    let joined = returns(&mut membership, &replica(1), 2);
+    let alias = |node: Identity| Identity { grpc_addr: "another.name:1".into(), ..node };
+    let anew = |node: Identity| Identity { boot: 500, ..node };
+    let may_be = |membership: &Membership, peer: Peer, node: &Identity| {
+        membership.sought(peer).unwrap().may_be(node, membership.members().iter())
+    };
+    for (sought, node, expected, why) in [
+        (first, identity(1), true, "it is the one that was met"),
+        (first, alias(identity(1)), true, "under another name than it gives itself"),
+        (first, anew(identity(1)), true, "in another life"),
+        (first, alias(anew(identity(1))), true, "in another life and under another name"),
+        (first, identity(2), false, "its id is another's, which is known elsewhere"),
+        (first, replica(1), false, "it is known elsewhere"),
+        (
+            first,
+            alias(anew(identity(3))),
+            true,
+            "whom nobody has met yet: an address of ours has another node",
+        ),
+        (joined, replica(1), true, "it is the one that joined"),
+        (joined, alias(replica(1)), true, "others reach it by another name"),
+        (joined, anew(replica(1)), true, "another life at the same address"),
+        (joined, alias(anew(replica(1))), false, "another life at another one"),
+        (joined, identity(1), false, "another member"),
+        (joined, identity(4), false, "this node itself"),
+    ] {
+        assert_eq!(may_be(&membership, sought, &node), expected, "{why}");
+    }
+    // Of a configured address nothing is known before somebody answers there, unless its id is given.
+    let addresses = [PeerAddress { id: None, ..address(1) }, address(2), address(3)];
+    membership = Membership::new(&identity(4), &addresses, H);
+    first = membership.peers().next().unwrap();
+    let (second, third) = (peer(&membership, 2), peer(&membership, 3));
+    membership.lane_up(ms(1), second, Wanted::Work, &identity(2)).unwrap();
+    assert!(may_be(&membership, first, &identity(2)), "it is listed twice, perhaps");
+    assert!(!may_be(&membership, third, &identity(2)), "the id says that it is not");
+}

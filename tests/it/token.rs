@@ -578,7 +578,7 @@ async fn a_peer_that_speaks_nonsense_is_told_what_is_wrong_and_changes_nothing()
         invalid(peer.hand_over(hand_over(None, 1000, 9)).await, "`sender`");
         invalid(peer.heartbeat(heartbeat(None, Some(claim(1000, 9)))).await, "`sender`");
         invalid(peer.victory(me(), None).await, "`claim`");
-        let text = "an identity needs a name, and texts of at most 256 bytes without control characters";
+        let text = "a node's name has 1 to 64 letters, digits, dots, dashes and underscores";
         for (name, id, words) in [
             ("", Some(9), text),
             ("a\nb", Some(9), text),

@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::config::HostPort;
+use crate::{config::HostPort, text::plain};
 
 /// How long it may take to tell: the command has failed already.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -39,8 +39,7 @@ pub(super) async fn http(address: &HostPort) -> Option<String> {
             "answers HTTP {status}, not gRPC: is it the HTTP port of a node? gRPC has another port, 50051 by default"
         ),
     };
-    // What others say of themselves must not move the cursor.
-    Some(format!("{address} {}", what.replace(char::is_control, "\u{fffd}")))
+    Some(format!("{address} {what}"))
 }
 
 async fn ask(address: &HostPort) -> io::Result<String> {
@@ -58,5 +57,5 @@ fn node(answer: &str) -> Option<(String, String)> {
     let (_, body) = answer.split_once("\r\n\r\n")?;
     let Cluster { observed_by, members } = serde_json::from_str(body).ok()?;
     let member = members.into_iter().find(|member| member.name == observed_by)?;
-    Some((observed_by, member.grpc_addr))
+    Some((plain(&observed_by), plain(&member.grpc_addr)))
 }

@@ -11,13 +11,14 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use rustix::termios::tcgetwinsize;
 use tokio::time::{sleep, timeout};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
-use super::{now_ms, open, text::text};
+use super::{Views, now_ms, open, text::text};
 use crate::{
     cli::{Output, client::Client, colours, fail, fail_in_log, print_aside, told_to_stop, words::clock},
     gateway::http::cluster::ClusterAnswer,
     proto::ClusterView,
+    text::line,
 };
 
 /// On a terminal the node is asked again when nothing has changed for this long, and if it does not answer then, the
@@ -74,7 +75,7 @@ struct Watch {
     /// Whether it is asked again while nothing changes.
     refreshed: bool,
     /// The views of the node that is watched; none while one is to be found.
-    views: Option<Streaming<ClusterView>>,
+    views: Option<Views>,
     /// The node that is watched, or that was: its name and its address.
     node: Option<String>,
     /// The first view of a node, which a notice goes before.
@@ -98,8 +99,8 @@ impl Watch {
     async fn next_view(&mut self) -> Option<Box<ClusterView>> {
         let views = self.views.as_mut()?;
         let next = match self.refreshed {
-            true => timeout(REFRESH, views.message()).await,
-            false => Ok(views.message().await),
+            true => timeout(REFRESH, views.next()).await,
+            false => Ok(views.next().await),
         };
         match next {
             Ok(Ok(Some(view))) => return Some(Box::new(view)),
@@ -184,7 +185,7 @@ impl Screen {
             News::Notice(notice) if self.in_place => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let now = u64::try_from(now.as_millis()).unwrap_or_default();
-                self.notice = format!("{}  {notice}", clock(now, now));
+                self.notice = format!("{}  {}", clock(now, now), line(&notice));
             }
             News::Notice(notice) => {
                 fail_in_log(notice);

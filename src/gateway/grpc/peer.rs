@@ -19,14 +19,15 @@ use crate::{
         CallError, STOPPING,
         election::HandOver,
         lane::{AskError, Failure},
+        token::AUTHORIZATION,
         trace::Trace,
     },
     gateway::{Gateway, error::ApiError},
     limits::{BATCH_MAX, LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX},
     proto::{
-        BatchRequest, BatchResponse, HandOverRequest, HandOverResponse, LaneAnswers, LaneAsks, LaneFailure,
-        LaneTrace, RecentResultsRequest, RecentResultsResponse, TransferRequest, TransferResponse,
-        peer_client::PeerClient, peer_server::Peer,
+        BatchRequest, BatchResponse, HandOverRequest, HandOverResponse, IdentifyRequest, IdentifyResponse,
+        LaneAnswers, LaneAsks, LaneFailure, LaneTrace, RecentResultsRequest, RecentResultsResponse,
+        TransferRequest, TransferResponse, peer_client::PeerClient, peer_server::Peer,
     },
     scheduler::{Batch, BatchOutcome, Check, CheckError, FORWARDED_BY, Outcome},
 };
@@ -40,6 +41,16 @@ type Answers = BoxStream<'static, Result<LaneAnswers, Status>>;
 impl Peer for PeerService {
     type WorkStream = Answers;
     type ScheduleStream = Answers;
+
+    async fn identify(
+        &self,
+        request: Request<IdentifyRequest>,
+    ) -> Result<Response<IdentifyResponse>, Status> {
+        let header = request.metadata().get(AUTHORIZATION).map(AsciiMetadataValue::as_bytes);
+        let me = Arc::clone(&self.0.cluster.view().me);
+        let proof = self.0.door.token().proof(header, &me);
+        Ok(Response::new(IdentifyResponse { receiver: Some((&*me).into()), proof }))
+    }
 
     async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
         let asks = self.open(request).await?;
