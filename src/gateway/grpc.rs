@@ -135,7 +135,7 @@ impl Services {
 
     /// Nothing yet of what the caller makes the node hold. Whoever has shown the token is no stranger.
     fn held(&self, call: &Call) -> Option<Held> {
-        let is_stranger = !(call.is_peer && self.gateway.token.is_set());
+        let is_stranger = !(call.is_peer && self.gateway.door.is_set());
         is_stranger.then(|| self.gateway.memory.hold(call.from.ip()))
     }
 

@@ -22,7 +22,7 @@ use primacy::{
         self,
         lane::{Ask, AskError, Lane},
         membership::Wanted,
-        token::{self, Token},
+        token::{self, Pass},
     },
     is_prime,
     limits::FAILURE_PENALTY,
@@ -356,7 +356,7 @@ async fn what_a_retired_lane_holds_is_given_back_when_its_peer_falls_silent() {
 async fn a_wanted_lane_gives_back_what_a_silent_peer_holds_and_goes_on_when_it_is_heard() {
     const H: Duration = Duration::from_millis(100);
     let worker = OddWorker::new(1, Manner::Hangs);
-    let road = token::Road::new(channel(worker.start().await).await.unwrap(), Token::default());
+    let road = token::Road::new(channel(worker.start().await).await.unwrap(), Pass::default());
     let me = cluster::Identity {
         id: None,
         name: "me".into(),
