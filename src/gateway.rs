@@ -19,12 +19,13 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use admission::{
     gate::{Gate, Pass},
     memory::Memory,
-    watchers::{Watchers, Watching},
+    shares::{Share, Shares},
 };
 use error::ApiError;
 use http::events::Events;
 use strangers::Strangers;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::{
@@ -55,11 +56,11 @@ pub struct Gateway {
     /// Requests in flight.
     pub in_flight: Gate,
     /// Places for clients that watch.
-    pub watchers: Arc<Watchers>,
+    pub watchers: Arc<Shares>,
     /// What callers make the node hold.
     pub memory: Arc<Memory>,
     /// Places for bulk streams.
-    pub bulks: Arc<Semaphore>,
+    pub bulks: Arc<Shares>,
     /// Places for the long numbers of all bulks.
     pub bulk_longs: Semaphore,
     /// Places for their other groups.
@@ -100,8 +101,8 @@ impl Gateway {
     ///
     /// # Errors
     /// `resource_exhausted` when all are taken, and no other address has more of them.
-    pub fn watch(&self, from: IpAddr) -> Result<Watching, ApiError> {
-        self.watchers.enter(from).ok_or_else(|| {
+    pub fn watch(&self, from: IpAddr) -> Result<Share, ApiError> {
+        self.watchers.enter(from, CancellationToken::new()).ok_or_else(|| {
             let detail =
                 format!("{WATCHERS_MAX} clients watch this node, which is its limit; watch another one");
             ApiError::new(Code::ResourceExhausted, detail)

@@ -1,5 +1,5 @@
 //! What a caller may make this node hold, read, compute or write, before it is known who that is. The same for HTTP and
-//! gRPC: a connection has a turn ([`turn`]), an address has a share of the places ([`places`], [`watchers`]), and what all
+//! gRPC: a connection has a turn ([`turn`]), an address has a share of the places ([`places`], [`shares`]), and what all
 //! callers make the node hold together has a bound ([`memory`]).
 
 pub mod address;
@@ -7,9 +7,9 @@ mod body;
 pub mod gate;
 pub mod memory;
 pub mod places;
+pub mod shares;
 mod stream;
 pub mod turn;
-pub mod watchers;
 
 pub(super) use body::Kept;
 pub(super) use stream::Metered;

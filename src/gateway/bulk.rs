@@ -16,7 +16,7 @@ use std::{future::ready, net::IpAddr, sync::Arc};
 use axum::body::Bytes;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::mpsc,
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -24,7 +24,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Code;
 
-use super::{Gateway, admission::memory::Held, error::ApiError};
+use super::{
+    Gateway,
+    admission::{memory::Held, shares::Share},
+    error::ApiError,
+};
 use crate::limits::{
     BULK_BYTES, BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_PIECES_BEFORE_YIELD,
     BULK_STOP_TIMEOUT, BULKS_MAX,
@@ -74,19 +78,22 @@ struct Bulk<F: Form, S> {
 /// A place among the bulk streams of a node, with room for what it holds.
 #[derive(Debug)]
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    /// The node stops, or an address with fewer bulks has the place.
+    stopping: CancellationToken,
+    _share: Share,
     _held: Held,
 }
 
 /// A place among the bulk streams of a node, for a client at this address.
 ///
 /// # Errors
-/// `resource_exhausted` when all are taken, `unavailable` when the node stops.
+/// `resource_exhausted` when all are taken and no other address has more of them, `unavailable` when the node stops.
 pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<Place, ApiError> {
     if gateway.cluster.is_stopping() {
         return Err(is_stopping());
     }
-    let permit = Arc::clone(&gateway.bulks).try_acquire_owned().map_err(|_| {
+    let stopping = gateway.cluster.stopping().child_token();
+    let share = gateway.bulks.enter(from, stopping.clone()).ok_or_else(|| {
         let detail = format!(
             "{BULKS_MAX} bulk streams are open on this node, which is its limit; try again in a second, or at another node"
         );
@@ -94,7 +101,7 @@ pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<Place, ApiError> {
     })?;
     let mut held = gateway.memory.hold(from);
     held.grow(BULK_BYTES)?;
-    Ok(Place { _permit: permit, _held: held })
+    Ok(Place { stopping, _share: share, _held: held })
 }
 
 /// Answers the numbers of the input. An error among the chunks says that the end did not reach the client, so that what
@@ -114,7 +121,7 @@ pub fn answer<F: Form>(
         ended: None,
         window: Window::new(Arc::clone(&gateway), terms),
         out,
-        stopping: gateway.cluster.stopping(),
+        stopping: place.stopping.clone(),
     };
     let running = AbortOnDropHandle::new(tokio::spawn(async move {
         let _place = place;
@@ -280,7 +287,7 @@ async fn overdue(stopping: CancellationToken) {
 }
 
 fn is_stopping() -> ApiError {
-    ApiError::new(Code::Unavailable, "this node is stopping; go on at another one with what is not answered")
+    ApiError::new(Code::Unavailable, "this node stops, or another address has this place; go on at another node with what is not answered")
 }
 
 fn idle() -> ApiError {

@@ -1,5 +1,5 @@
-//! Places for clients that watch, which stay for as long as they like. Another one finds a place even when all are taken:
-//! the address that has most of them loses its oldest one, unless the new one comes from there itself.
+//! Places for clients that stay for as long as they like: those who watch, and bulks. Another one finds a place even when all
+//! are taken: the address that has most of them loses its oldest one, unless the new one comes from there itself.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use super::address::Address;
 
 /// The places.
 #[derive(Debug)]
-pub struct Watchers {
+pub struct Shares {
     max: usize,
     taken: Mutex<Taken>,
 }
@@ -30,20 +30,21 @@ struct Taken {
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub struct Watching {
-    watchers: Arc<Watchers>,
+pub struct Share {
+    shares: Arc<Shares>,
     number: u64,
     lost: CancellationToken,
 }
 
-impl Watchers {
+impl Shares {
     /// So many places.
     pub fn new(max: usize) -> Self {
         Self { max, taken: Mutex::default() }
     }
 
-    /// A place for a client at this address, unless all are taken and nobody else has as many.
-    pub fn enter(self: &Arc<Self>, from: IpAddr) -> Option<Watching> {
+    /// A place for a client at this address, unless all are taken and nobody else has more. `lost` is cancelled when it goes to
+    /// somebody else.
+    pub fn enter(self: &Arc<Self>, from: IpAddr, lost: CancellationToken) -> Option<Share> {
         let (from, mut taken) = (Address::from(from), self.lock());
         if taken.by_number.len() >= self.max {
             let loser = taken.loser_to(from)?;
@@ -51,10 +52,10 @@ impl Watchers {
                 lost.cancel();
             }
         }
-        let (number, lost) = (taken.next, CancellationToken::new());
+        let number = taken.next;
         taken.next += 1;
         taken.by_number.insert(number, (from, lost.clone()));
-        Some(Watching { watchers: Arc::clone(self), number, lost })
+        Some(Share { shares: Arc::clone(self), number, lost })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -76,7 +77,7 @@ impl Taken {
     }
 }
 
-impl Watching {
+impl Share {
     /// Returns when somebody else has the place.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         self.lost.clone().cancelled_owned()
@@ -100,9 +101,9 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for Share {
     fn drop(&mut self) {
-        self.watchers.lock().by_number.remove(&self.number);
+        self.shares.lock().by_number.remove(&self.number);
     }
 }
 
@@ -110,31 +111,31 @@ impl Drop for Watching {
 mod tests {
     use super::*;
 
-    fn ip(last: u8) -> IpAddr {
-        IpAddr::from([127, 0, 0, last])
+    fn enter(shares: &Arc<Shares>, last: u8) -> Option<Share> {
+        shares.enter(IpAddr::from([127, 0, 0, last]), CancellationToken::new())
     }
 
     #[test]
     fn who_has_most_places_loses_the_oldest_to_whoever_has_fewer() {
-        let watchers = Arc::new(Watchers::new(4));
-        let many: Vec<_> = (0..4).map(|_| watchers.enter(ip(1)).unwrap()).collect();
-        assert!(watchers.enter(ip(1)).is_none(), "no place for more of the same");
-        let others: Vec<_> = (2..=3).map(|last| watchers.enter(ip(last)).unwrap()).collect();
+        let shares = Arc::new(Shares::new(4));
+        let many: Vec<_> = (0..4).map(|_| enter(&shares, 1).unwrap()).collect();
+        assert!(enter(&shares, 1).is_none(), "no place for more of the same");
+        let others: Vec<_> = (2..=3).map(|last| enter(&shares, last).unwrap()).collect();
         let lost: Vec<bool> = many.iter().map(|place| place.lost.is_cancelled()).collect();
         assert_eq!(lost, [true, true, false, false], "the oldest ones");
-        assert!(watchers.enter(ip(2)).is_none(), "two of two are no more than it would have");
+        assert!(enter(&shares, 2).is_none(), "two of two are no more than it would have");
         drop(others);
-        assert!(watchers.enter(ip(1)).is_some(), "there is room again");
+        assert!(enter(&shares, 1).is_some(), "there is room again");
     }
 
     #[test]
     fn a_place_that_was_lost_is_not_given_back_twice() {
-        let watchers = Arc::new(Watchers::new(2));
-        let [first, second] = [1, 1].map(|last| watchers.enter(ip(last)).unwrap());
-        let third = watchers.enter(ip(2)).unwrap();
+        let shares = Arc::new(Shares::new(2));
+        let [first, second] = [1, 1].map(|last| enter(&shares, last).unwrap());
+        let third = enter(&shares, 2).unwrap();
         drop(first);
-        assert_eq!(watchers.lock().by_number.len(), 2);
+        assert_eq!(shares.lock().by_number.len(), 2);
         drop((second, third));
-        assert_eq!(watchers.lock().by_number.len(), 0);
+        assert_eq!(shares.lock().by_number.len(), 0);
     }
 }
