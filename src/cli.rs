@@ -28,7 +28,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{node::descriptors, text::line};
+use crate::{limits::TASKS_BEFORE_EVENTS, node::descriptors, text::line};
 
 /// Ask a cluster whether a number is prime.
 #[derive(Debug, Parser)]
@@ -120,7 +120,8 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
         }
         _ => runtime::Builder::new_current_thread(),
     };
-    builder.enable_all().build()
+    // Connections that have much to say come one after the other, and others wait for a look whether their bytes have come.
+    builder.event_interval(TASKS_BEFORE_EVENTS).enable_all().build()
 }
 
 /// The system ends a process at a signal that it does not handle, but not process 1, which a command in a container is.

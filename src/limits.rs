@@ -87,6 +87,9 @@ pub const FRAME_COST: usize = 256;
 pub const REQUEST_COST: usize = 2048;
 /// Bytes that are read at once from a connection whose last ones were mostly heads of frames: 113 frames at most.
 pub const DENSE_READ_BYTES_MAX: usize = 1024;
+/// Tasks that run before a thread looks whether bytes have come for others; tokio's own is 61, in which connections that have
+/// much to say take several milliseconds.
+pub const TASKS_BEFORE_EVENTS: u32 = 16;
 /// Bytes that are written at once: more would copy for as long as the socket takes them.
 pub const WRITE_BYTES_MAX: usize = 64 * 1024;
 /// Connections of an address among which the one that is idle for longest is looked for: the oldest ones.

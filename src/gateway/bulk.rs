@@ -287,7 +287,10 @@ async fn overdue(stopping: CancellationToken) {
 }
 
 fn is_stopping() -> ApiError {
-    ApiError::new(Code::Unavailable, "this node stops, or another address has this place; go on at another node with what is not answered")
+    ApiError::new(
+        Code::Unavailable,
+        "this node stops, or another address has this place; go on at another node with what is not answered",
+    )
 }
 
 fn idle() -> ApiError {

@@ -22,6 +22,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::Semaphore,
     task::JoinSet,
     time::sleep,
@@ -29,7 +30,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
-use super::admission::places::{Places, Room};
+use super::admission::{
+    address::Address,
+    places::{Places, Room},
+};
 use crate::{
     limits::{
         ACCEPT_PAUSE, ACCEPT_RECOVERED, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, HEAD_BYTES_MAX,
@@ -67,7 +71,7 @@ pub struct Listener<S> {
     builder: Builder<TokioExecutor>,
     metrics: Arc<Metrics>,
     places: Places,
-    unproven: Unproven,
+    addresses: Addresses,
 }
 
 impl<S: Answers> Listener<S> {
@@ -79,7 +83,7 @@ impl<S: Answers> Listener<S> {
             builder: builder(protocols),
             metrics,
             places: Places::new(Room::MOST),
-            unproven: Unproven::default(),
+            addresses: Addresses::default(),
         }
     }
 
@@ -131,7 +135,7 @@ impl<S: Answers> Listener<S> {
         };
         let connection = Connection {
             from,
-            slots: self.unproven.slots(from.ip()),
+            shared: self.addresses.of(from.ip()),
             service: self.service.clone(),
             builder: self.builder.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -143,24 +147,36 @@ impl<S: Answers> Listener<S> {
     }
 }
 
-/// The slots of each address for connections that speak and have not completed a first head. One beyond them waits for a
-/// slot as long as it may stay silent, so that a burst of honest clients passes, and who trickles heads is held off.
+/// What the connections of each address share.
 #[derive(Default)]
-struct Unproven(Mutex<HashMap<IpAddr, Weak<Semaphore>>>);
+struct Addresses(Mutex<HashMap<Address, Weak<Shared>>>);
 
-impl Unproven {
-    fn slots(&self, address: IpAddr) -> Arc<Semaphore> {
-        let mut addresses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slots) = addresses.get(&address).and_then(Weak::upgrade) {
-            return slots;
+/// What the connections of an address share.
+struct Shared {
+    /// Slots for those that speak and have not completed a first head. One beyond them waits for a slot as long as it may
+    /// stay silent, so that a burst of honest clients passes, and who trickles heads is held off.
+    unproven: Arc<Semaphore>,
+    /// Where those stand in line that have used up a turn.
+    line: Arc<Semaphore>,
+}
+
+impl Addresses {
+    fn of(&self, address: IpAddr) -> Arc<Shared> {
+        let (address, mut addresses) =
+            (Address::from(address), self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(shared) = addresses.get(&address).and_then(Weak::upgrade) {
+            return shared;
         }
-        // Bounded by the connections: the slots of an address live as long as one of them.
+        // Bounded by the connections: what an address has lives as long as one of them.
         if addresses.len() > CONNECTIONS_MAX {
-            addresses.retain(|_, slots| slots.strong_count() > 0);
+            addresses.retain(|_, shared| shared.strong_count() > 0);
         }
-        let slots = Arc::new(Semaphore::new(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX));
-        addresses.insert(address, Arc::downgrade(&slots));
-        slots
+        let (slots, threads) =
+            (UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, Handle::current().metrics().num_workers());
+        let [unproven, line] = [slots, threads].map(|permits| Arc::new(Semaphore::new(permits)));
+        let shared = Arc::new(Shared { unproven, line });
+        addresses.insert(address, Arc::downgrade(&shared));
+        shared
     }
 }
 

@@ -21,10 +21,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::address::Address;
+use super::{address::Address, turn::Turn};
 use crate::{
     gateway::{error::ApiError, listener::arrival::Arrival},
-    limits::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, IDLE_LOOKED_AT_MAX, PLACE_TIMEOUT},
+    limits::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, IDLE_LOOKED_AT_MAX, PLACE_TIMEOUT, REQUEST_COST},
 };
 
 /// How many connections a listener has places for.
@@ -126,8 +126,8 @@ pub(in crate::gateway) struct Usage {
     is_reserved: AtomicBool,
     /// Requests that are not answered to the end.
     requests: AtomicUsize,
-    /// Those that have begun and are not counted in a turn yet.
-    begun: AtomicUsize,
+    /// What is left of its turn.
+    pub(super) turn: Turn,
     /// There is more to write than the client has read.
     is_unread: AtomicBool,
     connected: Instant,
@@ -199,11 +199,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Usage {
-    fn new(is_reserved: bool, leave: CancellationToken) -> Self {
+    pub(super) fn new(is_reserved: bool, leave: CancellationToken) -> Self {
         Self {
             is_reserved: AtomicBool::new(is_reserved),
             requests: AtomicUsize::new(0),
-            begun: AtomicUsize::new(0),
+            turn: Turn::new(),
             is_unread: AtomicBool::new(false),
             connected: Instant::now(),
             answered: AtomicU64::new(0),
@@ -230,18 +230,10 @@ impl Usage {
         (self.is_idle() && !self.leave.is_cancelled()).then(|| self.connected + answered)
     }
 
-    /// How many requests have begun since the last call.
-    pub(super) fn take_begun(&self) -> usize {
-        match self.begun.load(Relaxed) {
-            0 => 0,
-            _ => self.begun.swap(0, Relaxed),
-        }
-    }
-
     /// Counts a request until what is returned is dropped.
     pub(in crate::gateway) fn request(self: &Arc<Self>) -> InUse {
         self.requests.fetch_add(1, Relaxed);
-        self.begun.fetch_add(1, Relaxed);
+        self.turn.charge(REQUEST_COST);
         InUse(Arc::clone(self))
     }
 }

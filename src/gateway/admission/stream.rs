@@ -9,25 +9,21 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    places::Usage,
-    turn::{Frames, Turn},
-};
-use crate::limits::{DENSE_READ_BYTES_MAX, REQUEST_COST, WRITE_BYTES_MAX};
+use super::{places::Usage, turn::Frames};
+use crate::limits::{DENSE_READ_BYTES_MAX, WRITE_BYTES_MAX};
 
-/// A stream that gives way to others when its turn is over, and of which its connection's usage knows whether it takes what
+/// A stream that waits when its connection's turn is over, for [`super::turn::Turns`] to begin the next, and of which its connection's usage knows whether it takes what
 /// is written.
 pub(in crate::gateway) struct Metered<S> {
     stream: S,
     usage: Arc<Usage>,
-    turn: Turn,
     frames: Frames,
 }
 
 impl<S: AsyncRead + Unpin> Metered<S> {
     /// What a new connection sends and is sent.
     pub(in crate::gateway) fn new(stream: S, usage: Arc<Usage>) -> Self {
-        Self { stream, usage, turn: Turn::new(), frames: Frames::new() }
+        Self { stream, usage, frames: Frames::new() }
     }
 
     /// Reads a little: what follows may cost as much as all that would fit.
@@ -46,20 +42,10 @@ impl<S: AsyncRead + Unpin> Metered<S> {
 }
 
 impl<S> Metered<S> {
-    /// Whether the turn is over; if so the connection is polled again when the others had theirs.
-    fn gives_way(&mut self, context: &Context<'_>) -> bool {
-        self.turn.charge(self.usage.take_begun() * REQUEST_COST);
-        let ends = self.turn.ends();
-        if ends {
-            context.waker().wake_by_ref();
-        }
-        ends
-    }
-
     fn wrote(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.usage.set_unread(wrote.is_pending());
         if let Poll::Ready(Ok(bytes)) = wrote {
-            self.turn.charge(bytes);
+            self.usage.turn.charge(bytes);
         }
         wrote
     }
@@ -71,7 +57,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.gives_way(context) {
+        if self.usage.turn.is_over() {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -79,14 +65,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             true => self.poll_read_little(context, buffer),
             false => Pin::new(&mut self.stream).poll_read(context, buffer),
         };
-        match read {
-            Poll::Ready(_) => {
-                let cost = self.frames.read(&buffer.filled()[before..]);
-                self.turn.charge(cost);
-            }
-            // It waits: whatever comes next is another turn.
-            Poll::Pending => self.turn = Turn::new(),
-        }
+        let cost = self.frames.read(&buffer.filled()[before..]);
+        self.usage.turn.charge(cost);
         read
     }
 }
@@ -97,7 +77,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.gives_way(context) {
+        if self.usage.turn.is_over() {
             return Poll::Pending;
         }
         let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
@@ -114,7 +94,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         if count == 0 {
             return self.poll_write(context, slices.first().map_or(&[], |slice| slice));
         }
-        if self.gives_way(context) {
+        if self.usage.turn.is_over() {
             return Poll::Pending;
         }
         let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]);

@@ -1,32 +1,95 @@
 //! A connection's turn: how much it may make the node read and write before the others have theirs. A connection is served
 //! for as long as bytes come, and whoever sends without a pause would keep a thread of the runtime for itself.
 
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::PollSemaphore;
+
+use super::places::Usage;
 use crate::limits::{FRAME_COST, TURN_COST_MAX};
 
-/// What is left of a turn.
+/// What is left of a turn. Only the task of the connection counts in it.
 #[derive(Debug)]
 pub struct Turn {
-    left: usize,
+    left: AtomicUsize,
 }
 
 impl Turn {
     /// A whole turn.
     pub fn new() -> Self {
-        Self { left: TURN_COST_MAX }
+        Self { left: AtomicUsize::new(TURN_COST_MAX) }
+    }
+
+    /// Begins the next one.
+    pub fn begin(&self) {
+        self.left.store(TURN_COST_MAX, Relaxed);
     }
 
     /// Takes so much of it; the last thing that is done in a turn may cost more than is left.
-    pub fn charge(&mut self, cost: usize) {
-        self.left = self.left.saturating_sub(cost);
+    pub fn charge(&self, cost: usize) {
+        self.left.store(self.left.load(Relaxed).saturating_sub(cost), Relaxed);
     }
 
-    /// Whether it is over. If so the next one begins, which the connection has when it is polled again.
-    pub fn ends(&mut self) -> bool {
-        let is_over = self.left == 0;
-        if is_over {
-            *self = Self::new();
+    /// Whether it is used up.
+    pub fn is_over(&self) -> bool {
+        self.left.load(Relaxed) == 0
+    }
+}
+
+/// The turns of a connection, one for each poll. Whoever used one up waits in line with the others of its address for the
+/// next: of an address no more of them are ready to run than there are threads, however many connections it has.
+pub struct Turns {
+    usage: Arc<Usage>,
+    line: PollSemaphore,
+    /// The next turn comes by the line, and may have come.
+    next: Option<Option<OwnedSemaphorePermit>>,
+}
+
+impl Turns {
+    /// The turns of a connection that is used like this, in the line of its address.
+    pub(in crate::gateway) fn new(usage: Arc<Usage>, line: Arc<Semaphore>) -> Self {
+        Self { usage, line: PollSemaphore::new(line), next: None }
+    }
+
+    /// Runs the connection, or goes on with it, turn by turn.
+    pub fn run<C: Future>(&mut self, mut connection: Pin<&mut C>) -> impl Future<Output = C::Output> {
+        poll_fn(move |context| self.poll(context, connection.as_mut()))
+    }
+
+    fn poll<C: Future>(&mut self, context: &mut Context<'_>, connection: Pin<&mut C>) -> Poll<C::Output> {
+        if let Some(permit) = &mut self.next
+            && permit.is_none()
+        {
+            *permit = ready!(self.line.poll_acquire(context));
         }
-        is_over
+        self.usage.turn.begin();
+        let polled = connection.poll(context);
+        // The next one in line is ready from now on.
+        self.next = None;
+        if polled.is_pending() && self.usage.turn.is_over() {
+            self.stand_in_line(context);
+        }
+        polled
+    }
+
+    fn stand_in_line(&mut self, context: &mut Context<'_>) {
+        let permit = match self.line.poll_acquire(context) {
+            Poll::Ready(permit) => {
+                context.waker().wake_by_ref();
+                permit
+            }
+            Poll::Pending => None,
+        };
+        self.next = Some(permit);
     }
 }
 
@@ -126,6 +189,11 @@ fn after_head(length: usize) -> State {
 
 #[cfg(test)]
 mod tests {
+    use std::{pin::pin, sync::Mutex};
+
+    use futures_util::future::join4;
+    use tokio_util::sync::CancellationToken;
+
     use super::*;
 
     fn frame(kind: u8, length: usize) -> Vec<u8> {
@@ -133,15 +201,32 @@ mod tests {
         [vec![a, b, c, kind, 0, 0, 0, 0, 1], vec![7; length]].concat()
     }
 
-    #[test]
-    fn a_turn_ends_when_it_is_used_up_and_the_next_one_begins() {
-        let mut turn = Turn::new();
-        assert!(!turn.ends());
-        turn.charge(TURN_COST_MAX - 1);
-        assert!(!turn.ends());
-        turn.charge(2);
-        assert!(turn.ends());
-        assert!(!turn.ends());
+    /// Uses up as many turns as it is told to, and notes in which order.
+    async fn greedy(name: char, turns: usize, line: Arc<Semaphore>, order: Arc<Mutex<String>>) {
+        let usage = Arc::new(Usage::new(false, CancellationToken::new()));
+        let mut count = 0;
+        let connection = pin!(poll_fn(|_| {
+            usage.turn.charge(TURN_COST_MAX + 1);
+            order.lock().unwrap().push(name);
+            count += 1;
+            if count == turns { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        Turns::new(Arc::clone(&usage), line).run(connection).await;
+    }
+
+    #[tokio::test]
+    async fn whoever_uses_up_a_turn_waits_in_the_line_of_its_address() {
+        let order = Arc::default();
+        let (line, other) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
+        let of =
+            |name, turns, line: &Arc<Semaphore>| greedy(name, turns, Arc::clone(line), Arc::clone(&order));
+        join4(of('a', 3, &line), of('b', 3, &line), of('c', 3, &line), of('x', 3, &other)).await;
+        let order = order.lock().unwrap().clone();
+        let last = order.rfind('x').unwrap();
+        assert_eq!((order.len(), line.available_permits()), (12, 1), "{order}");
+        assert!(last < 11, "one address does not wait for the line of another: {order}");
+        let of_one: String = order[4..].chars().filter(|name| *name != 'x').collect();
+        assert_eq!(of_one, "abcabc", "one after the other: {order}");
     }
 
     #[test]

@@ -28,20 +28,20 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answers,
+    Answers, Shared,
     arrival::Arrival,
     output::Output,
     socket::{Input, Socket},
 };
 use crate::{
-    gateway::admission::{Kept, Metered, places::Place},
+    gateway::admission::{Kept, Metered, places::Place, turn::Turns},
     limits::{DRAIN, FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_TIMEOUT},
     metrics::Metrics,
 };
 
 pub(super) struct Connection<S> {
     pub(super) from: SocketAddr,
-    pub(super) slots: Arc<Semaphore>,
+    pub(super) shared: Arc<Shared>,
     pub(super) service: S,
     pub(super) builder: Builder<TokioExecutor>,
     pub(super) metrics: Arc<Metrics>,
@@ -59,7 +59,7 @@ impl<S: Answers> Connection<S> {
         }
         let may_be_silent =
             if place.usage.is_reserved() { FIRST_BYTE_RESERVED_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
-        let first = timeout(may_be_silent, first_byte(&stream, Arc::clone(&self.slots)));
+        let first = timeout(may_be_silent, first_byte(&stream, Arc::clone(&self.shared.unproven)));
         let Some(Ok(Some(slot))) = self.leave.run_until_cancelled(first).await else {
             self.metrics.connections_silent.inc();
             return;
@@ -92,13 +92,14 @@ impl<S: Answers> Connection<S> {
         let stream = join(Input(Arc::clone(socket)), Output::new(output));
         let stream = TokioIo::new(Metered::new(stream, Arc::clone(&socket.place.usage)));
         let mut connection = pin!(self.builder.serve_connection(stream, service));
+        let mut turns = Turns::new(Arc::clone(&socket.place.usage), Arc::clone(&self.shared.line));
         let mut overdue = pin!(sleep(HEAD_TIMEOUT));
         let mut reset = pin!(socket.was_reset());
         let mut has_asked = false;
         loop {
             tokio::select! {
                 // How a connection ends is the client's affair.
-                _ = connection.as_mut() => return true,
+                _ = turns.run(connection.as_mut()) => return true,
                 // From then on this branch and the next cost nothing.
                 () = slot.released.notified(), if !has_asked => has_asked = true,
                 // hyper waits without end for a preface of HTTP/2 (its #3756).
@@ -117,19 +118,19 @@ impl<S: Answers> Connection<S> {
         // One that makes room was idle; what it asks meanwhile, or was slow to read, it still gets.
         while !self.stop.is_cancelled() {
             tokio::select! {
-                _ = connection.as_mut() => return true,
+                _ = turns.run(connection.as_mut()) => return true,
                 () = &mut reset => return false,
                 () = self.stop.cancelled() => {}
                 () = sleep(GOODBYE_TIMEOUT) => if socket.place.usage.is_idle() { return false },
             }
         }
         // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
-        let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
+        let ended = timeout(FIRST_BYTE_TIMEOUT, turns.run(connection.as_mut())).await.is_ok();
         if ended || !slot.is_released() {
             return ended;
         }
         tokio::select! {
-            ended = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), connection) => ended.is_ok(),
+            ended = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), turns.run(connection)) => ended.is_ok(),
             () = reset => false,
         }
     }
