@@ -7,6 +7,11 @@ use std::time::Duration;
 /// Connections that each of the two listeners holds; for another one the one that is idle for longest is closed. Each
 /// costs a descriptor and some 10 to 50 KiB. HTTP clients, however many, leave the places of the peers alone.
 pub const CONNECTIONS_MAX: usize = 4096;
+/// From so many on, or from half of the places where there are fewer, the address with most connections loses its idlest one
+/// for each that comes: those of both listeners take some 90 MiB, and a node stays below 128.
+pub const CONNECTIONS_CROWDED: usize = 1536;
+/// Connections that are accepted at once, before the others have their turns: some 0.5 ms.
+pub const ACCEPTS_AT_ONCE_MAX: u32 = 8;
 /// Connections beyond them that a listener takes for a moment, until an idle one has gone; if none goes, for probes and
 /// peers only. More are closed at once.
 pub const CONNECTIONS_RESERVED: usize = 64;
@@ -236,6 +241,9 @@ pub const POOL_TURN: Duration = Duration::from_micros(200);
 /// The estimated cost of a long check that counts as quick, for which a thread is kept free: numbers of up to 1,024 bits
 /// are, and a full queue of them is done within 0.2 s.
 pub const QUICK_COST_MAX_US: u64 = 3000;
+
+/// Threads that parse large bodies and look up names: each keeps some memory of its largest work.
+pub const BLOCKING_THREADS_MAX: usize = 4;
 
 // ── Cluster ────────────────────────────────────────────────────────────────────────────────────────────────────
 

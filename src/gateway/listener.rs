@@ -24,7 +24,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     runtime::Handle,
     sync::Semaphore,
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -36,9 +36,10 @@ use super::admission::{
 };
 use crate::{
     limits::{
-        ACCEPT_PAUSE, ACCEPT_RECOVERED, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX, HEAD_BYTES_MAX,
-        HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX, PING_INTERVAL,
-        PING_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
+        ACCEPT_PAUSE, ACCEPT_RECOVERED, ACCEPTS_AT_ONCE_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX,
+        HEAD_BYTES_MAX, HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX,
+        PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+        UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
     },
     metrics::Metrics,
 };
@@ -96,6 +97,7 @@ impl<S: Answers> Listener<S> {
     /// Accepts until `stop`; then lets every connection finish what it holds, within the drain time.
     pub async fn run(self, stop: CancellationToken) {
         let (mut connections, mut accepting) = (JoinSet::new(), Accepting::default());
+        let mut at_once = 0;
         loop {
             tokio::select! {
                 biased;
@@ -105,6 +107,11 @@ impl<S: Answers> Listener<S> {
                     Ok((stream, from)) => {
                         accepting.works();
                         self.admit(stream, from, &mut connections, &stop);
+                        at_once += 1;
+                        if at_once == ACCEPTS_AT_ONCE_MAX {
+                            at_once = 0;
+                            yield_now().await;
+                        }
                     }
                     Err(error) => accepting.fails(&error).await,
                 },
@@ -124,8 +131,8 @@ impl<S: Answers> Listener<S> {
     ) {
         self.metrics.connections.inc();
         let leave = CancellationToken::new();
-        let place = self.places.take(from.ip(), leave.clone());
         let makes_room = self.places.make_room();
+        let place = self.places.take(from.ip(), leave.clone());
         if makes_room {
             self.metrics.connections_evicted.inc();
         }

@@ -585,10 +585,11 @@ async fn a_cut_road_is_suspected_and_dialled_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_is_reached_and_never_heard_is_not_challenged() {
-    // The leader looks for worker1 where nobody is.
+    // The leader looks for worker1 where nobody is, and so says worker1.
     let leader = TestNode::alone(&["--id", "4", "--name", "leader", "--peers", "1=127.0.0.1:9"]).await;
     let peers = format!("4={}", leader.grpc);
-    let follower = TestNode::alone(&["--id", "1", "--name", "worker1", "--peers", &peers]).await;
+    let arguments = ["--id", "1", "--name", "worker1", "--peers", &peers, "--advertise-grpc", "127.0.0.1:9"];
+    let follower = TestNode::alone(&arguments).await;
     eventually("it reaches the leader", || async {
         status_of(&follower.view().await, "leader") == MemberStatus::Alive
     })

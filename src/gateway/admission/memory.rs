@@ -1,5 +1,6 @@
 //! What callers make the node hold: bodies and messages that are not small, and the answers to large ones. They have a bound
-//! together, and past half of it each address has an equal share of the bound, one more of which stays for whoever comes next.
+//! together, and past half of it each address has a share: alone two thirds of all, and less the more addresses there are, so
+//! that whoever comes next finds some.
 
 use std::{
     collections::HashMap,
@@ -87,8 +88,8 @@ impl Memory {
         let mut holders = self.lock();
         let (all, own) = (holders.bytes + bytes, holders.of(address) + bytes);
         let others = holders.by_address.len() - usize::from(holders.by_address.contains_key(&address));
-        // Its own share, those of the others, and one more.
-        let share = self.bytes_max / (others + 2);
+        // As much as two of the shares there would be if three more came: alone two thirds, which the largest bulk takes.
+        let share = self.bytes_max * 2 / (others + 3);
         if all > self.bytes_max || (all > self.bytes_max / 2 && own > share) {
             return Err(Exhausted);
         }
@@ -149,18 +150,19 @@ mod tests {
     }
 
     #[test]
-    fn one_address_has_half_and_the_others_their_shares_of_the_rest() {
+    fn one_address_has_two_thirds_and_leaves_the_others_some() {
         let memory = Arc::new(Memory::new(48 * MIB));
         let mut many: Vec<Held> = Vec::new();
         while let Ok(more) = held(&memory, 1, MIB) {
             many.push(more);
         }
-        assert_eq!(many.len(), 24, "half of it, alone");
-        let second = held(&memory, 2, 16 * MIB).unwrap();
-        assert_eq!(held(&memory, 2, MIB).unwrap_err(), Exhausted, "a third, of two");
-        let third = held(&memory, 3, 8 * MIB).unwrap();
+        assert_eq!(many.len(), 32, "two thirds of it, alone");
+        let second = held(&memory, 2, 15 * MIB).unwrap();
+        assert_eq!(held(&memory, 1, MIB).unwrap_err(), Exhausted, "now that is more than its share");
+        let third = held(&memory, 3, MIB).unwrap();
         assert_eq!(held(&memory, 4, MIB).unwrap_err(), Exhausted, "there is no more");
         many.pop();
+        assert_eq!(held(&memory, 1, MIB).unwrap_err(), Exhausted, "nor for who has most");
         let fourth = held(&memory, 4, MIB).unwrap();
         drop((many, second, third, fourth));
         assert_eq!((memory.lock().bytes, memory.lock().by_address.len()), (0, 0));
@@ -175,7 +177,7 @@ mod tests {
         held.grow(MIB / 2).unwrap();
         held.grow(2 * MIB).unwrap();
         assert_eq!(memory.lock().bytes, 2 * MIB);
-        assert_eq!(held.grow(25 * MIB), Err(Exhausted));
+        assert_eq!(held.grow(33 * MIB), Err(Exhausted));
         assert_eq!(memory.lock().bytes, 2 * MIB, "what was refused is not held");
     }
 }

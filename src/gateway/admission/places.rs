@@ -1,4 +1,4 @@
-//! Who has a place at a listener. When half of the places are taken, a new connection takes one from the address that has
+//! Who has a place at a listener. When many of the places are taken, a new connection takes one from the address that has
 //! most of them: its connection that is idle for longest ends. So whoever opens thousands keeps nobody out, and until then
 //! nobody loses a connection. When all are taken by connections that are not idle, the newest ones have one of a few
 //! reserved places, at which only probes and peers are answered.
@@ -24,7 +24,10 @@ use tonic::Code;
 use super::{address::Address, turn::Turn};
 use crate::{
     gateway::{error::ApiError, listener::arrival::Arrival},
-    limits::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, IDLE_LOOKED_AT_MAX, PLACE_TIMEOUT, REQUEST_COST},
+    limits::{
+        CONNECTIONS_CROWDED, CONNECTIONS_MAX, CONNECTIONS_RESERVED, IDLE_LOOKED_AT_MAX, PLACE_TIMEOUT,
+        REQUEST_COST,
+    },
 };
 
 /// How many connections a listener has places for.
@@ -95,12 +98,15 @@ impl Taken {
         }
     }
 
-    /// The connection of the address with most of them that is idle for longest, of the oldest ones; and if it has none,
-    /// of all addresses.
-    fn idlest(&self) -> Option<&Arc<Usage>> {
+    /// The connection of the address with most of them that is idle for longest, of the oldest ones.
+    fn idlest_of_largest(&self) -> Option<&Arc<Usage>> {
         let largest = self.by_address.values().max_by_key(|connections| connections.len())?;
-        let of_largest = longest_idle(largest.values().take(IDLE_LOOKED_AT_MAX));
-        of_largest.or_else(|| longest_idle(self.by_address.values().flat_map(BTreeMap::values)))
+        longest_idle(largest.values().take(IDLE_LOOKED_AT_MAX))
+    }
+
+    /// The connection that is idle for longest.
+    fn idlest(&self) -> Option<&Arc<Usage>> {
+        longest_idle(self.by_address.values().flat_map(BTreeMap::values))
     }
 }
 
@@ -139,7 +145,7 @@ pub(in crate::gateway) struct Usage {
 impl Places {
     pub(in crate::gateway) fn new(room: Room) -> Self {
         let [free, reserved] = [room.places, room.reserved].map(|places| Arc::new(Semaphore::new(places)));
-        let (crowded_from, count) = (room.places.div_ceil(2), AtomicU64::new(0));
+        let (crowded_from, count) = (room.places.div_ceil(2).min(CONNECTIONS_CROWDED), AtomicU64::new(0));
         Self { crowded_from, free, reserved, taken: Arc::default(), count }
     }
 
@@ -159,11 +165,12 @@ impl Places {
         Some(place)
     }
 
-    /// Tells an idle connection to end, if so many are taken that others need its place, and if there is one.
+    /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one.
     pub(in crate::gateway) fn make_room(&self) -> bool {
         let taken = lock(&self.taken);
-        let is_crowded = taken.count > self.crowded_from;
-        let idlest = is_crowded.then(|| taken.idlest()).flatten();
+        let of_largest = (taken.count >= self.crowded_from).then(|| taken.idlest_of_largest()).flatten();
+        let is_full = self.free.available_permits() == 0;
+        let idlest = of_largest.or_else(|| is_full.then(|| taken.idlest()).flatten());
         idlest.inspect(|usage| usage.leave.cancel()).is_some()
     }
 }
