@@ -30,7 +30,7 @@ use crate::{
         Gateway, admission::memory::Held, bulk::lines::BYTE_ORDER_MARK, context::deadline, error::ApiError,
         etag::is_known, listener::arrival::Arrival,
     },
-    limits::BODY_TIMEOUT,
+    limits::{BODY_BLOCK_BYTES, BODY_TIMEOUT},
     prime::{Certainty, Number},
     scheduler::{Check, Outcome},
 };
@@ -290,22 +290,55 @@ pub(super) async fn read_body(
     if announced.is_some_and(|length| length > max) {
         return Err(too_large(max, holds));
     }
-    // What is not written yet takes no memory.
-    let mut read = Vec::with_capacity(announced.unwrap_or_default());
+    let mut read = Blocks::new(announced.unwrap_or_default());
     let whole = async {
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|_| ApiError::invalid("the body ended before it was whole"))?;
-            let bytes = read.len() + piece.len();
-            if bytes > max {
+            if read.bytes + piece.len() > max {
                 return Err(too_large(max, holds));
             }
-            held.grow(bytes)?;
-            read.extend_from_slice(&piece);
+            held.grow(read.bytes + piece.len())?;
+            read.add(&piece);
         }
         Ok(())
     };
     timeout_at(deadline.into(), whole).await.map_err(|_| late())??;
-    Ok(read)
+    Ok(read.whole())
+}
+
+/// A body as it comes, in blocks of [`BODY_BLOCK_BYTES`]: what one that is given up has held serves the next.
+struct Blocks {
+    full: Vec<Vec<u8>>,
+    last: Vec<u8>,
+    bytes: usize,
+}
+
+impl Blocks {
+    fn new(announced: usize) -> Self {
+        Self { full: Vec::new(), last: Vec::with_capacity(announced.min(BODY_BLOCK_BYTES)), bytes: 0 }
+    }
+
+    fn add(&mut self, mut piece: &[u8]) {
+        self.bytes += piece.len();
+        while self.last.len() + piece.len() > BODY_BLOCK_BYTES {
+            let (fitting, rest) = piece.split_at(BODY_BLOCK_BYTES - self.last.len());
+            self.last.extend_from_slice(fitting);
+            self.full.push(std::mem::replace(&mut self.last, Vec::with_capacity(BODY_BLOCK_BYTES)));
+            piece = rest;
+        }
+        self.last.extend_from_slice(piece);
+    }
+
+    fn whole(mut self) -> Vec<u8> {
+        if self.full.is_empty() {
+            return self.last;
+        }
+        let mut whole = Vec::with_capacity(self.bytes);
+        self.full.push(self.last);
+        // Each is free as soon as it is copied.
+        self.full.into_iter().for_each(|block| whole.extend_from_slice(&block));
+        whole
+    }
 }
 
 /// How long the body is to be, if that is said.
@@ -368,4 +401,20 @@ fn etag(number: &Number, outcome: &Outcome) -> String {
     let mut hasher = DefaultHasher::new();
     number.as_str().hash(&mut hasher);
     format!("W/\"{:016x}-{}\"", hasher.finish(), outcome.verdict.is_prime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_in_blocks_is_the_body() {
+        let body: Vec<u8> = (0..200_000_u32).map(|place| place.to_le_bytes()[1]).collect();
+        for size in [1, 1000, BODY_BLOCK_BYTES - 1, BODY_BLOCK_BYTES, BODY_BLOCK_BYTES + 1, body.len()] {
+            let mut blocks = Blocks::new(0);
+            body.chunks(size).for_each(|piece| blocks.add(piece));
+            assert!(blocks.last.len() <= BODY_BLOCK_BYTES);
+            assert_eq!(blocks.whole(), body, "in pieces of {size}");
+        }
+    }
 }
