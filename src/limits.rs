@@ -8,8 +8,8 @@ use std::time::Duration;
 /// costs a descriptor and some 10 to 50 KiB. HTTP clients, however many, leave the places of the peers alone.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// From so many on, or from half of the places where there are fewer, the address with most connections loses its idlest one
-/// for each that comes: those of both listeners take some 90 MiB, and a node stays below 128.
-pub const CONNECTIONS_CROWDED: usize = 1536;
+/// for each that comes: those of both listeners take some 60 MiB, and as much again while thousands a second come and go.
+pub const CONNECTIONS_CROWDED: usize = 1024;
 /// Connections that are accepted at once, before the others have their turns: some 0.5 ms.
 pub const ACCEPTS_AT_ONCE_MAX: u32 = 8;
 /// Connections beyond them that a listener takes for a moment, until an idle one has gone; if none goes, for probes and

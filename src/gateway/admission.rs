@@ -1,6 +1,6 @@
 //! What a caller may make this node hold, read, compute or write, before it is known who that is. The same for HTTP and
-//! gRPC: a connection has a turn ([`turn`]), an address has a share of the places ([`places`], [`shares`]), and what all
-//! callers make the node hold together has a bound ([`memory`]).
+//! gRPC: a connection has turns, an address has a share of the places ([`places`], [`shares`]), a request has one when it is
+//! whole ([`gate`]), and what all callers make the node hold together has a bound ([`memory`]).
 
 pub mod address;
 mod body;
@@ -9,7 +9,8 @@ pub mod memory;
 pub mod places;
 pub mod shares;
 mod stream;
-pub mod turn;
+mod turn;
 
 pub(super) use body::Kept;
 pub(super) use stream::Metered;
+pub(super) use turn::Turns;

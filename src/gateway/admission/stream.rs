@@ -12,8 +12,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{places::Usage, turn::Frames};
 use crate::limits::{DENSE_READ_BYTES_MAX, WRITE_BYTES_MAX};
 
-/// A stream that waits when its connection's turn is over, for [`super::turn::Turns`] to begin the next, and of which its connection's usage knows whether it takes what
-/// is written.
+/// A stream that waits when its connection's turn is over, until the next begins; and of which the connection's usage knows
+/// whether it takes what is written.
 pub(in crate::gateway) struct Metered<S> {
     stream: S,
     usage: Arc<Usage>,

@@ -34,7 +34,7 @@ use super::{
     socket::{Input, Socket},
 };
 use crate::{
-    gateway::admission::{Kept, Metered, places::Place, turn::Turns},
+    gateway::admission::{Kept, Metered, Turns, places::Place},
     limits::{DRAIN, FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_TIMEOUT},
     metrics::Metrics,
 };
