@@ -165,7 +165,8 @@ mod tests {
         assert_eq!(held(&memory, 1, MIB).unwrap_err(), Exhausted, "nor for who has most");
         let fourth = held(&memory, 4, MIB).unwrap();
         drop((many, second, third, fourth));
-        assert_eq!((memory.lock().bytes, memory.lock().by_address.len()), (0, 0));
+        let holders = memory.lock();
+        assert_eq!((holders.bytes, holders.by_address.len()), (0, 0));
     }
 
     #[test]
