@@ -10,7 +10,7 @@ pub const CONNECTIONS_MAX: usize = 4096;
 /// From so many on, or from half of the places where there are fewer, the address with most connections loses its idlest one
 /// for each that comes: those of both listeners take some 60 MiB, and as much again while thousands a second come and go.
 pub const CONNECTIONS_CROWDED: usize = 1024;
-/// Connections that are accepted at once, before the others have their turns: some 0.5 ms.
+/// Connections that are accepted at once, before the others have their turns.
 pub const ACCEPTS_AT_ONCE_MAX: u32 = 8;
 /// Connections beyond them that a listener takes for a moment, until an idle one has gone; if none goes, for probes and
 /// peers only. More are closed at once.
@@ -84,23 +84,23 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 // ── What a caller may take ─────────────────────────────────────────────────────────────────────────────────────
 
 /// What a connection may cost in a turn, before the others have theirs: in bytes read and written, and in frames by what
-/// they cost. Some 50 to 100 µs.
+/// they cost.
 pub const TURN_COST_MAX: usize = 32 * 1024;
-/// What a frame of HTTP/2 costs beside its bytes: some 0.3 µs, in which 256 bytes are read.
+/// What a frame of HTTP/2 costs beside its bytes: without it a turn would be thousands of empty frames.
 pub const FRAME_COST: usize = 256;
 /// What a request costs beside that: 16 of them are a turn.
 pub const REQUEST_COST: usize = 2048;
 /// Bytes that are read at once from a connection whose last ones were mostly heads of frames: 113 frames at most.
 pub const DENSE_READ_BYTES_MAX: usize = 1024;
 /// Tasks that run before a thread looks whether bytes have come for others; tokio's own is 61, in which connections that have
-/// much to say take several milliseconds.
+/// much to say keep it from the others for too long.
 pub const TASKS_BEFORE_EVENTS: u32 = 16;
 /// Bytes that are written at once: more would copy for as long as the socket takes them.
 pub const WRITE_BYTES_MAX: usize = 64 * 1024;
 /// Connections of an address among which the one that is idle for longest is looked for: the oldest ones.
 pub const IDLE_LOOKED_AT_MAX: usize = 64;
-/// Bytes that all callers together make a node hold: bodies, messages, bulks, answers to them. With what a node takes at
-/// rest and its connections that fits a container of 192 MiB twice.
+/// Bytes that all callers together make a node hold: bodies, messages, bulks, answers to them. With it
+/// no attack of `tests/hostile` took a node beyond 128 MiB.
 pub const HELD_BYTES_MAX: usize = 48 * 1024 * 1024;
 /// A body or message up to this is not counted among them: a stream costs more by itself.
 pub const SMALL_BYTES_MAX: usize = 4 * 1024;

@@ -90,9 +90,10 @@ impl Driver {
                 Ok((peer, reply)) => self.take(peer, reply),
                 Err(died) => return has_died(&died),
             },
-            Some(Ok(looked)) = self.twin.join_next() => match looked {
-                Ok(taken) => return Turn::Taken(taken),
-                Err(error) => self.doubt_twin(&error),
+            Some(looked) = self.twin.join_next() => match looked {
+                Ok(Ok(taken)) => return Turn::Taken(taken),
+                Ok(Err(error)) => self.doubt_twin(&error),
+                Err(died) => return has_died(&died),
             },
             Some(news) = etcd::Desk::news(&mut self.etcd) => match news {
                 Ok(recognised) => self.election.recognise(self.clock.now(), &recognised),

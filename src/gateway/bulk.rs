@@ -139,12 +139,12 @@ pub fn answer<F: Form>(
 /// An answer that is whole, in chunks. Its place is free when the last one has left, or the client does not read. The
 /// stream must be kept.
 pub fn send_whole(
-    place: Held,
+    held: Held,
     answer: Vec<u8>,
 ) -> impl Stream<Item = Result<Bytes, ApiError>> + Send + 'static {
     let (out, chunks) = mpsc::channel(BULK_CHUNKS_MAX);
     let running = AbortOnDropHandle::new(tokio::spawn(async move {
-        let _place = place;
+        let _held = held;
         for chunk in answer.chunks(BULK_CHUNK_BYTES) {
             // Copied, so that the connection of who does not read holds some chunks and not the whole.
             room(&out).await?.send(Bytes::copy_from_slice(chunk));

@@ -2,26 +2,15 @@
 
 use primacy::limits::{BODY_BYTES_MAX_DEFAULT, HEAD_BYTES_MAX};
 use reqwest::{Client, Method, RequestBuilder};
-use tokio::time::timeout;
 
 use crate::{
-    harness::{SOON, TestCluster, TestNode, eventually, view},
-    http::{Answer, Raw, contract, get, long_number, metric, operations},
+    harness::{TestCluster, TestNode, eventually, view},
+    http::{Answer, Raw, client, contract, get, long_number, metric, operations, send},
 };
 
 const ELSEWHERE: &str = "Origin: http://elsewhere.example\r\n";
 /// Of an answer that loads nothing.
 const POLICY: &str = "default-src 'none'; frame-ancestors 'none'";
-
-fn client() -> Client {
-    Client::builder().no_proxy().no_gzip().build().unwrap()
-}
-
-async fn send(request: RequestBuilder) -> Answer {
-    let response = timeout(SOON, request.send()).await.expect("no answer").unwrap();
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }
-}
 
 async fn raw(node: &TestNode, request: &str) -> Answer {
     let mut connection = Raw::connect(node.http).await;

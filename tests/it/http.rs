@@ -97,11 +97,11 @@ fn grpc_code(code: &str) -> i32 {
 }
 
 /// A client that asks for nothing by itself: no proxy, no compression.
-fn client() -> Client {
+pub fn client() -> Client {
     Client::builder().no_proxy().no_gzip().build().unwrap()
 }
 
-async fn send(request: RequestBuilder) -> Answer {
+pub async fn send(request: RequestBuilder) -> Answer {
     let response = timeout(SOON, request.send()).await.expect("no answer").unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Answer { status, headers, body: response.bytes().await.unwrap().to_vec() }

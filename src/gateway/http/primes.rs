@@ -233,11 +233,11 @@ async fn answer_json(
     Ok((headers, json_body(held_answer, answer)).into_response())
 }
 
-/// The place of a large answer is held until it has left; that of a small one is no more than any answer takes.
-fn json_body(place: Held, answer: Vec<u8>) -> Body {
+/// A large answer counts as held until it has left; a small one is no more than any other.
+fn json_body(held: Held, answer: Vec<u8>) -> Body {
     match answer.len() > BULK_CHUNK_BYTES {
         false => Body::from(answer),
-        true => Body::from_stream(bulk::send_whole(place, answer).map_err(Status::from)),
+        true => Body::from_stream(bulk::send_whole(held, answer).map_err(Status::from)),
     }
 }
 
