@@ -283,6 +283,7 @@ impl Cluster {
             calls: JoinSet::new(),
             recent: Arc::default(),
             ticks: 0,
+            told_late: false,
         };
         driver.publish();
         let stopping = CancellationToken::new();

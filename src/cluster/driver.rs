@@ -16,7 +16,7 @@ use super::{
     etcd::{self, Order},
     lane::Lane,
     link::Link,
-    membership::{Change, ChangeKind, DialError, Orders, Peer, Status, Time, Wanted},
+    membership::{Change, ChangeKind, DialError, LATE_HEARTBEATS_MAX, Orders, Peer, Status, Time, Wanted},
     token::Token,
 };
 use crate::{limits::CALLS_MAX, proto, worker::Worker};
@@ -44,6 +44,8 @@ pub(super) struct Driver {
     /// Counts what the heartbeats carry to the others: changes at once, figures every ten heartbeats.
     pub(super) list_version: u64,
     pub(super) ticks: u64,
+    /// It was said that this node's timers come late.
+    pub(super) told_late: bool,
 }
 
 /// What came of a turn of the driver.
@@ -196,9 +198,25 @@ impl Driver {
         let now = self.clock.now();
         self.election.own_figures(now, self.worker.figures());
         self.election.tick(now);
+        self.tell_lateness();
         self.ticks += 1;
         if self.ticks.is_multiple_of(FIGURES_HEARTBEATS) {
             self.list_version += 1;
+        }
+    }
+
+    /// Once when timers begin to come late, and once when they come in time again.
+    fn tell_lateness(&mut self) {
+        let late = self.election.members().lateness();
+        if !self.told_late && late >= self.heartbeat {
+            self.told_late = true;
+            tracing::warn!(
+                "timers of this node come late, this one by {late:.0?}, as on a machine that has too much to do: it waits as much \
+                 longer, at most {LATE_HEARTBEATS_MAX} heartbeats, before it suspects others"
+            );
+        } else if self.told_late && late <= self.heartbeat / 10 {
+            self.told_late = false;
+            tracing::info!("timers of this node come in time again");
         }
     }
 

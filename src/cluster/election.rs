@@ -34,7 +34,7 @@ use super::{
     Identity, PeerAddress,
     membership::{
         Change, ChangeKind, DialError, Member, MemberList, Membership, Met, Peer, Refusal, Status, Time,
-        Wanted, silence_max,
+        Wanted,
     },
 };
 use crate::{
@@ -225,7 +225,9 @@ impl Election {
 
     /// To be called at each [`next_deadline`](Self::next_deadline), or a little later.
     pub fn tick(&mut self, now: Time) {
+        let due = self.next_deadline();
         self.enter(now);
+        self.members.timer_was_late(now.saturating_sub(due));
         self.ticked = now;
         self.members.tick(now);
         match &self.role {
@@ -249,7 +251,7 @@ impl Election {
                 Phase::Delaying { until, .. } | Phase::Asking(Asking { until, .. }) => *until,
             },
             Role::Following(_) if self.stopping => heartbeat,
-            Role::Following(following) => following.heard + silence_max(following.heartbeat),
+            Role::Following(following) => following.heard + self.members.silence_max(following.heartbeat),
             Role::Leading(Leading { handing_over: Some(handing_over), .. }) => handing_over.until,
             Role::Leading(_) => heartbeat,
         };

@@ -198,6 +198,8 @@ pub struct MemberList {
 
 /// Missed heartbeats that make a suspect, in halves of H: 3.5 H.
 const SUSPECT_HALVES: u32 = 7;
+/// Heartbeats that one whose own timers come late is patient for longer, at most.
+pub(super) const LATE_HEARTBEATS_MAX: u32 = 2;
 /// Heartbeats without reach that make a dead one.
 const DEAD_HEARTBEATS: u32 = 10;
 /// A dead peer that has spoken to us so often is elsewhere: each time its configured address was dialled at once.
@@ -271,6 +273,8 @@ pub struct Membership {
     /// Between two heartbeats to the same peer, and since when.
     interval: Duration,
     interval_since: Time,
+    /// How much longer than that it may be, because this node's own timers come late.
+    late: Duration,
     peers: BTreeMap<Peer, PeerState>,
     next_peer: u32,
     recent: VecDeque<Change>,
@@ -290,6 +294,7 @@ impl Membership {
             heartbeat,
             interval: heartbeat,
             interval_since: Time::ZERO,
+            late: Duration::ZERO,
             peers: BTreeMap::new(),
             next_peer: 0,
             recent: VecDeque::new(),
@@ -511,6 +516,22 @@ impl Membership {
             let is_registered = state.member.boot.is_some_and(|boot| registered.contains(&boot));
             !(state.joined && is_gone) || is_registered || state.orders.wanted == Wanted::Schedule
         });
+    }
+
+    /// A timer of this node came so much too late. Whoever cannot keep time would take its own delays for others' silence: it
+    /// is patient for as much longer, at most two heartbeats, and less so with each timer that comes in time.
+    pub fn timer_was_late(&mut self, by: Duration) {
+        self.late = by.max(self.late * 7 / 8).min(self.heartbeat * LATE_HEARTBEATS_MAX);
+    }
+
+    /// So long a silence of who sends heartbeats at this interval is too long.
+    pub fn silence_max(&self, heartbeat: Duration) -> Duration {
+        silence_max(heartbeat) + self.late
+    }
+
+    /// By how much that is longer than for a node whose timers come in time.
+    pub fn lateness(&self) -> Duration {
+        self.late
     }
 
     /// After a late wake-up of one's own the silence was one's own too.
@@ -761,13 +782,14 @@ impl Membership {
     }
 
     fn judge_silence(&mut self, now: Time, peer: Peer) {
+        let silence_max = self.silence_max(self.interval);
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let is_lane_open = state.up.is_some() || state.draining;
         // Who was to answer at a longer interval until now has as long as anybody from now on.
         let heard = state.member.heard.map(|heard| heard.max(self.interval_since));
         let Some(since) = (if is_lane_open { heard } else { state.unreached }) else { return };
         let silence = now.saturating_sub(since);
-        let is_silent = is_lane_open && silence >= silence_max(self.interval);
+        let is_silent = is_lane_open && silence >= silence_max;
         // Whether the leader is silent is the election's affair.
         if is_silent && state.orders.wanted != Wanted::Schedule {
             (state.up, state.draining) = (None, false);

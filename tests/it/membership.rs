@@ -159,6 +159,30 @@ fn timers_that_start_anew_forgive_the_silence_so_far() {
 }
 
 #[test]
+fn whose_own_timers_come_late_is_as_much_more_patient_and_at_most_two_heartbeats() {
+    for (late, patience) in [(0, 350), (50, 400), (150, 500), (200, 550), (5000, 550)] {
+        let (mut membership, worker1) = leader_and_worker1();
+        membership.timer_was_late(ms(late));
+        tick(&mut membership, 50, patience - 50);
+        assert_eq!(membership.status(worker1), Status::Alive, "{late} ms late");
+        tick(&mut membership, patience, patience);
+        assert_eq!(membership.status(worker1), Status::Suspect, "{late} ms late");
+    }
+}
+
+#[test]
+fn who_keeps_time_again_is_soon_as_patient_as_before() {
+    let (mut membership, _) = leader_and_worker1();
+    membership.timer_was_late(ms(200));
+    membership.timer_was_late(ms(30));
+    assert_eq!(membership.lateness(), ms(175), "the latest timer is not the measure alone");
+    for _ in 0..40 {
+        membership.timer_was_late(ms(0));
+    }
+    assert!(membership.lateness() < ms(1), "{:?}", membership.lateness());
+}
+
+#[test]
 fn an_orderly_stop_is_no_suspicion_and_lasts() {
     let (mut membership, worker1) = leader_and_worker1();
     membership.lane_stopping(ms(10), worker1);

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::cluster::{
     Identity, PeerAddress,
-    membership::{Change, ChangeKind, MISSED, Peer, Status, Time, silence_max},
+    membership::{Change, ChangeKind, MISSED, Peer, Status, Time},
 };
 
 /// What a coordinator recognises.
@@ -176,7 +176,7 @@ impl Election {
     pub(super) fn judge_appointed(&mut self, now: Time) {
         let Role::Following(Following { leader, heartbeat, .. }) = self.role else { return };
         let heard = self.members.member(leader).and_then(|member| member.heard).unwrap_or_default();
-        let is_silent = now.saturating_sub(heard) >= silence_max(heartbeat);
+        let is_silent = now.saturating_sub(heard) >= self.members.silence_max(heartbeat);
         if is_silent && self.members.is_up(leader) {
             self.members.suspect(now, leader, MISSED);
         }

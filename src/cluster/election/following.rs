@@ -6,9 +6,7 @@ use super::{
     Ballot, Claim, Election, Role, Rule,
     seeking::{Lost, Phase, Seeking},
 };
-use crate::cluster::membership::{
-    ANEW, Change, ChangeKind, DialError, MISSED, Met, Peer, Status, Time, silence_max,
-};
+use crate::cluster::membership::{ANEW, Change, ChangeKind, DialError, MISSED, Met, Peer, Status, Time};
 
 #[derive(Debug)]
 pub(super) struct Following {
@@ -66,7 +64,7 @@ impl Election {
         let is_stopping = self.members.status(leader) == Status::Stopped;
         // Who stops is not called any more: while the lane is open, it carries what is to be finished.
         let is_left = self.stopping && self.members.has_lane(leader);
-        let is_silent = now.saturating_sub(heard) >= silence_max(heartbeat) && !is_left;
+        let is_silent = now.saturating_sub(heard) >= self.members.silence_max(heartbeat) && !is_left;
         if is_silent && self.keeps(Rule::Suspicion) {
             self.lose_leader(now, Loss::Silent);
         } else if unreached.is_some_and(|unreached| unreached >= patience) && !is_stopping {
