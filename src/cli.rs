@@ -28,11 +28,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{
-    limits::{BLOCKING_THREADS_MAX, TASKS_BEFORE_EVENTS},
-    node::descriptors,
-    text::line,
-};
+use crate::{limits::BLOCKING_THREADS_MAX, node::descriptors, text::line};
 
 /// Ask a cluster whether a number is prime.
 #[derive(Debug, Parser)]
@@ -124,12 +120,7 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
         }
         _ => runtime::Builder::new_current_thread(),
     };
-    // Connections that have much to say come one after the other, and others wait for a look whether their bytes have come.
-    builder
-        .event_interval(TASKS_BEFORE_EVENTS)
-        .max_blocking_threads(BLOCKING_THREADS_MAX)
-        .enable_all()
-        .build()
+    builder.max_blocking_threads(BLOCKING_THREADS_MAX).enable_all().build()
 }
 
 /// The system ends a process at a signal that it does not handle, but not process 1, which a command in a container is.

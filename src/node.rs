@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
@@ -19,15 +19,15 @@ use crate::{
     config::{HostPort, NodeConfig},
     gateway::{
         Gateway,
-        admission::{gate::Gate, memory::Memory, places::Room, shares::Shares},
+        admission::{fair::FairQueue, gate::Gate, memory::Memory, places::Room, shares::Shares},
         grpc,
         http::{self, events::Events},
         listener::{Listener, Protocols},
         strangers::Strangers,
     },
     limits::{
-        BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, DESCRIPTORS_MIN, DRAIN, HELD_BYTES_MAX, LAME_DUCK,
-        WATCHERS_MAX,
+        ACCEPT_BACKLOG, BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, DESCRIPTORS_MIN, DRAIN, HELD_BYTES_MAX,
+        LAME_DUCK, WATCHERS_MAX,
     },
     metrics::Metrics,
     scheduler::Scheduler,
@@ -117,8 +117,8 @@ impl Node {
     pub async fn bind(config: NodeConfig) -> Result<Self, NodeError> {
         let available = descriptors::available();
         let room = descriptors::room(available).ok_or(NodeError::Descriptors(available))?;
-        let grpc = bind(config.grpc_addr, "gRPC", config.told.name("--grpc-addr")).await?;
-        let http = bind(config.http_addr, "HTTP", config.told.name("--http-addr")).await?;
+        let grpc = bind(config.grpc_addr, "gRPC", config.told.name("--grpc-addr"))?;
+        let http = bind(config.http_addr, "HTTP", config.told.name("--http-addr"))?;
         Ok(Self { config, room, grpc, http })
     }
 
@@ -220,8 +220,10 @@ impl Node {
         });
         let grpc_service = grpc::service(Arc::clone(&gateway))?;
         let http_service = http::service(Arc::clone(&gateway));
-        let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics)).with_room(room);
-        let http = Listener::new(http, Protocols::Http, http_service, metrics).with_room(room);
+        let queue = FairQueue::default();
+        let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics))
+            .with_room(room, queue.clone());
+        let http = Listener::new(http, Protocols::Http, http_service, metrics).with_room(room, queue);
 
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { ("cluster", driver.await.err().map(NodeError::from)) });
@@ -290,12 +292,20 @@ fn spawn(tasks: &mut JoinSet<Ended>, name: &'static str, task: impl Future<Outpu
     });
 }
 
-async fn bind(address: SocketAddr, protocol: &'static str, setting: &str) -> Result<TcpListener, NodeError> {
+fn bind(address: SocketAddr, protocol: &'static str, setting: &str) -> Result<TcpListener, NodeError> {
     let setting = setting.to_owned();
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+    listen(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             NodeError::Taken { protocol, address, by: ports::held_by(address), setting }
         }
         _ => NodeError::Bind { protocol, address, setting, error },
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A node that is started again takes its address while connections of the last one are still known.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(ACCEPT_BACKLOG)
 }

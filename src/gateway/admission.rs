@@ -4,6 +4,7 @@
 
 pub mod address;
 mod body;
+pub mod fair;
 pub mod gate;
 pub mod memory;
 pub mod places;
@@ -13,4 +14,3 @@ mod turn;
 
 pub(super) use body::Kept;
 pub(super) use stream::Metered;
-pub(super) use turn::Turns;

@@ -38,12 +38,12 @@ pub fn echo(trace: &Trace, headers: &mut HeaderMap) {
     }
 }
 
-/// When nobody waits any more: so long from now as the client is ready to wait.
+/// When nobody waits any more for what arrived then: so long afterwards as the client is ready to wait.
 ///
 /// # Errors
 /// See [`patience`].
-pub fn deadline(headers: &HeaderMap, default: Duration) -> Result<Instant, ApiError> {
-    Ok(Instant::now() + patience(headers, default)?)
+pub fn deadline(headers: &HeaderMap, arrived: Instant, default: Duration) -> Result<Instant, ApiError> {
+    Ok(arrived + patience(headers, default)?)
 }
 
 /// How long the client is ready to wait: by `Grpc-Timeout`, or else by `Connect-Timeout-Ms`; at most 300 s.
@@ -153,7 +153,7 @@ mod tests {
         {
             let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
             let before = Instant::now();
-            let deadline = deadline(&headers, Duration::from_secs(5)).unwrap();
+            let deadline = deadline(&headers, Instant::now(), Duration::from_secs(5)).unwrap();
             assert!((before + DEADLINE_MAX..=Instant::now() + DEADLINE_MAX).contains(&deadline), "{value}");
         }
     }

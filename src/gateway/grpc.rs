@@ -20,6 +20,7 @@ use axum::{
     },
     response::Response,
 };
+use futures_util::FutureExt;
 use prost::DecodeError;
 use tokio::time::timeout_at;
 use tonic::{Code, Status, codec::CompressionEncoding::Gzip, service::Routes};
@@ -32,7 +33,10 @@ use super::{
     admission::{memory::Held, places},
     context::{echo, patience, trace_of},
     error::ApiError,
-    listener::{Answers, arrival::Arrival},
+    listener::{
+        Answers,
+        arrival::{Arrival, Unread},
+    },
 };
 use crate::{
     cluster::trace::Trace,
@@ -102,19 +106,7 @@ pub fn service(gateway: Arc<Gateway>) -> Result<impl Answers, DecodeError> {
         // Settles the state once, instead of at each request.
         .with_state(());
     let services = Arc::new(Services { gateway, scheduler, others });
-    Ok(service_fn(move |request| Box::pin(settle(Arc::clone(&services), request))))
-}
-
-/// There are clients that forget a refusal when the reset of their stream comes with it: what they still send is dropped
-/// for a while before.
-async fn settle(services: Arc<Services>, request: Request) -> Result<Response, Infallible> {
-    let unread = request.extensions().get().and_then(|Arrival { unread, .. }| unread.clone());
-    let response = around(services, request).await?;
-    let is_refusal = !response.status().is_success() || response.headers().contains_key(Status::GRPC_STATUS);
-    if is_refusal && let Some(rest) = unread.and_then(|unread| unread.take()) {
-        rest.linger();
-    }
-    Ok(response)
+    Ok(service_fn(move |request| Box::pin(around(&services, request))))
 }
 
 struct Services {
@@ -125,12 +117,16 @@ struct Services {
 }
 
 impl Services {
-    async fn answer(&self, mut request: Request, trace: Arc<Trace>) -> Result<Response, ApiError> {
+    /// Begins a call: until when it is answered, and what answers it.
+    fn begin(
+        &self,
+        mut request: Request,
+        trace: Arc<Trace>,
+    ) -> Result<(Instant, impl Future<Output = Response> + Send + use<>), ApiError> {
         let call = admit(&self.gateway, &request, trace)?;
         let (deadline, is_peer, held) = (call.deadline, call.is_peer, self.held(&call));
         request.extensions_mut().insert(call);
-        let answered = timeout_at(deadline.into(), self.call(request, is_peer, held)).await;
-        Ok(answered.map_err(|_| CheckError::DeadlineExceeded)?)
+        Ok((deadline, self.call(request, is_peer, held)))
     }
 
     /// Nothing yet of what the caller makes the node hold. Whoever has shown the token is no stranger.
@@ -139,13 +135,18 @@ impl Services {
         is_stranger.then(|| self.gateway.memory.hold(call.from.ip()))
     }
 
-    async fn call(&self, request: Request, is_peer: bool, held: Option<Held>) -> Response {
+    fn call(
+        &self,
+        request: Request,
+        is_peer: bool,
+        held: Option<Held>,
+    ) -> impl Future<Output = Response> + Send + use<> {
         let path = request.uri().path();
         let may_be_many = STREAMS.contains(&path);
         if path.starts_with("/scheduler.Scheduler/") {
             let request = request.map(|body| Framed::new(body, may_be_many, MESSAGE_BYTES_MAX, held));
-            let Ok(response) = self.scheduler.clone().call(request).await;
-            return response.map(Body::new);
+            let called = self.scheduler.clone().call(request);
+            return called.map(|Ok(response)| response.map(Body::new)).left_future();
         }
         let bytes_max = if is_peer { PEER_MESSAGE_BYTES_MAX } else { MESSAGE_BYTES_MAX };
         let is_v1alpha = path == V1ALPHA;
@@ -153,8 +154,8 @@ impl Services {
         if is_v1alpha {
             *request.uri_mut() = Uri::from_static(V1);
         }
-        let Ok(response) = self.others.clone().call(request).await;
-        response
+        // Boxed: checks would carry the room for it.
+        self.others.clone().call(request).map(|Ok(response)| response).boxed().right_future()
     }
 }
 
@@ -189,30 +190,56 @@ fn is_for_peers(path: &str) -> bool {
 
 /// Around every call: its ids, which are echoed with errors too, and its deadline, which holds from the head on: a
 /// message that does not arrive is waited for no longer. A stream only has to begin by then; it lasts as long as its
-/// client wants.
-async fn around(services: Arc<Services>, request: Request) -> Result<Response, Infallible> {
+/// client wants. What comes before the call is done at once, so that little has to be kept until it is answered.
+fn around(
+    services: &Services,
+    request: Request,
+) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+    let unread = request.extensions().get().and_then(|Arrival { unread, .. }| unread.clone());
     let trace = trace_of(request.headers());
-    let (path, gateway) = (request.uri().path(), &services.gateway);
+    let path = request.uri().path();
     let (is_check, is_for_peers) = (CHECKS.contains(&path), is_for_peers(path));
-    let mut response = match expect_grpc(gateway, &request) {
-        Err(error) => in_http(error, &trace),
+    let begun = match expect_grpc(&services.gateway, &request) {
+        Err(error) => Err(in_http(error, &trace)),
         Ok(()) => {
-            let answered = services.answer(request, Arc::clone(&trace)).await;
-            answered.unwrap_or_else(|error| Status::from(error).into_http())
+            services.begin(request, Arc::clone(&trace)).map_err(|error| Status::from(error).into_http())
         }
     };
-    let is_error = response.headers().contains_key(Status::GRPC_STATUS);
-    if is_error {
-        explain(&mut response);
+    async move {
+        let mut response = match begun {
+            Err(refusal) => refusal,
+            Ok((deadline, called)) => {
+                timeout_at(deadline.into(), called).await.unwrap_or_else(|_| too_late())
+            }
+        };
+        let is_error = response.headers().contains_key(Status::GRPC_STATUS);
+        if is_error {
+            explain(&mut response);
+        }
+        if !is_for_peers {
+            response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
+        }
+        // Nobody looks up the answer to a check by an id that was made here; who writes to us about an error names it.
+        if !is_check || is_error || trace.is_named() {
+            echo(&trace, response.headers_mut());
+        }
+        if is_error || !response.status().is_success() {
+            drop_unread(unread);
+        }
+        Ok(response)
     }
-    if !is_for_peers {
-        response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static(ENCODINGS));
+}
+
+fn too_late() -> Response {
+    Status::from(ApiError::from(CheckError::DeadlineExceeded)).into_http()
+}
+
+/// There are clients that forget a refusal when the reset of their stream comes with it: what they still send is dropped
+/// for a while before.
+fn drop_unread(unread: Option<Arc<Unread>>) {
+    if let Some(rest) = unread.and_then(|unread| unread.take()) {
+        rest.linger();
     }
-    // Nobody looks up the answer to a check by an id that was made here; who writes to us about an error names it.
-    if !is_check || is_error || trace.is_named() {
-        echo(&trace, response.headers_mut());
-    }
-    Ok(response)
 }
 
 /// Whoever does not speak gRPC would take an error of gRPC, whose HTTP status is 200, for a success.
@@ -282,7 +309,8 @@ fn explain(response: &mut Response) {
 /// What a call brings, if its caller may make it.
 fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call, ApiError> {
     let (headers, path) = (request.headers(), request.uri().path());
-    let from = request.extensions().get::<Arrival>().expect("the listener says who calls").from;
+    let arrival = Arrival::of(request.extensions());
+    let Arrival { from, at: arrived, .. } = *arrival;
     let is_peer = gateway.door.admits(path, headers.get(AUTHORIZATION).map(HeaderValue::as_bytes));
     let is_forwarded = headers.contains_key(&FORWARDED);
     if (is_forwarded || is_for_peers(path)) && !is_peer {
@@ -291,11 +319,12 @@ fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call
     // Without a token a peer is told by what it calls.
     let is_of_peer =
         is_peer && (gateway.door.is_set() || is_forwarded || is_for_peers(path) || path == HEARTBEAT);
-    if !is_of_peer && !path.starts_with("/grpc.health.v1.Health/") {
+    if is_of_peer {
+        arrival.is_of_peer();
+    } else if !path.starts_with("/grpc.health.v1.Health/") {
         // With this code clients try another node.
         places::refuse_crowded(request, Code::Unavailable)?;
     }
-    let arrived = Instant::now();
     let deadline = arrived + patience(headers, gateway.settings.deadline)?;
     Ok(Call { trace, arrived, deadline, from, is_peer, is_forwarded })
 }

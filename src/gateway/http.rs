@@ -27,6 +27,8 @@ use tower::{Layer, Service, service_fn};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use crate::cluster::trace::Trace;
+
 use super::{
     Gateway,
     admission::{gate::Pass, places},
@@ -130,21 +132,15 @@ fn cors() -> CorsLayer {
 }
 
 /// Around every request: its ids, its place among those in flight, one shape for all errors, and the counting.
-async fn around(
-    gateway: Arc<Gateway>,
-    mut request: Request,
-    mut router: Router,
-) -> Result<Response, Infallible> {
-    let started = Instant::now();
+async fn around(gateway: Arc<Gateway>, request: Request, router: Router) -> Result<Response, Infallible> {
     let trace = trace_of(request.headers());
     let (is_http1, is_head) = (request.version() < Version::HTTP_2, request.method() == Method::HEAD);
     let is_crowded = places::is_crowded(&request);
-    let from = request.extensions().get::<Arrival>().expect("the listener says who calls").from.ip();
-    request.extensions_mut().insert(Arc::clone(&trace));
+    let Arrival { from, at: arrived, .. } = *Arrival::of(request.extensions());
     let mut response = match admit(&gateway, &request) {
-        Ok(_pass) => match AssertUnwindSafe(router.call(request)).catch_unwind().await {
-            Ok(Ok(response)) => {
-                let held = gateway.memory.hold_answer(from, response);
+        Ok(_pass) => match AssertUnwindSafe(answer(&gateway, &trace, request, router)).catch_unwind().await {
+            Ok(response) => {
+                let held = gateway.memory.hold_answer(from.ip(), response);
                 held.unwrap_or_else(|full| ApiError::from(full).into_response())
             }
             Err(panic) => panicked(panic),
@@ -165,8 +161,18 @@ async fn around(
     if is_http1 && (is_crowded || gateway.cluster.is_stopping()) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    count(&gateway, response.status(), started);
+    count(&gateway, response.status(), arrived);
     Ok(response)
+}
+
+/// The hot path goes past the routes.
+async fn answer(gateway: &Gateway, trace: &Arc<Trace>, mut request: Request, mut router: Router) -> Response {
+    if request.method() == Method::POST && request.uri().path() == prime::PATH {
+        return prime::check(gateway, Arc::clone(trace), request).await.into_response();
+    }
+    request.extensions_mut().insert(Arc::clone(trace));
+    let Ok(response) = router.call(request).await;
+    response
 }
 
 /// Probes and metrics are answered even by a node that is full.
@@ -222,7 +228,7 @@ fn detail_of(status: StatusCode) -> &'static str {
     }
 }
 
-fn count(gateway: &Gateway, status: StatusCode, started: Instant) {
+fn count(gateway: &Gateway, status: StatusCode, arrived: Instant) {
     let metrics = &gateway.metrics;
     match status {
         StatusCode::TOO_MANY_REQUESTS => metrics.requests_shed.inc(),
@@ -230,7 +236,7 @@ fn count(gateway: &Gateway, status: StatusCode, started: Instant) {
         status if status.is_server_error() => metrics.requests_failed.inc(),
         _ => metrics.requests_ok.inc(),
     };
-    metrics.latency.observe(started.elapsed());
+    metrics.latency.observe(arrived.elapsed());
 }
 
 async fn no_such_path(request: Request) -> ApiError {

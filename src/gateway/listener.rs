@@ -22,7 +22,6 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    runtime::Handle,
     sync::Semaphore,
     task::{JoinSet, yield_now},
     time::sleep,
@@ -32,6 +31,7 @@ use tower::Service;
 
 use super::admission::{
     address::Address,
+    fair::{FairQueue, InTurn},
     places::{Places, Room},
 };
 use crate::{
@@ -78,20 +78,14 @@ pub struct Listener<S> {
 impl<S: Answers> Listener<S> {
     /// A listener that is ready to run.
     pub fn new(socket: TcpListener, protocols: Protocols, service: S, metrics: Arc<Metrics>) -> Self {
-        Self {
-            socket,
-            service,
-            builder: builder(protocols),
-            metrics,
-            places: Places::new(Room::MOST),
-            addresses: Addresses::default(),
-        }
+        let (places, builder) = (Places::new(Room::MOST, FairQueue::default()), builder(protocols));
+        Self { socket, service, builder, metrics, places, addresses: Addresses::default() }
     }
 
-    /// The same with room for so many connections.
+    /// The same with room for so many connections, whose work waits in this queue.
     #[must_use]
-    pub fn with_room(self, room: Room) -> Self {
-        Self { places: Places::new(room), ..self }
+    pub fn with_room(self, room: Room, queue: FairQueue) -> Self {
+        Self { places: Places::new(room, queue), ..self }
     }
 
     /// Accepts until `stop`; then lets every connection finish what it holds, within the drain time.
@@ -142,7 +136,7 @@ impl<S: Answers> Listener<S> {
         };
         let connection = Connection {
             from,
-            shared: self.addresses.of(from.ip()),
+            slots: self.addresses.slots(from.ip()),
             service: self.service.clone(),
             builder: self.builder.clone(),
             metrics: Arc::clone(&self.metrics),
@@ -150,40 +144,31 @@ impl<S: Answers> Listener<S> {
             leave,
             awaits_room: makes_room && place.usage.is_reserved(),
         };
-        connections.spawn(connection.serve(stream, place));
+        let usage = Arc::clone(&place.usage);
+        let served = InTurn::new(connection.serve(stream, place), Arc::clone(&usage.flow));
+        usage.is_served_by(connections.spawn(served));
     }
 }
 
-/// What the connections of each address share.
+/// The slots of each address for connections that speak and have not completed a first head. One beyond them waits for a
+/// slot as long as it may stay silent, so that a burst of honest clients passes, and who trickles heads is held off.
 #[derive(Default)]
-struct Addresses(Mutex<HashMap<Address, Weak<Shared>>>);
-
-/// What the connections of an address share.
-struct Shared {
-    /// Slots for those that speak and have not completed a first head. One beyond them waits for a slot as long as it may
-    /// stay silent, so that a burst of honest clients passes, and who trickles heads is held off.
-    unproven: Arc<Semaphore>,
-    /// Where those stand in line that have used up a turn.
-    line: Arc<Semaphore>,
-}
+struct Addresses(Mutex<HashMap<Address, Weak<Semaphore>>>);
 
 impl Addresses {
-    fn of(&self, address: IpAddr) -> Arc<Shared> {
+    fn slots(&self, address: IpAddr) -> Arc<Semaphore> {
         let (address, mut addresses) =
             (Address::from(address), self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(shared) = addresses.get(&address).and_then(Weak::upgrade) {
-            return shared;
+        if let Some(slots) = addresses.get(&address).and_then(Weak::upgrade) {
+            return slots;
         }
         // Bounded by the connections: what an address has lives as long as one of them.
         if addresses.len() > CONNECTIONS_MAX {
-            addresses.retain(|_, shared| shared.strong_count() > 0);
+            addresses.retain(|_, slots| slots.strong_count() > 0);
         }
-        let (slots, threads) =
-            (UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, Handle::current().metrics().num_workers());
-        let [unproven, line] = [slots, threads].map(|permits| Arc::new(Semaphore::new(permits)));
-        let shared = Arc::new(Shared { unproven, line });
-        addresses.insert(address, Arc::downgrade(&shared));
-        shared
+        let slots = Arc::new(Semaphore::new(UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX));
+        addresses.insert(address, Arc::downgrade(&slots));
+        slots
     }
 }
 

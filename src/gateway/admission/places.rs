@@ -7,21 +7,24 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
 };
 
 use axum::extract::Request;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-use super::{address::Address, turn::Turn};
+use super::{
+    address::Address,
+    fair::{FairQueue, Flow},
+};
 use crate::{
     gateway::{error::ApiError, listener::arrival::Arrival},
     limits::{
@@ -73,6 +76,8 @@ pub(in crate::gateway) struct Places {
     reserved: Arc<Semaphore>,
     taken: Arc<Mutex<Taken>>,
     count: AtomicU64,
+    uses: Arc<AtomicU64>,
+    queue: FairQueue,
 }
 
 /// The connections that have a place of everybody's, by their addresses and by numbers that are never used again.
@@ -88,31 +93,38 @@ impl Taken {
         self.count += 1;
     }
 
-    fn remove(&mut self, address: Address, number: u64) {
-        let Some(connections) = self.by_address.get_mut(&address) else { return };
-        if connections.remove(&number).is_some() {
-            self.count -= 1;
-        }
+    fn remove(&mut self, address: Address, number: u64) -> Option<Arc<Usage>> {
+        let connections = self.by_address.get_mut(&address)?;
+        let usage = connections.remove(&number)?;
+        self.count -= 1;
         if connections.is_empty() {
             self.by_address.remove(&address);
         }
+        Some(usage)
     }
 
     /// The connection of the address with most of them that is idle for longest, of the oldest ones.
-    fn idlest_of_largest(&self) -> Option<&Arc<Usage>> {
-        let largest = self.by_address.values().max_by_key(|connections| connections.len())?;
-        longest_idle(largest.values().take(IDLE_LOOKED_AT_MAX))
+    fn idlest_of_largest(&self) -> Option<(Address, u64)> {
+        let (address, largest) = self.by_address.iter().max_by_key(|(_, connections)| connections.len())?;
+        longest_idle(
+            largest.iter().take(IDLE_LOOKED_AT_MAX).map(|(number, usage)| ((*address, *number), usage)),
+        )
     }
 
     /// The connection that is idle for longest.
-    fn idlest(&self) -> Option<&Arc<Usage>> {
-        longest_idle(self.by_address.values().flat_map(BTreeMap::values))
+    fn idlest(&self) -> Option<(Address, u64)> {
+        let all = self.by_address.iter().flat_map(|(address, connections)| {
+            connections.iter().map(|(number, usage)| ((*address, *number), usage))
+        });
+        longest_idle(all)
     }
 }
 
-fn longest_idle<'a>(connections: impl Iterator<Item = &'a Arc<Usage>>) -> Option<&'a Arc<Usage>> {
-    let idle = connections.filter_map(|usage| Some((usage.idle_since()?, usage)));
-    idle.min_by_key(|(since, _)| *since).map(|(_, usage)| usage)
+fn longest_idle<'a>(
+    connections: impl Iterator<Item = ((Address, u64), &'a Arc<Usage>)>,
+) -> Option<(Address, u64)> {
+    let idle = connections.filter_map(|(place, usage)| Some((usage.idle_since()?, place)));
+    idle.min_by_key(|(since, _)| *since).map(|(_, place)| place)
 }
 
 /// A connection's place, which is free again when this is dropped.
@@ -132,21 +144,22 @@ pub(in crate::gateway) struct Usage {
     is_reserved: AtomicBool,
     /// Requests that are not answered to the end.
     requests: AtomicUsize,
-    /// What is left of its turn.
-    pub(super) turn: Turn,
+    /// To whom its work is charged.
+    pub(in crate::gateway) flow: Arc<Flow>,
     /// There is more to write than the client has read.
     is_unread: AtomicBool,
-    connected: Instant,
-    /// Microseconds from then to the end of the last answer.
-    answered: AtomicU64,
+    /// When it was last used, as a place in the order of all uses: a clock would be read at each answer.
+    used: AtomicU64,
+    uses: Arc<AtomicU64>,
     leave: CancellationToken,
+    task: OnceLock<AbortHandle>,
 }
 
 impl Places {
-    pub(in crate::gateway) fn new(room: Room) -> Self {
+    pub(in crate::gateway) fn new(room: Room, queue: FairQueue) -> Self {
         let [free, reserved] = [room.places, room.reserved].map(|places| Arc::new(Semaphore::new(places)));
         let (crowded_from, count) = (room.places.div_ceil(2).min(CONNECTIONS_CROWDED), AtomicU64::new(0));
-        Self { crowded_from, free, reserved, taken: Arc::default(), count }
+        Self { crowded_from, free, reserved, taken: Arc::default(), count, uses: Arc::default(), queue }
     }
 
     /// A place for a new connection; none if the reserved ones are taken too. `leave` tells the connection to end.
@@ -155,9 +168,10 @@ impl Places {
         let is_reserved = free.is_none();
         let permit = free.or_else(|| Arc::clone(&self.reserved).try_acquire_owned().ok())?;
         let number = self.count.fetch_add(1, Relaxed);
-        let (free, taken, usage) =
-            (Arc::clone(&self.free), Arc::clone(&self.taken), Usage::new(is_reserved, leave));
+        let usage =
+            Usage::new(is_reserved, leave, Flow::new(self.queue.clone(), from), Arc::clone(&self.uses));
         let (usage, permit, address) = (Arc::new(usage), Mutex::new(permit), from.into());
+        let (free, taken) = (Arc::clone(&self.free), Arc::clone(&self.taken));
         let place = Place { usage, permit, free, taken, address, number };
         if !is_reserved {
             place.enter();
@@ -167,11 +181,13 @@ impl Places {
 
     /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one.
     pub(in crate::gateway) fn make_room(&self) -> bool {
-        let taken = lock(&self.taken);
+        let mut taken = lock(&self.taken);
         let of_largest = (taken.count >= self.crowded_from).then(|| taken.idlest_of_largest()).flatten();
         let is_full = self.free.available_permits() == 0;
         let idlest = of_largest.or_else(|| is_full.then(|| taken.idlest()).flatten());
-        idlest.inspect(|usage| usage.leave.cancel()).is_some()
+        let Some((address, number)) = idlest else { return false };
+        // Until it has ended it is in nobody's way.
+        taken.remove(address, number).inspect(|usage| usage.end()).is_some()
     }
 }
 
@@ -206,16 +222,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Usage {
-    pub(super) fn new(is_reserved: bool, leave: CancellationToken) -> Self {
+    pub(super) fn new(is_reserved: bool, leave: CancellationToken, flow: Flow, uses: Arc<AtomicU64>) -> Self {
         Self {
             is_reserved: AtomicBool::new(is_reserved),
             requests: AtomicUsize::new(0),
-            turn: Turn::new(),
+            flow: Arc::new(flow),
             is_unread: AtomicBool::new(false),
-            connected: Instant::now(),
-            answered: AtomicU64::new(0),
+            task: OnceLock::new(),
+            used: AtomicU64::new(uses.fetch_add(1, Relaxed)),
+            uses,
             leave,
         }
+    }
+
+    /// This task serves it.
+    pub(in crate::gateway) fn is_served_by(&self, task: AbortHandle) {
+        let _ = self.task.set(task);
+    }
+
+    /// Ends it, at once if it was answered nothing yet.
+    fn end(&self) {
+        if let Some(task) = self.task.get().filter(|_| self.flow.is_new()) {
+            return task.abort();
+        }
+        self.flow.leaves();
+        self.leave.cancel();
     }
 
     pub(in crate::gateway) fn is_reserved(&self) -> bool {
@@ -231,16 +262,20 @@ impl Usage {
         self.requests.load(Relaxed) == 0 && !self.is_unread.load(Relaxed)
     }
 
-    /// Since when it has been idle; nothing if it is not, or was told to end.
-    fn idle_since(&self) -> Option<Instant> {
-        let answered = Duration::from_micros(self.answered.load(Relaxed));
-        (self.is_idle() && !self.leave.is_cancelled()).then(|| self.connected + answered)
+    /// When it was last used, in the order of uses.
+    pub(in crate::gateway) fn last_use(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+
+    /// Since when it has been idle, in the order of uses; nothing if it is not, or was told to end.
+    fn idle_since(&self) -> Option<u64> {
+        (self.is_idle() && !self.leave.is_cancelled()).then(|| self.last_use())
     }
 
     /// Counts a request until what is returned is dropped.
     pub(in crate::gateway) fn request(self: &Arc<Self>) -> InUse {
         self.requests.fetch_add(1, Relaxed);
-        self.turn.charge(REQUEST_COST);
+        self.flow.turn.charge(REQUEST_COST);
         InUse(Arc::clone(self))
     }
 }
@@ -250,8 +285,8 @@ pub(in crate::gateway) struct InUse(Arc<Usage>);
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let since = self.0.connected.elapsed().as_micros();
-        self.0.answered.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
+        self.0.used.store(self.0.uses.fetch_add(1, Relaxed), Relaxed);
         self.0.requests.fetch_sub(1, Relaxed);
+        self.0.flow.is_answered();
     }
 }

@@ -45,7 +45,7 @@ impl<S> Metered<S> {
     fn wrote(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.usage.set_unread(wrote.is_pending());
         if let Poll::Ready(Ok(bytes)) = wrote {
-            self.usage.turn.charge(bytes);
+            self.usage.flow.turn.charge(bytes);
         }
         wrote
     }
@@ -57,7 +57,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.usage.turn.is_over() {
+        if self.usage.flow.turn.is_over() {
             return Poll::Pending;
         }
         let before = buffer.filled().len();
@@ -66,7 +66,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
             false => Pin::new(&mut self.stream).poll_read(context, buffer),
         };
         let cost = self.frames.read(&buffer.filled()[before..]);
-        self.usage.turn.charge(cost);
+        self.usage.flow.turn.charge(cost);
         read
     }
 }
@@ -77,7 +77,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.usage.turn.is_over() {
+        if self.usage.flow.turn.is_over() {
             return Poll::Pending;
         }
         let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
@@ -94,7 +94,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         if count == 0 {
             return self.poll_write(context, slices.first().map_or(&[], |slice| slice));
         }
-        if self.usage.turn.is_over() {
+        if self.usage.flow.turn.is_over() {
             return Poll::Pending;
         }
         let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]);

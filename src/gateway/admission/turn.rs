@@ -1,21 +1,9 @@
-//! A connection's turn: how much it may make the node read and write before the others have theirs. A connection is served
-//! for as long as bytes come, and whoever sends without a pause would keep a thread of the runtime for itself.
+//! A connection's turn: how much it may make the node read and write in one poll. A connection is served for as long as
+//! bytes come, and whoever sends without a pause would keep a thread of the runtime for itself.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
-    task::{Context, Poll, ready},
-};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::PollSemaphore;
-
-use super::places::Usage;
-use crate::limits::{FRAME_COST, TURN_COST_MAX};
+use crate::limits::{FRAME_COST, POLL_COST, TURN_COST_MAX};
 
 /// What is left of a turn. Only the task of the connection counts in it.
 #[derive(Debug)]
@@ -31,7 +19,12 @@ impl Turn {
 
     /// Begins the next one.
     pub fn begin(&self) {
-        self.left.store(TURN_COST_MAX, Relaxed);
+        self.left.store(TURN_COST_MAX - POLL_COST, Relaxed);
+    }
+
+    /// What it has cost so far.
+    pub fn cost(&self) -> usize {
+        TURN_COST_MAX - self.left.load(Relaxed)
     }
 
     /// Takes so much of it; the last thing that is done in a turn may cost more than is left.
@@ -42,54 +35,6 @@ impl Turn {
     /// Whether it is used up.
     pub fn is_over(&self) -> bool {
         self.left.load(Relaxed) == 0
-    }
-}
-
-/// The turns of a connection, one for each poll. Whoever used one up waits in line with the others of its address for the
-/// next: of an address no more of them are ready to run than there are threads, however many connections it has.
-pub struct Turns {
-    usage: Arc<Usage>,
-    line: PollSemaphore,
-    /// The next turn comes by the line, and may have come.
-    next: Option<Option<OwnedSemaphorePermit>>,
-}
-
-impl Turns {
-    /// The turns of a connection that is used like this, in the line of its address.
-    pub(in crate::gateway) fn new(usage: Arc<Usage>, line: Arc<Semaphore>) -> Self {
-        Self { usage, line: PollSemaphore::new(line), next: None }
-    }
-
-    /// Runs the connection, or goes on with it, turn by turn.
-    pub fn run<C: Future>(&mut self, mut connection: Pin<&mut C>) -> impl Future<Output = C::Output> {
-        poll_fn(move |context| self.poll(context, connection.as_mut()))
-    }
-
-    fn poll<C: Future>(&mut self, context: &mut Context<'_>, connection: Pin<&mut C>) -> Poll<C::Output> {
-        if let Some(permit) = &mut self.next
-            && permit.is_none()
-        {
-            *permit = ready!(self.line.poll_acquire(context));
-        }
-        self.usage.turn.begin();
-        let polled = connection.poll(context);
-        // The next one in line is ready from now on.
-        self.next = None;
-        if polled.is_pending() && self.usage.turn.is_over() {
-            self.stand_in_line(context);
-        }
-        polled
-    }
-
-    fn stand_in_line(&mut self, context: &mut Context<'_>) {
-        let permit = match self.line.poll_acquire(context) {
-            Poll::Ready(permit) => {
-                context.waker().wake_by_ref();
-                permit
-            }
-            Poll::Pending => None,
-        };
-        self.next = Some(permit);
     }
 }
 
@@ -189,41 +134,11 @@ fn after_head(length: usize) -> State {
 
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, sync::Mutex};
-
-    use futures_util::future::join4;
-    use tokio_util::sync::CancellationToken;
-
     use super::*;
 
     fn frame(kind: u8, length: usize) -> Vec<u8> {
         let [_, a, b, c] = u32::try_from(length).unwrap().to_be_bytes();
         [vec![a, b, c, kind, 0, 0, 0, 0, 1], vec![7; length]].concat()
-    }
-
-    /// Uses up as many turns as it is told to, and notes in which order.
-    async fn greedy(name: char, turns: usize, line: Arc<Semaphore>, order: Arc<Mutex<String>>) {
-        let usage = Arc::new(Usage::new(false, CancellationToken::new()));
-        let mut count = 0;
-        let connection = pin!(poll_fn(|_| {
-            usage.turn.charge(TURN_COST_MAX + 1);
-            order.lock().unwrap().push(name);
-            count += 1;
-            if count == turns { Poll::Ready(()) } else { Poll::Pending }
-        }));
-        Turns::new(Arc::clone(&usage), line).run(connection).await;
-    }
-
-    #[tokio::test]
-    async fn whoever_uses_up_a_turn_waits_in_the_line_of_its_address() {
-        let order = Arc::default();
-        let (line, other) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(1)));
-        let of =
-            |name, turns, line: &Arc<Semaphore>| greedy(name, turns, Arc::clone(line), Arc::clone(&order));
-        join4(of('a', 3, &line), of('b', 3, &line), of('c', 3, &line), of('x', 3, &other)).await;
-        let order = order.lock().unwrap().clone();
-        assert_eq!(line.available_permits(), 1);
-        assert_eq!(order, "abcxabcxabcx", "one after the other, and nobody in the line of another address");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) async fn while_awaited<T>(
     work: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<T, ApiError> {
     match request.get::<Arrival>() {
-        Some(arrival) if deadline > Instant::now() + HALF_CLOSED_MAX => tokio::select! {
+        Some(arrival) if deadline > arrival.at + HALF_CLOSED_MAX => tokio::select! {
             done = work => done,
             error = has_left(arrival) => Err(error),
         },

@@ -35,6 +35,9 @@ use crate::{
     scheduler::{Check, Outcome},
 };
 
+/// Where a number is asked for.
+pub(super) const PATH: &str = "/prime";
+
 /// What a body is called that holds a number.
 pub(super) const JSON_BODY: &str = "one number";
 
@@ -154,15 +157,24 @@ pub(super) fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema>
 pub async fn check_prime(
     State(gateway): State<Arc<Gateway>>,
     Extension(trace): Extension<Arc<Trace>>,
-    Extension(arrival): Extension<Arrival>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    check(&gateway, trace, request).await
+}
+
+/// The same, for who has no extractors.
+pub(super) async fn check(
+    gateway: &Gateway,
+    trace: Arc<Trace>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
-    let deadline = deadline(&headers, gateway.settings.deadline)?;
+    let arrival = Arrival::of(&extensions);
+    let deadline = deadline(&headers, arrival.at, gateway.settings.deadline)?;
     expect_plain(&headers)?;
     expect_json(&headers, "application/json")?;
     let (mut pieces, max) = (body.into_data_stream(), gateway.settings.body_bytes_max);
-    let deadline_of_body = deadline.min(Instant::now() + BODY_TIMEOUT);
+    let deadline_of_body = deadline.min(arrival.at + BODY_TIMEOUT);
     let mut held = gateway.memory.hold(arrival.from.ip());
     let arriving = gateway.in_flight.arrive();
     let body = read_body(&headers, &mut pieces, max, JSON_BODY, deadline_of_body, &mut held).await?;
@@ -170,7 +182,7 @@ pub async fn check_prime(
     let _pass = gateway.enter()?;
     let number = parse_question(&body)?;
     let check = Check { number, deadline, trace, forwarded: false };
-    let outcome = while_awaited(&extensions, deadline, answer(&gateway, &check)).await?;
+    let outcome = while_awaited(&extensions, deadline, answer(gateway, &check)).await?;
     Ok(json_response(&PrimeAnswer::new(&check.number, &outcome)))
 }
 
@@ -203,7 +215,8 @@ pub async fn get_prime(
     let path =
         path.map_err(|_| ApiError::invalid("the path is not UTF-8; write the number in decimal digits"))?;
     let number: Number = path.iter().next().map_or("", |(_, number)| number).parse()?;
-    let deadline = deadline(headers, gateway.settings.deadline)?;
+    let arrived = Arrival::of(request.extensions()).at;
+    let deadline = deadline(headers, arrived, gateway.settings.deadline)?;
     let check = Check { number, deadline, trace, forwarded: false };
     let outcome = while_awaited(request.extensions(), deadline, answer(&gateway, &check)).await?;
     let etag = etag(&check.number, &outcome);

@@ -7,12 +7,13 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::{Version, header},
+    http::{Extensions, Version, header},
 };
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::{sleep, timeout};
@@ -23,6 +24,8 @@ use crate::limits::{LINGER, LINGER_BYTES_MAX, UNREAD_BYTES_MAX, UNREAD_TIMEOUT};
 /// What the listener knows of a request, among its extensions.
 #[derive(Debug, Clone)]
 pub struct Arrival {
+    /// When its head was there.
+    pub at: Instant,
     /// Who asks.
     pub from: SocketAddr,
     /// What is left of its body, if it has one.
@@ -49,13 +52,27 @@ impl Arrival {
         };
         let is_http1 = head.version < Version::HTTP_2;
         let mut request = Request::from_parts(head, body);
-        request.extensions_mut().insert(Self { from, unread, socket: Arc::clone(socket), is_http1 });
+        let at = Instant::now();
+        request.extensions_mut().insert(Self { at, from, unread, socket: Arc::clone(socket), is_http1 });
         request
+    }
+
+    /// That of this request.
+    ///
+    /// # Panics
+    /// If it did not come by a listener.
+    pub fn of(request: &Extensions) -> &Self {
+        request.get().expect("the listener says who calls")
     }
 
     /// Whether it came on a connection beyond all places.
     pub fn is_crowded(&self) -> bool {
         self.socket.place.usage.is_reserved()
+    }
+
+    /// It is of a node, whose connection's work is not behind that of clients.
+    pub fn is_of_peer(&self) {
+        self.socket.place.usage.flow.is_of_peer();
     }
 
     /// Returns when the client has ended its side of the connection, after which it may be gone. Over HTTP/2 the
@@ -106,7 +123,8 @@ impl Rest {
         {
             return false;
         }
-        let ended = timeout(UNREAD_TIMEOUT, skip(&mut self.body, UNREAD_BYTES_MAX)).await == Ok(true);
+        let skipped = timeout(UNREAD_TIMEOUT, skip(&mut self.body, UNREAD_BYTES_MAX)).await;
+        let ended = skipped == Ok(State::Ended);
         if ended {
             self.socket.request_ended();
         }
@@ -116,9 +134,12 @@ impl Rest {
     /// Goes on dropping it after the answer, before its stream of HTTP/2 is reset: there are clients that forget the
     /// answer when the reset comes with it. HTTP/1 reads no further, and lingers when the connection ends.
     pub fn linger(self) {
-        let Self { mut body, socket, .. } = self;
+        let Self { mut body, socket, state, .. } = self;
+        if state == State::Broken {
+            return;
+        }
         socket.keep(async move {
-            if !skip(&mut body, LINGER_BYTES_MAX).await {
+            if skip(&mut body, LINGER_BYTES_MAX).await == State::Coming {
                 // Whoever reads the answer while it sends has time for it.
                 sleep(LINGER).await;
             }
@@ -138,20 +159,20 @@ impl Rest {
     }
 }
 
-/// Reads and drops a body; returns whether it has ended within so many bytes.
-async fn skip(body: &mut Incoming, bytes_max: u64) -> bool {
+/// Reads and drops a body, up to so many bytes; returns whether more is coming.
+async fn skip(body: &mut Incoming, bytes_max: u64) -> State {
     let mut bytes = 0;
     while !body.is_end_stream() {
         match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-            None => return true,
+            None => return State::Ended,
             Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(_)) => return false,
+            Some(Err(_)) => return State::Broken,
         }
         if bytes > bytes_max {
-            return false;
+            return State::Coming;
         }
     }
-    true
+    State::Ended
 }
 
 impl fmt::Debug for Rest {

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use hyper::{
     body::Incoming,
     service::{Service as _, service_fn},
@@ -28,20 +29,21 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answers, Shared,
+    Answers,
     arrival::Arrival,
     output::Output,
     socket::{Input, Socket},
 };
 use crate::{
-    gateway::admission::{Kept, Metered, Turns, places::Place},
+    gateway::admission::{Kept, Metered, places::Place},
     limits::{DRAIN, FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_TIMEOUT},
     metrics::Metrics,
 };
 
 pub(super) struct Connection<S> {
     pub(super) from: SocketAddr,
-    pub(super) shared: Arc<Shared>,
+    /// Slots of its address, for those that have not completed a first head.
+    pub(super) slots: Arc<Semaphore>,
     pub(super) service: S,
     pub(super) builder: Builder<TokioExecutor>,
     pub(super) metrics: Arc<Metrics>,
@@ -59,7 +61,7 @@ impl<S: Answers> Connection<S> {
         }
         let may_be_silent =
             if place.usage.is_reserved() { FIRST_BYTE_RESERVED_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
-        let first = timeout(may_be_silent, first_byte(&stream, Arc::clone(&self.shared.unproven)));
+        let first = timeout(may_be_silent, first_byte(&stream, Arc::clone(&self.slots)));
         let Some(Ok(Some(slot))) = self.leave.run_until_cancelled(first).await else {
             self.metrics.connections_silent.inc();
             return;
@@ -73,6 +75,20 @@ impl<S: Answers> Connection<S> {
         }
     }
 
+    /// Each of them is looked at only when it comes, and not whenever the connection is.
+    fn signals<'a>(&'a self, socket: &'a Socket, slot: &'a Slot) -> FuturesUnordered<BoxFuture<'a, Signal>> {
+        let signals = FuturesUnordered::new();
+        signals.push(slot.released.notified().map(|()| Signal::Asked).boxed());
+        signals.push(sleep(HEAD_TIMEOUT).map(|()| Signal::Overdue).boxed());
+        signals.push(socket.was_reset().map(|()| Signal::Reset).boxed());
+        signals.push(self.leave.cancelled().map(|()| Signal::Leave).boxed());
+        signals.push(self.stop.cancelled().map(|()| Signal::Leave).boxed());
+        if socket.place.usage.is_reserved() {
+            signals.push(socket.place.settle().map(|()| Signal::Settled).boxed());
+        }
+        signals
+    }
+
     /// Answers requests until either side has had enough; returns whether the client may still have to read an answer.
     async fn converse(
         self,
@@ -81,7 +97,7 @@ impl<S: Answers> Connection<S> {
         slot: OwnedSemaphorePermit,
     ) -> bool {
         let slot = Arc::new(Slot::new(slot));
-        let (answers, asked) = (TowerToHyperService::new(self.service), Arc::clone(&slot));
+        let (answers, asked) = (TowerToHyperService::new(self.service.clone()), Arc::clone(&slot));
         let (from, over) = (self.from, Arc::clone(socket));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             asked.release();
@@ -92,48 +108,63 @@ impl<S: Answers> Connection<S> {
         let stream = join(Input(Arc::clone(socket)), Output::new(output));
         let stream = TokioIo::new(Metered::new(stream, Arc::clone(&socket.place.usage)));
         let mut connection = pin!(self.builder.serve_connection(stream, service));
-        let mut turns = Turns::new(Arc::clone(&socket.place.usage), Arc::clone(&self.shared.line));
-        let mut overdue = pin!(sleep(HEAD_TIMEOUT));
-        let mut reset = pin!(socket.was_reset());
+        let mut signals = self.signals(socket, &slot);
         let mut has_asked = false;
         loop {
             tokio::select! {
+                biased;
                 // How a connection ends is the client's affair.
-                _ = turns.run(connection.as_mut()) => return true,
-                // From then on this branch and the next cost nothing.
-                () = slot.released.notified(), if !has_asked => has_asked = true,
-                // hyper waits without end for a preface of HTTP/2 (its #3756).
-                () = &mut overdue, if !has_asked => {
-                    self.metrics.connections_silent.inc();
-                    return false;
+                _ = connection.as_mut() => return true,
+                Some(signal) = signals.next() => match signal {
+                    Signal::Asked => has_asked = true,
+                    Signal::Settled => {}
+                    Signal::Overdue if has_asked => {}
+                    // hyper waits without end for a preface of HTTP/2 (its #3756).
+                    Signal::Overdue => {
+                        self.metrics.connections_silent.inc();
+                        return false;
+                    }
+                    Signal::Reset => return false,
+                    Signal::Leave => break,
                 }
-                // hyper does not look for it while a request of HTTP/1 is answered.
-                () = &mut reset => return false,
-                () = socket.place.settle(), if socket.place.usage.is_reserved() => {}
-                () = self.leave.cancelled() => break,
-                () = self.stop.cancelled() => break,
             }
         }
+        let (mut reset, used) = (pin!(socket.was_reset()), socket.place.usage.last_use());
         connection.as_mut().graceful_shutdown();
         // One that makes room was idle; what it asks meanwhile, or was slow to read, it still gets.
         while !self.stop.is_cancelled() {
             tokio::select! {
-                _ = turns.run(connection.as_mut()) => return true,
+                // Who has asked nothing more had its answers long ago, and others need the place.
+                _ = connection.as_mut() => return socket.place.usage.last_use() != used,
                 () = &mut reset => return false,
                 () = self.stop.cancelled() => {}
                 () = sleep(GOODBYE_TIMEOUT) => if socket.place.usage.is_idle() { return false },
             }
         }
         // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
-        let ended = timeout(FIRST_BYTE_TIMEOUT, turns.run(connection.as_mut())).await.is_ok();
+        let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
         if ended || !slot.is_released() {
             return ended;
         }
         tokio::select! {
-            ended = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), turns.run(connection)) => ended.is_ok(),
+            ended = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), connection) => ended.is_ok(),
             () = reset => false,
         }
     }
+}
+
+/// What a connection is told while it answers.
+enum Signal {
+    /// Its first head is complete.
+    Asked,
+    /// The time for that is over.
+    Overdue,
+    /// The client has reset it, for which hyper does not look while a request of HTTP/1 is answered.
+    Reset,
+    /// It has a place of everybody's now.
+    Settled,
+    /// It is to end.
+    Leave,
 }
 
 /// Waits for the first byte, which stays to be read, then for one of the address's slots: who is silent needs none.

@@ -13,7 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, Interest, ReadBuf},
     net::{TcpStream, tcp::OwnedReadHalf},
-    task::{JoinSet, consume_budget},
+    task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
 
@@ -87,7 +87,11 @@ impl Socket {
                     dropped += read as u64;
                     buffer.clear();
                     // Whoever sends fast must not keep the others from this thread.
-                    consume_budget().await;
+                    let turn = &self.place.usage.flow.turn;
+                    turn.charge(read);
+                    if turn.is_over() {
+                        yield_now().await;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_send.load(Relaxed) => {
                     timeout(LINGER, self.input.readable()).await??;

@@ -1,0 +1,200 @@
+//! In which order callers are served, and that the cluster's own work comes between them. The task of a connection is polled
+//! as [`queue`] says: by what it costs, each address as much as any other. All other tasks of a node, such as those of its
+//! lanes and its election, are polled when they are ready.
+
+pub mod queue;
+
+use std::{
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker, ready},
+};
+
+use pin_project_lite::pin_project;
+use tokio::{runtime::Handle, task::yield_now};
+
+use super::turn::Turn;
+use crate::{gateway::admission::address::Address, limits::CONNECTION_COST};
+use queue::{Queue, Stage, Ticket};
+
+/// The one queue of a node.
+#[derive(Debug, Clone)]
+pub struct FairQueue(Arc<Mutex<Queue>>);
+
+/// For the threads of the runtime in which it is made.
+impl Default for FairQueue {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Queue::new(Handle::current().metrics().num_workers()))))
+    }
+}
+
+impl FairQueue {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// To whom a connection's work is charged, and what it costs: the line that it waits in, which changes as it comes along.
+#[derive(Debug)]
+pub struct Flow {
+    queue: FairQueue,
+    address: Address,
+    /// Read and written with the queue locked.
+    index: AtomicUsize,
+    is_new: AtomicBool,
+    /// What is left of its turn.
+    pub turn: Turn,
+}
+
+impl Flow {
+    /// That of a new connection from this address.
+    pub fn new(queue: FairQueue, from: IpAddr) -> Self {
+        let address = from.into();
+        let index = queue.lock().join((address, Stage::New));
+        Self { queue, address, index: AtomicUsize::new(index), is_new: true.into(), turn: Turn::new() }
+    }
+
+    /// Whether nothing that it asked was answered yet.
+    pub fn is_new(&self) -> bool {
+        self.is_new.load(Relaxed)
+    }
+
+    /// It was answered.
+    pub fn is_answered(&self) {
+        self.belongs_to(Stage::Client);
+    }
+
+    /// It is of a node.
+    pub fn is_of_peer(&self) {
+        self.belongs_to(Stage::Peer);
+    }
+
+    /// It is told to end.
+    pub fn leaves(&self) {
+        self.is_new.store(false, Relaxed);
+        self.move_to(Stage::Leaving);
+    }
+
+    /// Only the first word counts.
+    fn belongs_to(&self, stage: Stage) {
+        if self.is_new.load(Relaxed) && self.is_new.swap(false, Relaxed) {
+            self.move_to(stage);
+        }
+    }
+
+    fn move_to(&self, stage: Stage) {
+        let mut queue = self.queue.lock();
+        let index = queue.join((self.address, stage));
+        queue.leave(self.index.swap(index, Relaxed));
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.queue.lock().leave(self.index.load(Relaxed));
+    }
+}
+
+pin_project! {
+    /// A task's future, polled when it is its flow's turn, for one turn.
+    pub struct InTurn<F> {
+        #[pin]
+        future: F,
+        place: Place,
+    }
+}
+
+/// A task's place in the queue.
+struct Place {
+    flow: Arc<Flow>,
+    ticket: Option<Ticket>,
+    /// The last poll has cost so much.
+    cost: usize,
+}
+
+impl<F> InTurn<F> {
+    /// The task of a new connection, charged to this flow.
+    pub fn new(future: F, flow: Arc<Flow>) -> Self {
+        flow.turn.charge(CONNECTION_COST);
+        Self { future, place: Place { flow, ticket: None, cost: CONNECTION_COST } }
+    }
+}
+
+impl<F: Future> Future for InTurn<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        ready!(this.place.enter(context));
+        let polled = this.future.poll(context);
+        this.place.polled();
+        let turn = &this.place.flow.turn;
+        if polled.is_pending() && turn.is_over() {
+            // What is still to be done is done in its next turn.
+            wake_after_events(context.waker());
+        }
+        turn.begin();
+        polled
+    }
+}
+
+impl Place {
+    fn enter(&mut self, context: &Context<'_>) -> Poll<()> {
+        let mut queue = self.flow.queue.lock();
+        let index = self.flow.index.load(Relaxed);
+        if !queue.enter(index, &mut self.ticket, self.cost, context.waker()) {
+            queue.wakers().for_each(|waker| wake_after_events(&waker));
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn polled(&mut self) {
+        self.cost = self.flow.turn.cost();
+        let mut queue = self.flow.queue.lock();
+        queue.polled(self.flow.index.load(Relaxed), &mut self.ticket, self.cost);
+        queue.wakers().for_each(|waker| wake_after_events(&waker));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            let mut queue = self.flow.queue.lock();
+            queue.give_up(ticket);
+            queue.wakers().for_each(|waker| wake_after_events(&waker));
+        }
+    }
+}
+
+/// Wakes a task when everything that is ready was polled, and the runtime has looked what else is: whose bytes have come
+/// meanwhile is then before it.
+fn wake_after_events(waker: &Waker) {
+    // The runtime keeps the waker of who yields for so long.
+    let _ = pin!(yield_now()).poll(&mut Context::from_waker(waker));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, net::Ipv4Addr};
+
+    use super::*;
+    use crate::limits::TURN_COST_MAX;
+
+    #[tokio::test]
+    async fn whoever_uses_up_a_turn_has_another_one() {
+        let flow = Arc::new(Flow::new(FairQueue::default(), Ipv4Addr::LOCALHOST.into()));
+        let mut turns = 0;
+        let task = poll_fn(|_| {
+            flow.turn.charge(TURN_COST_MAX + 1);
+            turns += 1;
+            if turns == 100 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        InTurn::new(task, Arc::clone(&flow)).await;
+        assert_eq!(turns, 100);
+    }
+}
