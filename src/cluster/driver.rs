@@ -214,7 +214,7 @@ impl Driver {
                 "timers of this node come late, this one by {late:.0?}, as on a machine that has too much to do: it waits as much \
                  longer, at most {LATE_HEARTBEATS_MAX} heartbeats, before it suspects others"
             );
-        } else if self.told_late && late <= self.heartbeat / 10 {
+        } else if self.told_late && late <= self.heartbeat / 4 {
             self.told_late = false;
             tracing::info!("timers of this node come in time again");
         }

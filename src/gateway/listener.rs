@@ -100,9 +100,10 @@ impl<S: Answers> Listener<S> {
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, from)) => {
                         accepting.works();
-                        self.admit(stream, from, &mut connections, &stop);
+                        let has_room = self.admit(stream, from, &mut connections, &stop);
                         at_once += 1;
-                        if at_once == ACCEPTS_AT_ONCE_MAX {
+                        // Those that made room end first, lest who comes next is refused.
+                        if at_once == ACCEPTS_AT_ONCE_MAX || !has_room {
                             at_once = 0;
                             yield_now().await;
                         }
@@ -116,13 +117,14 @@ impl<S: Answers> Listener<S> {
         while connections.join_next().await.is_some() {}
     }
 
+    /// Begins to serve a connection; returns whether there was a place of everybody's for it.
     fn admit(
         &self,
         stream: TcpStream,
         from: SocketAddr,
         connections: &mut JoinSet<()>,
         stop: &CancellationToken,
-    ) {
+    ) -> bool {
         self.metrics.connections.inc();
         let leave = CancellationToken::new();
         let makes_room = self.places.make_room();
@@ -132,7 +134,7 @@ impl<S: Answers> Listener<S> {
         }
         let Some(place) = place else {
             self.metrics.connections_refused.inc();
-            return;
+            return false;
         };
         let connection = Connection {
             from,
@@ -147,6 +149,7 @@ impl<S: Answers> Listener<S> {
         let usage = Arc::clone(&place.usage);
         let served = InTurn::new(connection.serve(stream, place), Arc::clone(&usage.flow));
         usage.is_served_by(connections.spawn(served));
+        !usage.is_reserved()
     }
 }
 

@@ -30,6 +30,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -425,6 +426,27 @@ async fn when_many_places_are_taken_the_address_with_most_of_them_loses_the_one_
     }
     assert!(is_alive(&mut other).await, "who has one connection keeps it");
     assert!(check(grpc, 17).await.unwrap().is_prime, "the other listener has places of its own");
+}
+
+/// As behind a proxy whose clients all return at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_comes_at_once_from_one_address_is_served() {
+    const CROWD: usize = CONNECTIONS_CROWDED * 3 / 2;
+    if !can_open(2 * CROWD as u64) {
+        println!("left out: this system does not let a process open {} files", 2 * CROWD);
+        return;
+    }
+    let (grpc, http) = (free_address(), free_address());
+    let _node = Process::start(1, "worker1", grpc, http, &format!("1={grpc}"));
+    all_alive(grpc, 1).await;
+    let crowd: JoinSet<bool> = (0..CROWD)
+        .map(|_| async move {
+            let mut connection = Raw::connect(http).await;
+            is_alive(&mut connection).await
+        })
+        .collect();
+    let served = crowd.join_all().await.into_iter().filter(|is_served| *is_served).count();
+    assert_eq!(served, CROWD);
 }
 
 async fn is_alive(connection: &mut Raw) -> bool {

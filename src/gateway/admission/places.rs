@@ -103,12 +103,13 @@ impl Taken {
         Some(usage)
     }
 
-    /// The connection of the address with most of them that is idle for longest, of the oldest ones.
-    fn idlest_of_largest(&self) -> Option<(Address, u64)> {
+    /// The connection of the address with most of them that is idle for longest, of the oldest ones; of those that were
+    /// answered nothing yet only if they may go.
+    fn idlest_of_largest(&self, new_may_go: bool) -> Option<(Address, u64)> {
         let (address, largest) = self.by_address.iter().max_by_key(|(_, connections)| connections.len())?;
-        longest_idle(
-            largest.iter().take(IDLE_LOOKED_AT_MAX).map(|(number, usage)| ((*address, *number), usage)),
-        )
+        let oldest = largest.iter().take(IDLE_LOOKED_AT_MAX);
+        let may_go = oldest.filter(|(_, usage)| new_may_go || !usage.flow.is_new());
+        longest_idle(may_go.map(|(number, usage)| ((*address, *number), usage)))
     }
 
     /// The connection that is idle for longest.
@@ -182,8 +183,10 @@ impl Places {
     /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one.
     pub(in crate::gateway) fn make_room(&self) -> bool {
         let mut taken = lock(&self.taken);
-        let of_largest = (taken.count >= self.crowded_from).then(|| taken.idlest_of_largest()).flatten();
         let is_full = self.free.available_permits() == 0;
+        let is_crowded = taken.count >= self.crowded_from;
+        // Who has not had a turn yet is no idler while there are places: a crowd that comes at once is served.
+        let of_largest = is_crowded.then(|| taken.idlest_of_largest(is_full)).flatten();
         let idlest = of_largest.or_else(|| is_full.then(|| taken.idlest()).flatten());
         let Some((address, number)) = idlest else { return false };
         // Until it has ended it is in nobody's way.

@@ -78,6 +78,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if self.usage.flow.turn.is_over() {
+            self.usage.set_unread(true);
             return Poll::Pending;
         }
         let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
@@ -95,6 +96,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
             return self.poll_write(context, slices.first().map_or(&[], |slice| slice));
         }
         if self.usage.flow.turn.is_over() {
+            self.usage.set_unread(true);
             return Poll::Pending;
         }
         let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]);

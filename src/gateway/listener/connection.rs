@@ -134,6 +134,7 @@ impl<S: Answers> Connection<S> {
         // One that makes room was idle; what it asks meanwhile, or was slow to read, it still gets.
         while !self.stop.is_cancelled() {
             tokio::select! {
+                biased;
                 // Who has asked nothing more had its answers long ago, and others need the place.
                 _ = connection.as_mut() => return socket.place.usage.last_use() != used,
                 () = &mut reset => return false,
