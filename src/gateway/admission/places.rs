@@ -185,8 +185,9 @@ impl Places {
         let mut taken = lock(&self.taken);
         let is_full = self.free.available_permits() == 0;
         let is_crowded = taken.count >= self.crowded_from;
-        // Who has not had a turn yet is no idler while there are places: a crowd that comes at once is served.
-        let of_largest = is_crowded.then(|| taken.idlest_of_largest(is_full)).flatten();
+        // Who has not had a turn yet is no idler, up to half as many again: a crowd that comes at once is served.
+        let new_may_go = is_full || taken.count >= self.crowded_from * 3 / 2;
+        let of_largest = is_crowded.then(|| taken.idlest_of_largest(new_may_go)).flatten();
         let idlest = of_largest.or_else(|| is_full.then(|| taken.idlest()).flatten());
         let Some((address, number)) = idlest else { return false };
         // Until it has ended it is in nobody's way.
