@@ -921,6 +921,8 @@ async fn a_node_that_stops_ends_whole_bulks_well_and_refuses_new_ones() {
     whole.end().await;
     answered(&whole.answers.line().await.unwrap(), 17);
     let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
+    // When this one is answered, the end of the other has been read, too.
+    assert_eq!(post(&node, "application/x-ndjson", "17\n").await.status, 200);
     node.stop.cancel();
     eventually("new ones are refused", || async {
         post(&node, "application/x-ndjson", "17\n").await.status == 503
