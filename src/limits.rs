@@ -8,15 +8,15 @@ use std::time::Duration;
 /// costs a descriptor and some 10 to 50 KiB. HTTP clients, however many, leave the places of the peers alone.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// From so many on, or from half of the places where there are fewer, the address with most connections loses its idlest one
-/// for each that comes: those of both listeners take some 60 MiB, and as much again while thousands a second come and go.
+/// for each that comes. While 12,000 connections a second came and went, a node had up to 113 MiB.
 pub const CONNECTIONS_CROWDED: usize = 1024;
-/// Connections that are accepted at once, before the others have their turns: some 2 ms. With 32 a stranger who connects
-/// without a pause kept so many waiting to be accepted that others waited 0.4 s behind them.
+/// Connections that are accepted at once, before the others have their turns. With 32, a stranger who connects without a pause
+/// kept thousands waiting to be accepted, and others waited 0.4 s behind them.
 pub const ACCEPTS_AT_ONCE_MAX: u32 = 128;
-/// Connections that wait to be accepted; for more the system drops what asks for one, and the client asks again after a
-/// second. Linux has no more than `net.core.somaxconn`.
+/// Connections that wait to be accepted. The system ignores a client that comes beyond them, and the client tries again after
+/// a second. Linux takes `net.core.somaxconn` if that is less.
 pub const ACCEPT_BACKLOG: u32 = 4096;
-/// Connections beyond them that a listener takes for a moment, until an idle one has gone; if none goes, for probes and
+/// Connections beyond [`CONNECTIONS_MAX`] that a listener takes for a moment, until an idle one has gone; if none goes, for probes and
 /// peers only. More are closed at once.
 pub const CONNECTIONS_RESERVED: usize = 64;
 /// How long a connection waits for an idle one to go: a client that is there answers its GOAWAY within a round trip.
@@ -90,19 +90,19 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a connection may cost in a turn, before the others have theirs: in bytes read and written, and in frames by what
 /// they cost.
 pub const TURN_COST_MAX: usize = 32 * 1024;
-/// What it costs that a connection is looked at, whether or not it has something to say.
+/// What a poll of a connection costs, even if there is nothing to read or write.
 pub const POLL_COST: usize = 256;
 /// What a frame of HTTP/2 costs beside its bytes: without it a turn would be thousands of empty frames.
 pub const FRAME_COST: usize = 256;
-/// What a request costs beside that: some thirty of them are a turn.
+/// What a request costs beside its bytes and frames: some thirty requests are a turn.
 pub const REQUEST_COST: usize = 512;
-/// What a new connection costs. It is accepted, told apart and ended: at the cost of a request, thousands of them kept
-/// others waiting for a second.
+/// What a new connection costs, as much as eight requests. At the cost of one request, thousands of new connections kept others
+/// waiting for a second.
 pub const CONNECTION_COST: usize = 4096;
 /// Bytes that are read at once from a connection whose last ones were mostly heads of frames: 113 frames at most.
 pub const DENSE_READ_BYTES_MAX: usize = 1024;
-/// What is spent on a thread for callers until they wait for one another, and the cluster's own work comes between: some
-/// fifty requests.
+/// What a thread spends on callers before they wait for one another, so that the cluster's own work comes between: some fifty
+/// requests.
 pub const ROUND_COST_MAX: usize = 2 * TURN_COST_MAX;
 /// Bytes that are written at once: more would copy for as long as the socket takes them.
 pub const WRITE_BYTES_MAX: usize = 64 * 1024;

@@ -211,8 +211,8 @@ impl Driver {
         if !self.told_late && late >= self.heartbeat {
             self.told_late = true;
             tracing::warn!(
-                "timers of this node come late, this one by {late:.0?}, as on a machine that has too much to do: it waits as much \
-                 longer, at most {LATE_HEARTBEATS_MAX} heartbeats, before it suspects others"
+                "timers of this node come late, as on a machine that has too much to do: it waits {late:.0?} longer before it \
+                 suspects others; this is {LATE_HEARTBEATS_MAX} heartbeats at most"
             );
         } else if self.told_late && late <= self.heartbeat / 4 {
             self.told_late = false;

@@ -198,7 +198,7 @@ pub struct MemberList {
 
 /// Missed heartbeats that make a suspect, in halves of H: 3.5 H.
 const SUSPECT_HALVES: u32 = 7;
-/// Heartbeats that one whose own timers come late is patient for longer, at most.
+/// Heartbeats, at most, by which a node whose own timers come late is more patient.
 pub(super) const LATE_HEARTBEATS_MAX: u32 = 2;
 /// Heartbeats without reach that make a dead one.
 const DEAD_HEARTBEATS: u32 = 10;
@@ -273,7 +273,7 @@ pub struct Membership {
     /// Between two heartbeats to the same peer, and since when.
     interval: Duration,
     interval_since: Time,
-    /// How much longer than that it may be, because this node's own timers come late.
+    /// A silence may last so much longer, because this node's own timers come late.
     late: Duration,
     peers: BTreeMap<Peer, PeerState>,
     next_peer: u32,
@@ -518,18 +518,18 @@ impl Membership {
         });
     }
 
-    /// A timer of this node came so much too late. Whoever cannot keep time would take its own delays for others' silence: it
-    /// is patient for as much longer, at most two heartbeats, and less so with each timer that comes in time.
+    /// A timer of this node came so much too late. A node that cannot keep time would take its own delay for the silence of
+    /// others, so it waits as much longer, at most two heartbeats. Each timer that comes in time takes an eighth of that away.
     pub fn timer_was_late(&mut self, by: Duration) {
         self.late = by.max(self.late * 7 / 8).min(self.heartbeat * LATE_HEARTBEATS_MAX);
     }
 
-    /// So long a silence of who sends heartbeats at this interval is too long.
+    /// How long a peer that sends heartbeats at this interval may be silent.
     pub fn silence_max(&self, heartbeat: Duration) -> Duration {
         silence_max(heartbeat) + self.late
     }
 
-    /// By how much that is longer than for a node whose timers come in time.
+    /// How much of that is for this node's own late timers.
     pub fn lateness(&self) -> Duration {
         self.late
     }

@@ -396,18 +396,24 @@ fn can_open(descriptors: u64) -> bool {
     enough(current) || enough(maximum) && setrlimit(Resource::Nofile, raised).is_ok()
 }
 
+/// A node in a process of its own, whose descriptors are its own, and where it listens for gRPC and HTTP; none on a system that
+/// does not let a process open so many files.
+async fn node_for(files: usize) -> Option<(Process, SocketAddr, SocketAddr)> {
+    if !can_open(files as u64) {
+        println!("left out: this system does not let a process open {files} files");
+        return None;
+    }
+    let (grpc, http) = (free_address(), free_address());
+    let node = Process::start(1, "worker1", grpc, http, &format!("1={grpc}"));
+    all_alive(grpc, 1).await;
+    Some((node, grpc, http))
+}
+
 /// Many of the places are there for whoever comes; past them the address that has most loses its idlest connection, and
 /// nobody else does, however long that one has been idle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_many_places_are_taken_the_address_with_most_of_them_loses_the_one_that_is_idle_for_longest() {
-    if !can_open(2 * CONNECTIONS_MAX as u64) {
-        println!("left out: this system does not let a process open {} files", 2 * CONNECTIONS_MAX);
-        return;
-    }
-    // In a process of its own, whose descriptors are its own.
-    let (grpc, http) = (free_address(), free_address());
-    let _node = Process::start(1, "worker1", grpc, http, &format!("1={grpc}"));
-    all_alive(grpc, 1).await;
+    let Some((_node, grpc, http)) = node_for(2 * CONNECTIONS_MAX).await else { return };
     let mut other = connect_from([127, 0, 0, 2], http).await;
     assert!(is_alive(&mut other).await);
     let mut held = Vec::new();
@@ -432,13 +438,7 @@ async fn when_many_places_are_taken_the_address_with_most_of_them_loses_the_one_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_that_comes_at_once_from_one_address_is_served() {
     const CROWD: usize = CONNECTIONS_CROWDED * 4 / 3;
-    if !can_open(2 * CROWD as u64) {
-        println!("left out: this system does not let a process open {} files", 2 * CROWD);
-        return;
-    }
-    let (grpc, http) = (free_address(), free_address());
-    let _node = Process::start(1, "worker1", grpc, http, &format!("1={grpc}"));
-    all_alive(grpc, 1).await;
+    let Some((_node, _, http)) = node_for(2 * CROWD).await else { return };
     let crowd: JoinSet<bool> = (0..CROWD)
         .map(|_| async move {
             let mut connection = Raw::connect(http).await;

@@ -1,6 +1,6 @@
-//! In which order callers are served, and that the cluster's own work comes between them. The task of a connection is polled
-//! as [`queue`] says: by what it costs, each address as much as any other. All other tasks of a node, such as those of its
-//! lanes and its election, are polled when they are ready.
+//! In which order callers are served. The task of a connection is polled when [`queue`] says so: each address may cost as much
+//! as any other. All other tasks of a node, such as those of its lanes and its election, are polled when they are ready, so
+//! that the cluster's own work comes between the callers'.
 
 pub mod queue;
 
@@ -38,7 +38,8 @@ impl FairQueue {
     }
 }
 
-/// To whom a connection's work is charged, and what it costs: the line that it waits in, which changes as it comes along.
+/// A connection's part in the queue: the line that it waits in, and what is left of its turn. It changes lines when it was
+/// answered, shows itself as a node's, or is told to end.
 #[derive(Debug)]
 pub struct Flow {
     queue: FairQueue,
@@ -79,7 +80,7 @@ impl Flow {
         self.move_to(Stage::Leaving);
     }
 
-    /// Only the first word counts.
+    /// Only the first call counts.
     fn belongs_to(&self, stage: Stage) {
         if self.is_new.load(Relaxed) && self.is_new.swap(false, Relaxed) {
             self.move_to(stage);
@@ -171,10 +172,10 @@ impl Drop for Place {
     }
 }
 
-/// Wakes a task when everything that is ready was polled, and the runtime has looked what else is: whose bytes have come
-/// meanwhile is then before it.
+/// Wakes a task when everything that is ready was polled and the runtime has looked for events, so that tasks whose bytes have
+/// come meanwhile are polled before it.
 fn wake_after_events(waker: &Waker) {
-    // The runtime keeps the waker of who yields for so long.
+    // The runtime keeps the waker of a task that yields until then.
     let _ = pin!(yield_now()).poll(&mut Context::from_waker(waker));
 }
 

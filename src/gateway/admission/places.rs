@@ -1,7 +1,8 @@
 //! Who has a place at a listener. When many of the places are taken, a new connection takes one from the address that has
 //! most of them: its connection that is idle for longest ends. So whoever opens thousands keeps nobody out, and until then
-//! nobody loses a connection. When all are taken by connections that are not idle, the newest ones have one of a few
-//! reserved places, at which only probes and peers are answered.
+//! nobody loses a connection. A connection that was answered nothing yet is spared until half as many again are taken, so that
+//! a crowd that comes at once is served. When all are taken by connections that are not idle, the newest ones have one of a
+//! few reserved places, at which only probes and peers are answered.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -70,6 +71,7 @@ pub(in crate::gateway) fn refuse_crowded(request: &Request, code: Code) -> Resul
 /// The places of a listener.
 #[derive(Debug)]
 pub(in crate::gateway) struct Places {
+    places: usize,
     /// So many of everybody's may be taken before an address loses connections.
     crowded_from: usize,
     free: Arc<Semaphore>,
@@ -103,8 +105,8 @@ impl Taken {
         Some(usage)
     }
 
-    /// The connection of the address with most of them that is idle for longest, of the oldest ones; of those that were
-    /// answered nothing yet only if they may go.
+    /// Of the oldest connections of the address with most of them, the one that is idle for longest. One that was answered
+    /// nothing yet is it only if such connections may go.
     fn idlest_of_largest(&self, new_may_go: bool) -> Option<(Address, u64)> {
         let (address, largest) = self.by_address.iter().max_by_key(|(_, connections)| connections.len())?;
         let oldest = largest.iter().take(IDLE_LOOKED_AT_MAX);
@@ -149,10 +151,12 @@ pub(in crate::gateway) struct Usage {
     pub(in crate::gateway) flow: Arc<Flow>,
     /// There is more to write than the client has read.
     is_unread: AtomicBool,
-    /// When it was last used, as a place in the order of all uses: a clock would be read at each answer.
+    /// When it was last used, as a number in the order of all uses, because a clock would be read at each answer.
     used: AtomicU64,
+    /// All uses of the listener's connections so far.
     uses: Arc<AtomicU64>,
     leave: CancellationToken,
+    /// The task that serves it.
     task: OnceLock<AbortHandle>,
 }
 
@@ -160,7 +164,16 @@ impl Places {
     pub(in crate::gateway) fn new(room: Room, queue: FairQueue) -> Self {
         let [free, reserved] = [room.places, room.reserved].map(|places| Arc::new(Semaphore::new(places)));
         let (crowded_from, count) = (room.places.div_ceil(2).min(CONNECTIONS_CROWDED), AtomicU64::new(0));
-        Self { crowded_from, free, reserved, taken: Arc::default(), count, uses: Arc::default(), queue }
+        Self {
+            places: room.places,
+            crowded_from,
+            free,
+            reserved,
+            taken: Arc::default(),
+            count,
+            uses: Arc::default(),
+            queue,
+        }
     }
 
     /// A place for a new connection; none if the reserved ones are taken too. `leave` tells the connection to end.
@@ -183,14 +196,14 @@ impl Places {
     /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one.
     pub(in crate::gateway) fn make_room(&self) -> bool {
         let mut taken = lock(&self.taken);
-        let is_full = self.free.available_permits() == 0;
-        let is_crowded = taken.count >= self.crowded_from;
-        // Who has not had a turn yet is no idler, up to half as many again: a crowd that comes at once is served.
-        let new_may_go = is_full || taken.count >= self.crowded_from * 3 / 2;
+        let open = self.places - self.free.available_permits();
+        let (is_crowded, is_full) = (taken.count >= self.crowded_from, open == self.places);
+        // A crowd that comes at once waits for its turns, and is not idle by its own will.
+        let new_may_go = is_full || open >= self.crowded_from * 3 / 2;
         let of_largest = is_crowded.then(|| taken.idlest_of_largest(new_may_go)).flatten();
         let idlest = of_largest.or_else(|| is_full.then(|| taken.idlest()).flatten());
         let Some((address, number)) = idlest else { return false };
-        // Until it has ended it is in nobody's way.
+        // It counts for no address while it ends.
         taken.remove(address, number).inspect(|usage| usage.end()).is_some()
     }
 }
@@ -271,9 +284,9 @@ impl Usage {
         self.used.load(Relaxed)
     }
 
-    /// Since when it has been idle, in the order of uses; nothing if it is not, or was told to end.
+    /// Since when it has been idle, in the order of uses; nothing if it is not.
     fn idle_since(&self) -> Option<u64> {
-        (self.is_idle() && !self.leave.is_cancelled()).then(|| self.last_use())
+        self.is_idle().then(|| self.last_use())
     }
 
     /// Counts a request until what is returned is dropped.

@@ -16,7 +16,7 @@ use crate::{
 /// How far a connection has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Nothing that it asked was answered yet: it comes before the many of its address that wait for their next answer.
+    /// Nothing that it asked was answered yet. It does not wait behind those of its address that were.
     New,
     /// It was answered.
     Client,
@@ -107,7 +107,7 @@ impl Queue {
         self.forget_if_empty(index);
     }
 
-    /// Who is to be told to come.
+    /// The wakers of those that are told to come now.
     pub fn wakers(&mut self) -> impl Iterator<Item = Waker> {
         self.wakers.drain(..)
     }
@@ -155,7 +155,7 @@ impl Queue {
         }
     }
 
-    /// It is gone, and may have waited.
+    /// A task that waited, or was told to come, is gone.
     pub fn give_up(&mut self, ticket: Ticket) {
         if self.is_called(ticket) {
             return self.end(ticket);
