@@ -10,6 +10,11 @@ pub const CONNECTIONS_MAX: usize = 4096;
 /// From so many on, or from half of the places where there are fewer, the address with most connections loses its idlest one
 /// for each that comes. While 12,000 connections a second came and went, a node had up to 113 MiB.
 pub const CONNECTIONS_CROWDED: usize = 1024;
+/// The time between two connections that are served to an address that has most of them while that many are open, and would
+/// lose an idle one for each: a thousand a second cost a tenth of a core.
+pub const PENDING_INTERVAL: Duration = Duration::from_millis(1);
+/// How long such a connection waits to be served: an attacker's wait here for ever, and an honest client asks elsewhere by then.
+pub const PENDING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that are accepted at once, before the others have their turns. With 32, a stranger who connects without a pause
 /// kept thousands waiting to be accepted, and others waited 0.4 s behind them.
 pub const ACCEPTS_AT_ONCE_MAX: u32 = 128;

@@ -8,6 +8,7 @@ mod body;
 pub mod fair;
 pub mod gate;
 pub mod memory;
+pub mod pending;
 pub mod places;
 pub mod shares;
 mod stream;

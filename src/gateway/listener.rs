@@ -22,9 +22,9 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinSet, yield_now},
-    time::sleep,
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -32,13 +32,14 @@ use tower::Service;
 use super::admission::{
     address::Address,
     fair::{FairQueue, InTurn},
+    pending::Pending,
     places::{Places, Room},
 };
 use crate::{
     limits::{
         ACCEPT_PAUSE, ACCEPT_RECOVERED, ACCEPTS_AT_ONCE_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX,
-        HEAD_BYTES_MAX, HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_RESETS_MAX,
-        PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
+        HEAD_BYTES_MAX, HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_INTERVAL,
+        PENDING_RESETS_MAX, PING_INTERVAL, PING_TIMEOUT, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX,
         UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX,
     },
     metrics::Metrics,
@@ -72,14 +73,24 @@ pub struct Listener<S> {
     builder: Builder<TokioExecutor>,
     metrics: Arc<Metrics>,
     places: Places,
+    pending: Pending<Waiting>,
     addresses: Addresses,
+}
+
+/// A connection that is not served yet.
+struct Waiting {
+    stream: TcpStream,
+    from: SocketAddr,
+    /// It holds a place.
+    place: OwnedSemaphorePermit,
 }
 
 impl<S: Answers> Listener<S> {
     /// A listener that is ready to run.
     pub fn new(socket: TcpListener, protocols: Protocols, service: S, metrics: Arc<Metrics>) -> Self {
         let (places, builder) = (Places::new(Room::MOST, FairQueue::default()), builder(protocols));
-        Self { socket, service, builder, metrics, places, addresses: Addresses::default() }
+        let (pending, addresses) = (Pending::default(), Addresses::default());
+        Self { socket, service, builder, metrics, places, pending, addresses }
     }
 
     /// The same with room for so many connections, whose work waits in this queue.
@@ -89,18 +100,21 @@ impl<S: Answers> Listener<S> {
     }
 
     /// Accepts until `stop`; then lets every connection finish what it holds, within the drain time.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let (mut connections, mut accepting) = (JoinSet::new(), Accepting::default());
+        let mut pause = interval(PENDING_INTERVAL);
+        pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut at_once = 0;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
+                _ = pause.tick(), if !self.pending.is_empty() => self.admit_pending(&mut connections, &stop),
                 accepted = self.socket.accept() => match accepted {
                     Ok((stream, from)) => {
                         accepting.works();
-                        let has_room = self.admit(stream, from, &mut connections, &stop);
+                        let has_room = self.arrives(stream, from, &mut connections, &stop);
                         at_once += 1;
                         // Those that made room end first, lest who comes next is refused.
                         if at_once == ACCEPTS_AT_ONCE_MAX || !has_room {
@@ -112,23 +126,58 @@ impl<S: Answers> Listener<S> {
                 },
             }
         }
-        drop(self.socket);
+        drop((self.socket, self.pending));
         // Each connection has the drain time as a bound of its own.
         while connections.join_next().await.is_some() {}
     }
 
-    /// Begins to serve a connection; returns whether there was a place of everybody's for it.
-    fn admit(
-        &self,
+    /// Begins to serve a connection, or lets it wait; returns whether there was a place of everybody's for it.
+    fn arrives(
+        &mut self,
         stream: TcpStream,
         from: SocketAddr,
         connections: &mut JoinSet<()>,
         stop: &CancellationToken,
     ) -> bool {
         self.metrics.connections.inc();
+        if self.places.is_full() && self.pending.pop_oldest_of_largest().is_some() {
+            self.metrics.connections_refused.inc();
+        }
+        let address = from.ip().into();
+        let must_wait = self.pending.has(address) || self.places.is_crowded_by(address, self.pending.len());
+        if let Some(place) = must_wait.then(|| self.places.hold()).flatten() {
+            self.pending.push(address, Instant::now(), Waiting { stream, from, place });
+            return true;
+        }
+        self.admit(stream, from, None, connections, stop)
+    }
+
+    /// Begins to serve one of those that wait, or as many as there is room for without ending another one.
+    fn admit_pending(&mut self, connections: &mut JoinSet<()>, stop: &CancellationToken) {
+        while self.pending.pop_overdue(Instant::now()).is_some() {
+            self.metrics.connections_refused.inc();
+        }
+        for _ in 0..ACCEPTS_AT_ONCE_MAX {
+            let Some(Waiting { stream, from, place }) = self.pending.pop() else { return };
+            self.admit(stream, from, Some(place), connections, stop);
+            if self.places.is_crowded() {
+                return;
+            }
+        }
+    }
+
+    /// Begins to serve a connection, which may hold a place; returns whether there was a place of everybody's for it.
+    fn admit(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+        held: Option<OwnedSemaphorePermit>,
+        connections: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) -> bool {
         let leave = CancellationToken::new();
-        let makes_room = self.places.make_room();
-        let place = self.places.take(from.ip(), leave.clone());
+        let makes_room = self.places.make_room(self.pending.len());
+        let place = self.places.take(from.ip(), held, leave.clone());
         if makes_room {
             self.metrics.connections_evicted.inc();
         }

@@ -38,6 +38,11 @@ pub struct Attacker {
     tasks: JoinSet<()>,
 }
 
+/// The ports of its connections.
+const PORTS: (u16, u16) = (1024, 32768);
+/// How many ports it took.
+static BOUND: AtomicUsize = AtomicUsize::new(0);
+
 /// How many connections were made.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
@@ -107,12 +112,20 @@ fn bound() {
     setrlimit(Resource::Nofile, Rlimit { current: files, maximum: files }).unwrap();
 }
 
+/// Takes the next port: the system looks at all that are taken to find a free one, which would slow the attacker down.
+fn bind(socket: &TcpSocket, from: Ipv4Addr) -> io::Result<()> {
+    let ports = PORTS.1 - PORTS.0;
+    socket.set_reuseaddr(true)?;
+    let port = PORTS.0 + (BOUND.fetch_add(1, Relaxed) % ports as usize) as u16;
+    socket.bind((from, port).into())
+}
+
 async fn connect(from: Ipv4Addr, to: SocketAddr, buffer: Option<u32>) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
     if let Some(bytes) = buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
-    socket.bind((from, 0).into())?;
+    bind(&socket, from)?;
     let stream = timeout(CONNECT, socket.connect(to)).await??;
     stream.set_nodelay(true)?;
     MADE.fetch_add(1, Relaxed);

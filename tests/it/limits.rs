@@ -19,8 +19,8 @@ use primacy::{
     gateway::listener::{Listener, Protocols},
     limits::{
         CONNECTIONS_CROWDED, CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
-        HELD_BYTES_MAX, LAME_DUCK, MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
-        STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WRITE_TIMEOUT,
+        HELD_BYTES_MAX, LAME_DUCK, MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PENDING_INTERVAL,
+        STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION_MAX, UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX, WRITE_TIMEOUT,
     },
     proto::{PrimeRequest, PrimeResponse, WatchClusterRequest, scheduler_client::SchedulerClient},
 };
@@ -447,6 +447,54 @@ async fn a_crowd_that_comes_at_once_from_one_address_is_served() {
         .collect();
     let served = crowd.join_all().await.into_iter().filter(|is_served| *is_served).count();
     assert_eq!(served, CROWD);
+}
+
+/// An address that has most connections, all idle, is served its next ones one after the other, and others meanwhile at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_address_with_most_connections_waits_for_more_of_them_and_nobody_else_does() {
+    const MORE: usize = 300;
+    let Some((_node, _, http)) = node_for(2 * CONNECTIONS_MAX).await else { return };
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_CROWDED {
+        let mut connection = Raw::connect(http).await;
+        assert!(is_alive(&mut connection).await);
+        held.push(connection);
+    }
+    let started = Instant::now();
+    let more: JoinSet<(Duration, Raw)> = (0..MORE)
+        .map(|_| async move {
+            let mut connection = Raw::connect(http).await;
+            assert!(is_alive(&mut connection).await);
+            (started.elapsed(), connection)
+        })
+        .collect();
+    let mut other = connect_from([127, 0, 0, 2], http).await;
+    assert!(is_alive(&mut other).await);
+    let (of_another, all) =
+        (started.elapsed(), more.join_all().await.iter().map(|(took, _)| *took).max().unwrap());
+    // Beside the first of them, one comes in each interval, and the one of another address among them.
+    assert!(all >= PENDING_INTERVAL * (MORE - 20) as u32, "{all:?}");
+    assert!(of_another < all / 2, "another address waited {of_another:?} of {all:?}");
+}
+
+/// Beyond all places those go that wait for longest, and what the node is asked from elsewhere is answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_wait_take_no_place_from_another_address() {
+    let Some((_node, grpc, http)) = node_for(3 * CONNECTIONS_MAX).await else { return };
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_CROWDED {
+        let mut connection = Raw::connect(http).await;
+        assert!(is_alive(&mut connection).await);
+        held.push(connection);
+    }
+    for _ in 0..CONNECTIONS_MAX {
+        held.push(Raw::connect(http).await);
+    }
+    for _ in 0..50 {
+        let mut other = connect_from([127, 0, 0, 2], http).await;
+        assert!(is_alive(&mut other).await);
+    }
+    assert!(check(grpc, 17).await.unwrap().is_prime);
 }
 
 async fn is_alive(connection: &mut Raw) -> bool {

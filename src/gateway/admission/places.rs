@@ -3,6 +3,8 @@
 //! nobody loses a connection. A connection that was answered nothing yet is spared until half as many again are taken, so that
 //! a crowd that comes at once is served. When all are taken by connections that are not idle, the newest ones have one of a
 //! few reserved places, at which only probes and peers are answered.
+//!
+//! Where the address with most connections opens another one itself, that one is [`pending`](super::pending) first.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -109,9 +111,15 @@ impl Taken {
     /// nothing yet is it only if such connections may go.
     fn idlest_of_largest(&self, new_may_go: bool) -> Option<(Address, u64)> {
         let (address, largest) = self.by_address.iter().max_by_key(|(_, connections)| connections.len())?;
-        let oldest = largest.iter().take(IDLE_LOOKED_AT_MAX);
-        let may_go = oldest.filter(|(_, usage)| new_may_go || !usage.flow.is_new());
-        longest_idle(may_go.map(|(number, usage)| ((*address, *number), usage)))
+        longest_idle(may_go(largest, new_may_go).map(|(number, usage)| ((*address, *number), usage)))
+    }
+
+    /// Whether no address has more, and this one has one that may go.
+    fn is_largest_and_idle(&self, address: Address, new_may_go: bool) -> bool {
+        self.by_address.get(&address).is_some_and(|own| {
+            self.by_address.values().all(|other| other.len() <= own.len())
+                && may_go(own, new_may_go).any(|(_, usage)| usage.is_idle())
+        })
     }
 
     /// The connection that is idle for longest.
@@ -121,6 +129,15 @@ impl Taken {
         });
         longest_idle(all)
     }
+}
+
+/// The oldest connections of an address, without those that were answered nothing yet unless these may go, too.
+fn may_go(
+    connections: &BTreeMap<u64, Arc<Usage>>,
+    new_may_go: bool,
+) -> impl Iterator<Item = (&u64, &Arc<Usage>)> {
+    let oldest = connections.iter().take(IDLE_LOOKED_AT_MAX);
+    oldest.filter(move |(_, usage)| new_may_go || !usage.flow.is_new())
 }
 
 fn longest_idle<'a>(
@@ -176,9 +193,42 @@ impl Places {
         }
     }
 
-    /// A place for a new connection; none if the reserved ones are taken too. `leave` tells the connection to end.
-    pub(in crate::gateway) fn take(&self, from: IpAddr, leave: CancellationToken) -> Option<Place> {
-        let free = Arc::clone(&self.free).try_acquire_owned().ok();
+    /// Whether every place of everybody's is taken.
+    pub(in crate::gateway) fn is_full(&self) -> bool {
+        self.free.available_permits() == 0
+    }
+
+    /// Whether so many are served that an address loses connections.
+    pub(in crate::gateway) fn is_crowded(&self) -> bool {
+        lock(&self.taken).count >= self.crowded_from
+    }
+
+    /// Whether a connection from this address would end an idle one of that address itself. So many places are held.
+    pub(in crate::gateway) fn is_crowded_by(&self, address: Address, held: usize) -> bool {
+        let taken = lock(&self.taken);
+        taken.count >= self.crowded_from && taken.is_largest_and_idle(address, self.new_may_go(held))
+    }
+
+    /// A place of everybody's for a connection that is not served yet.
+    pub(in crate::gateway) fn hold(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
+    /// A crowd that comes at once waits for its turns, and is not idle by its own will.
+    fn new_may_go(&self, held: usize) -> bool {
+        let served = self.places - self.free.available_permits() - held;
+        served >= self.crowded_from * 3 / 2
+    }
+
+    /// A place for a new connection, which may hold one; none if the reserved ones are taken too. `leave` tells the connection
+    /// to end.
+    pub(in crate::gateway) fn take(
+        &self,
+        from: IpAddr,
+        held: Option<OwnedSemaphorePermit>,
+        leave: CancellationToken,
+    ) -> Option<Place> {
+        let free = held.or_else(|| Arc::clone(&self.free).try_acquire_owned().ok());
         let is_reserved = free.is_none();
         let permit = free.or_else(|| Arc::clone(&self.reserved).try_acquire_owned().ok())?;
         let number = self.count.fetch_add(1, Relaxed);
@@ -193,13 +243,12 @@ impl Places {
         Some(place)
     }
 
-    /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one.
-    pub(in crate::gateway) fn make_room(&self) -> bool {
+    /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one. So many
+    /// places are held.
+    pub(in crate::gateway) fn make_room(&self, held: usize) -> bool {
         let mut taken = lock(&self.taken);
-        let open = self.places - self.free.available_permits();
-        let (is_crowded, is_full) = (taken.count >= self.crowded_from, open == self.places);
-        // A crowd that comes at once waits for its turns, and is not idle by its own will.
-        let new_may_go = is_full || open >= self.crowded_from * 3 / 2;
+        let (is_crowded, is_full) = (taken.count >= self.crowded_from, self.is_full());
+        let new_may_go = is_full || self.new_may_go(held);
         let of_largest = is_crowded.then(|| taken.idlest_of_largest(new_may_go)).flatten();
         let idlest = of_largest.or_else(|| is_full.then(|| taken.idlest()).flatten());
         let Some((address, number)) = idlest else { return false };

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    attacker::{Attacker, drained, hold, to_the_end},
+    attacker::{Attacker, drained, hold, repeat, to_the_end},
     frames::{self, END_STREAM},
 };
 
@@ -35,6 +35,19 @@ pub fn held(attacker: &mut Attacker) {
 pub fn crowd(attacker: &mut Attacker) {
     attacker.spread(64);
     held(attacker);
+}
+
+/// Half as many again as there are places, each of which sends as much as the system takes, behind a request.
+pub fn overfull(attacker: &mut Attacker) {
+    attacker.spread(4);
+    for to in [attacker.http, attacker.grpc] {
+        attacker.connections(PLACES * 3 / 2, to, |stream| {
+            drained(stream, |mut writer| async move {
+                writer.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await?;
+                repeat(&mut writer, &[b' '; 16 * 1024]).await
+            })
+        });
+    }
 }
 
 /// Bulks that send nothing.
