@@ -17,6 +17,7 @@ pub mod strangers;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use admission::{
+    fair::FairQueue,
     gate::{Gate, Pass},
     memory::Memory,
     shares::{Share, Shares},
@@ -53,6 +54,8 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// What an operator may turn.
     pub settings: Settings,
+    /// In which order callers are served.
+    pub queue: FairQueue,
     /// Requests in flight.
     pub in_flight: Gate,
     /// Places for clients that watch.

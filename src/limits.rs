@@ -101,6 +101,8 @@ pub const POLL_COST: usize = 256;
 pub const FRAME_COST: usize = 256;
 /// What a request costs beside its bytes and frames: some thirty requests are a turn.
 pub const REQUEST_COST: usize = 512;
+/// What a number of a bulk costs, of which each group costs as much as a request beside: some seven batches are a turn.
+pub const BULK_NUMBER_COST: usize = 4;
 /// What a new connection costs, as much as eight requests. At the cost of one request, thousands of new connections kept others
 /// waiting for a second.
 pub const CONNECTION_COST: usize = 4096;

@@ -196,7 +196,7 @@ impl Node {
             coordinator: config.coordinator,
         };
         let (cluster, driver) = Cluster::new(settings, Arc::clone(&worker), leave.clone());
-        let cluster = Arc::new(cluster);
+        let (cluster, queue) = (Arc::new(cluster), FairQueue::default());
         let gateway = Arc::new(Gateway {
             scheduler: Scheduler::new(
                 Arc::clone(&cluster),
@@ -210,6 +210,7 @@ impl Node {
             strangers: Strangers::new(Arc::clone(&metrics)),
             metrics: Arc::clone(&metrics),
             settings: config.gateway,
+            queue: queue.clone(),
             in_flight: Gate::new(config.gateway.in_flight_max),
             watchers: Arc::new(Shares::new(WATCHERS_MAX)),
             memory: Arc::new(Memory::new(HELD_BYTES_MAX)),
@@ -220,7 +221,6 @@ impl Node {
         });
         let grpc_service = grpc::service(Arc::clone(&gateway))?;
         let http_service = http::service(Arc::clone(&gateway));
-        let queue = FairQueue::default();
         let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics))
             .with_room(room, queue.clone());
         let http = Listener::new(http, Protocols::Http, http_service, metrics).with_room(room, queue);

@@ -26,12 +26,16 @@ use tonic::Code;
 
 use super::{
     Gateway,
-    admission::{memory::Held, shares::Share},
+    admission::{
+        fair::{Flow, InTurn},
+        memory::Held,
+        shares::Share,
+    },
     error::ApiError,
 };
 use crate::limits::{
-    BULK_BYTES, BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_PIECES_BEFORE_YIELD,
-    BULK_STOP_TIMEOUT, BULKS_MAX,
+    BULK_BYTES, BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_NUMBER_COST,
+    BULK_PIECES_BEFORE_YIELD, BULK_STOP_TIMEOUT, BULKS_MAX, REQUEST_COST,
 };
 use window::{Answered, Terms, Window};
 
@@ -73,6 +77,7 @@ struct Bulk<F: Form, S> {
     window: Window,
     out: mpsc::Sender<F::Chunk>,
     stopping: CancellationToken,
+    flow: Arc<Flow>,
 }
 
 /// A place among the bulk streams of a node, with room for what it holds.
@@ -80,6 +85,8 @@ struct Bulk<F: Form, S> {
 pub struct Place {
     /// The node stops, or an address with fewer bulks has the place.
     stopping: CancellationToken,
+    /// To whom its work is charged.
+    flow: Arc<Flow>,
     _share: Share,
     _held: Held,
 }
@@ -101,7 +108,10 @@ pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<Place, ApiError> {
     })?;
     let mut held = gateway.memory.hold(from);
     held.grow(BULK_BYTES)?;
-    Ok(Place { stopping, _share: share, _held: held })
+    let flow = Arc::new(Flow::new(gateway.queue.clone(), from));
+    // In the line of those that were answered: the head of this one was.
+    flow.is_answered();
+    Ok(Place { stopping, flow, _share: share, _held: held })
 }
 
 /// Answers the numbers of the input. An error among the chunks says that the end did not reach the client, so that what
@@ -114,7 +124,7 @@ pub fn answer<F: Form>(
     input: impl Stream<Item = Result<F::Piece, ApiError>> + Send + Unpin + 'static,
 ) -> impl Stream<Item = Result<F::Chunk, ApiError>> + Send + 'static {
     let (out, chunks) = mpsc::channel(BULK_CHUNKS_MAX);
-    let gateway = Arc::clone(gateway);
+    let (gateway, flow) = (Arc::clone(gateway), Arc::clone(&place.flow));
     let bulk = Bulk {
         form,
         input: input.fuse(),
@@ -122,8 +132,9 @@ pub fn answer<F: Form>(
         window: Window::new(Arc::clone(&gateway), terms),
         out,
         stopping: place.stopping.clone(),
+        flow: Arc::clone(&flow),
     };
-    let running = AbortOnDropHandle::new(tokio::spawn(async move {
+    let work = async move {
         let _place = place;
         // That of the request ends with its head. If the node has filled up since, this one goes on all the same.
         let _pass = gateway.enter().ok();
@@ -132,8 +143,8 @@ pub fn answer<F: Form>(
             gateway.metrics.bulks_broken.inc();
         }
         ended
-    }));
-    until_the_end(chunks, running)
+    };
+    until_the_end(chunks, AbortOnDropHandle::new(tokio::spawn(InTurn::new(work, flow))))
 }
 
 /// An answer that is whole, in chunks. Its place is free when the last one has left, or the client does not read. The
@@ -192,6 +203,9 @@ impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
                 self.ended = Some(Err(defect));
                 return Ok(());
             }
+            if self.flow.turn.is_over() {
+                yield_now().await;
+            }
             if !self.form.is_empty() {
                 self.send().await?;
             } else if self.window.is_empty() && !self.reads() && !self.form.has_more() {
@@ -246,6 +260,7 @@ impl<F: Form, S: Stream<Item = Result<F::Piece, ApiError>> + Unpin> Bulk<F, S> {
         while !self.form.is_full()
             && let Some(answered) = self.window.next_ready()?
         {
+            self.flow.turn.charge(REQUEST_COST + answered.count() * BULK_NUMBER_COST);
             self.form.write(answered);
         }
         Ok(())

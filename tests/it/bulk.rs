@@ -430,6 +430,32 @@ async fn numbers_that_are_no_words_and_not_long_wait_for_no_long_ones() {
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
+/// They would otherwise wait behind the whole windows of all bulks that came before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bulk_that_comes_late_waits_for_its_turn_and_not_for_the_end_of_all_others() {
+    const BULKS: usize = 8;
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let some_milliseconds = format!("{}\n", (num_bigint::BigUint::from(1_u8) << 2203_u32) - 1_u8);
+    let started = Instant::now();
+    let mut bulks = Vec::new();
+    for _ in 0..BULKS {
+        let mut bulk = Bulk::open(node.http).await;
+        bulk.send(&some_milliseconds.repeat(BULK_WINDOW)).await;
+        bulks.push(bulk);
+    }
+    let queued = || async { metric(node.http, "primacy_pool_queued").await };
+    eventually("they take all places", || async { queued().await > 0 }).await;
+    let late = Instant::now();
+    assert_eq!(ask_text(node.http, some_milliseconds.clone()).await.len(), 2);
+    let waited = late.elapsed();
+    for bulk in &mut bulks {
+        bulk.end().await;
+        assert_eq!(bulk.answers.rest().await.len(), BULK_WINDOW + 1);
+    }
+    let all = started.elapsed();
+    assert!(waited < all / 2, "it waited {waited:?} of {all:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_bulks_of_short_patience_wait_for_each_other_and_do_not_fail() {
     let cluster = Processes::start(3).await;
@@ -917,12 +943,15 @@ async fn a_node_that_stops_ends_whole_bulks_well_and_refuses_new_ones() {
     let node = TestNode::alone(&["--id", "1"]).await;
     let mut whole = Bulk::open(node.http).await;
     // It takes about a second.
-    whole.send(&format!("17\n{}\n19\n", crate::harness::long_number(1500))).await;
+    whole.send(&format!("17\n{}\n19\n", crate::harness::long_number(3000))).await;
     whole.end().await;
     answered(&whole.answers.line().await.unwrap(), 17);
     let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
-    // When this one is answered, the end of the other has been read, too.
-    assert_eq!(post(&node, "application/x-ndjson", "17\n").await.status, 200);
+    // Meanwhile the end of the other is read, on whichever thread that is.
+    let ended = Instant::now();
+    while ended.elapsed() < Duration::from_millis(200) {
+        assert_eq!(post(&node, "application/x-ndjson", "17\n").await.status, 200);
+    }
     node.stop.cancel();
     eventually("new ones are refused", || async {
         post(&node, "application/x-ndjson", "17\n").await.status == 503

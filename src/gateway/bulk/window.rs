@@ -56,6 +56,9 @@ pub struct Lines {
 pub struct Window {
     gateway: Arc<Gateway>,
     terms: Terms,
+    /// One group of each kind at a time waits for a place among those of all bulks, so that another bulk's next group comes
+    /// after one of these and not after all of them.
+    next: Arc<Next>,
     /// The lines so far.
     line: u64,
     /// The batch that has not left.
@@ -64,12 +67,32 @@ pub struct Window {
     groups: VecDeque<Group>,
 }
 
+/// Which group of a bulk may wait for a place.
+#[derive(Debug)]
+struct Next {
+    long: Semaphore,
+    other: Semaphore,
+}
+
+impl Default for Next {
+    fn default() -> Self {
+        Self { long: Semaphore::new(1), other: Semaphore::new(1) }
+    }
+}
+
 #[derive(Debug)]
 enum Group {
     Working(AbortOnDropHandle<Answered>),
     Done(Answered),
     /// Its task panicked.
     Lost,
+}
+
+impl Answered {
+    /// How many numbers it answers.
+    pub fn count(&self) -> usize {
+        if let Self::Batch(_, batch, _) = self { batch.values.len() } else { 1 }
+    }
 }
 
 impl Lines {
@@ -84,7 +107,7 @@ impl Window {
     /// A window with nothing in it.
     pub fn new(gateway: Arc<Gateway>, terms: Terms) -> Self {
         let (open, open_lines, groups) = (Vec::new(), Lines::default(), VecDeque::new());
-        Self { gateway, terms, line: 0, open, open_lines, groups }
+        Self { gateway, terms, next: Arc::default(), line: 0, open, open_lines, groups }
     }
 
     /// Whether it takes one more line.
@@ -117,15 +140,15 @@ impl Window {
         }
         self.flush();
         self.line += 1;
-        let (line, gateway) = (self.line, Arc::clone(&self.gateway));
+        let (line, gateway, next) = (self.line, Arc::clone(&self.gateway), Arc::clone(&self.next));
         let Terms { patience, trace } = self.terms.clone();
         let mut check = Check { number, deadline: Instant::now() + patience, trace, forwarded: false };
         self.start(async move {
             let is_long = check.number.estimated_cost_us() > QUICK_COST_MAX_US;
             let place = match is_long {
                 // The wait counts: a number that takes a second stands before others that do.
-                true => place(&gateway.bulk_longs, check.deadline).await,
-                false => place_of_group(&gateway, patience, &mut check.deadline).await,
+                true => place(&next.long, &gateway.bulk_longs, check.deadline).await,
+                false => place_of_group(&next.other, &gateway, patience, &mut check.deadline).await,
             };
             let outcome = match place {
                 Ok(_place) => patiently(check.deadline, || gateway.scheduler.check(&check)).await,
@@ -160,11 +183,11 @@ impl Window {
             return;
         }
         let (values, lines) = (mem::take(&mut self.open), mem::take(&mut self.open_lines));
-        let gateway = Arc::clone(&self.gateway);
+        let (gateway, next) = (Arc::clone(&self.gateway), Arc::clone(&self.next));
         let Terms { patience, trace } = self.terms.clone();
         let mut batch = Batch { values, deadline: Instant::now() + patience, trace, forwarded: false };
         self.start(async move {
-            let outcome = match place_of_group(&gateway, patience, &mut batch.deadline).await {
+            let outcome = match place_of_group(&next.other, &gateway, patience, &mut batch.deadline).await {
                 Ok(_place) => patiently(batch.deadline, || gateway.scheduler.check_batch(&batch)).await,
                 Err(late) => Err(late),
             };
@@ -210,20 +233,28 @@ impl Window {
 
 /// A place for what is no long number; its time counts from then.
 async fn place_of_group<'a>(
+    next: &Semaphore,
     gateway: &'a Gateway,
     patience: Duration,
     deadline: &mut Instant,
 ) -> Result<SemaphorePermit<'a>, CheckError> {
-    let place = place(&gateway.bulk_groups, Instant::now() + BULK_IDLE_TIMEOUT).await?;
+    let place = place(next, &gateway.bulk_groups, Instant::now() + BULK_IDLE_TIMEOUT).await?;
     *deadline = Instant::now() + patience;
     Ok(place)
 }
 
-/// A place, first come, first served: no bulk takes all of them from the others.
-async fn place(places: &Semaphore, deadline: Instant) -> Result<SemaphorePermit<'_>, CheckError> {
-    let place = timeout_at(deadline.into(), places.acquire()).await;
+/// A place for the bulk's next group, first come, first served among the bulks: none takes all of them from the others.
+async fn place<'a>(
+    next: &Semaphore,
+    places: &'a Semaphore,
+    deadline: Instant,
+) -> Result<SemaphorePermit<'a>, CheckError> {
+    let place = async {
+        let _next = next.acquire().await?;
+        places.acquire().await
+    };
     // They are never closed.
-    place.ok().and_then(Result::ok).ok_or(CheckError::DeadlineExceeded)
+    timeout_at(deadline.into(), place).await.ok().and_then(Result::ok).ok_or(CheckError::DeadlineExceeded)
 }
 
 /// Asks again while every worker is full.
