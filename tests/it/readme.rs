@@ -1,4 +1,5 @@
-//! The README cannot lie: its commands are executed, and what they print is compared.
+//! The README and the pages of `docs/` cannot lie: their commands are executed, and what they print is compared; what they link
+//! to is there.
 
 use std::{
     env, fs,
@@ -11,24 +12,29 @@ use std::{
 
 use crate::harness::primacy;
 
-/// A command of the README, and what it says that it prints.
+/// The pages with commands, in the order in which they are executed: the last one changes the leader.
+const PAGES: [&str; 5] =
+    ["README.md", "docs/bulk.md", "docs/grpc.md", "docs/command-line.md", "docs/when-a-node-dies.md"];
+
+/// A command of a page, and what it says that it prints.
 struct Example {
+    page: &'static str,
     command: String,
     printed: Vec<String>,
 }
 
-/// The blocks of the README that begin so, without their fences.
-fn blocks(language: &str) -> Vec<String> {
-    let readme = fs::read_to_string("README.md").unwrap();
+/// The blocks of a page that begin so, without their fences.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(page).unwrap();
     let fence = format!("```{language}\n");
-    readme.split(&fence).skip(1).map(|after| after.split("```").next().unwrap().to_owned()).collect()
+    text.split(&fence).skip(1).map(|after| after.split("```").next().unwrap().to_owned()).collect()
 }
 
-fn examples() -> Vec<Example> {
+fn examples(page: &'static str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
-    for line in blocks("console").iter().flat_map(|block| block.lines()) {
+    for line in blocks(page, "console").iter().flat_map(|block| block.lines()) {
         match line.strip_prefix("$ ") {
-            Some(command) => examples.push(Example { command: command.to_owned(), printed: Vec::new() }),
+            Some(command) => examples.push(Example { page, command: command.to_owned(), printed: Vec::new() }),
             None => examples.last_mut().expect("a block begins with a command").printed.push(line.to_owned()),
         }
     }
@@ -126,23 +132,52 @@ fn shell(command: &str) -> Command {
 
 #[test]
 #[ignore = "needs curl, grpcio of PyPI and the ports 8080-8083 and 50051-50054: scripts/test.sh runs it"]
-fn the_examples_print_what_the_readme_says() {
+fn the_examples_print_what_the_pages_say() {
     let up = Up::start();
-    let announced = &blocks("text")[0];
+    let announced = &blocks(PAGES[0], "text")[0];
     assert_eq!(shape(&up.announced), shape(announced), "{}", up.announced);
-    let examples = examples();
-    assert!(examples.len() >= 9, "the README has lost its examples");
-    for Example { command, printed } in examples {
+    let examples: Vec<Example> = PAGES.into_iter().flat_map(examples).collect();
+    assert!(examples.len() >= 14, "the pages have lost their examples");
+    for Example { page, command, printed } in examples {
         let output = shell(&command).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(
             output_matches(&printed, &lines),
-            "$ {command}\n{text}{errors}\nbut the README says:\n{}",
+            "$ {command}\n{text}{errors}\nbut {page} says:\n{}",
             printed.join("\n")
         );
     }
+}
+
+/// What a page refers to by its path: in links, and as `src/…` in the text.
+fn references(page: &Path) -> Vec<std::path::PathBuf> {
+    let text = fs::read_to_string(page).unwrap();
+    let links = text.split("](").skip(1).filter_map(|after| after.split(')').next());
+    let paths = links.map(|link| link.split('#').next().unwrap());
+    let own = paths.filter(|path| !path.is_empty() && !path.contains("://"));
+    let linked = own.map(|path| page.parent().unwrap().join(path));
+    let is_path = |word: &&str| {
+        let folders = ["src/", "tests/", "docs/", "scripts/", "deploy/", "bench/", "web/", "proto/", "openapi/"];
+        folders.iter().any(|folder| word.starts_with(folder)) && !word.contains([' ', '*', '…'])
+    };
+    let named = text.split('`').skip(1).step_by(2).filter(is_path).map(std::path::PathBuf::from);
+    linked.chain(named).collect()
+}
+
+#[test]
+fn what_the_pages_refer_to_is_there() {
+    let docs = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    let others = ["README.md", "CONTRIBUTING.md", "bench/README.md", "deploy/README.md"].map(Into::into);
+    let pages = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md")).chain(others);
+    let gone: Vec<String> = pages
+        .flat_map(|page| {
+            let missing = references(&page).into_iter().filter(|path| !path.exists());
+            missing.map(|path| format!("{} in {}", path.display(), page.display())).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(gone.is_empty(), "{gone:#?}");
 }
 
 #[test]
