@@ -66,7 +66,7 @@ enum Command {
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+enum OutputFormat {
     /// For people.
     Text,
     /// For programs: JSON.

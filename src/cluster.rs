@@ -7,7 +7,7 @@
 //!                                                            ▼
 //!                            gateway and scheduler read  watch<ClusterView>
 //! ```
-//! Where an etcd tells who leads, [`etcd`] tells it to the driver, and the election holds what it was told.
+//! Where an etcd says who leads, [`etcd`] passes that to the driver, and the election keeps to it.
 
 mod calls;
 mod driver;
@@ -47,7 +47,7 @@ use crate::{
     worker::{Figures, Worker},
 };
 use driver::Driver;
-use election::{Answer, Claim, Election, HandOver, Judged, TransferError, Verdict};
+use election::{Claim, ClaimVerdict, Election, HandOver, Judged, QuestionAnswer, TransferError};
 use lane::Lane;
 use membership::{DialError, MemberList, Peer, Refusal, Time, Wanted};
 use token::Token;
@@ -143,7 +143,7 @@ pub struct Leader {
 #[derive(Debug)]
 enum Event {
     Link(Peer, LinkEvent),
-    Request(Request),
+    ClusterRequest(ClusterRequest),
 }
 
 /// What a link tells of its peer.
@@ -166,10 +166,10 @@ enum LinkEvent {
 
 /// What the gateway was asked, and waits to answer.
 #[derive(Debug)]
-enum Request {
-    Question(Identity, bool, oneshot::Sender<Answer>),
+enum ClusterRequest {
+    Question(Identity, bool, oneshot::Sender<QuestionAnswer>),
     Heard(Identity, oneshot::Sender<Result<(), Refusal>>),
-    Claimed(Identity, Claim, Option<MemberList>, oneshot::Sender<Result<Verdict, Refusal>>),
+    Claimed(Identity, Claim, Option<MemberList>, oneshot::Sender<Result<ClaimVerdict, Refusal>>),
     HandOver(Identity, HandOver, oneshot::Sender<Result<bool, Refusal>>),
     Transfer(String, oneshot::Sender<Result<(), TransferError>>),
     Stop,
@@ -211,7 +211,7 @@ pub struct IdTaken {
 
 /// What the cluster is made of.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ClusterConfig {
     /// This node.
     pub me: Identity,
     /// The others, and perhaps itself, which is ignored.
@@ -220,11 +220,11 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// What its peers know.
     pub token: Token,
-    /// Who tells who leads.
+    /// How the leader is chosen.
     pub coordinator: Coordinator,
 }
 
-/// Who tells the nodes who leads.
+/// How the leader is chosen.
 #[derive(Debug, Clone, Default)]
 pub enum Coordinator {
     /// They agree on it themselves.
@@ -246,19 +246,19 @@ pub struct Cluster {
 impl Cluster {
     /// Builds the handle and the task that runs the cluster until `stop`, or until it cannot go on.
     pub fn new(
-        settings: Settings,
+        settings: ClusterConfig,
         worker: Arc<Worker>,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = Result<(), IdTaken>> + Send + 'static) {
-        let Settings { me, peers, heartbeat, token, coordinator } = settings;
+        let ClusterConfig { me, peers, heartbeat, token, coordinator } = settings;
         let (me, clock, view) = (Arc::new(me), Clock::default(), watch::Sender::new(Arc::default()));
         let mut links = JoinSet::new();
         let (election, etcd) = match coordinator {
             Coordinator::Bully => (Election::new(&me, &peers, heartbeat), None),
             Coordinator::Etcd(access) => {
-                let (office, desk) = etcd::open(access, Arc::clone(&me), clock, view.subscribe());
-                links.spawn(office.run());
-                (Election::appointed(&me, &peers, heartbeat), Some(desk))
+                let (keeper, handle) = etcd::open(access, Arc::clone(&me), clock, view.subscribe());
+                links.spawn(keeper.run());
+                (Election::appointed(&me, &peers, heartbeat), Some(handle))
             }
         };
         let (events, receiver) = mpsc::channel(CLUSTER_EVENTS_MAX);
@@ -305,8 +305,8 @@ impl Cluster {
     ///
     /// # Errors
     /// [`CallError::Busy`].
-    pub async fn question(&self, sender: Identity, is_candidate: bool) -> Result<Answer, CallError> {
-        self.request(|reply| Request::Question(sender, is_candidate, reply)).await
+    pub async fn question(&self, sender: Identity, is_candidate: bool) -> Result<QuestionAnswer, CallError> {
+        self.request(|reply| ClusterRequest::Question(sender, is_candidate, reply)).await
     }
 
     /// A member spoke to us.
@@ -314,7 +314,7 @@ impl Cluster {
     /// # Errors
     /// See [`CallError`].
     pub async fn heard(&self, sender: Identity) -> Result<(), CallError> {
-        Ok(self.request(|reply| Request::Heard(sender, reply)).await??)
+        Ok(self.request(|reply| ClusterRequest::Heard(sender, reply)).await??)
     }
 
     /// A leader says that it leads, perhaps with the member list.
@@ -326,8 +326,8 @@ impl Cluster {
         sender: Identity,
         claim: Claim,
         list: Option<MemberList>,
-    ) -> Result<Verdict, CallError> {
-        Ok(self.request(|reply| Request::Claimed(sender, claim, list, reply)).await??)
+    ) -> Result<ClaimVerdict, CallError> {
+        Ok(self.request(|reply| ClusterRequest::Claimed(sender, claim, list, reply)).await??)
     }
 
     /// A leader asks this node to lead after it.
@@ -335,7 +335,7 @@ impl Cluster {
     /// # Errors
     /// See [`CallError`].
     pub async fn hand_over(&self, sender: Identity, offer: HandOver) -> Result<bool, CallError> {
-        Ok(self.request(|reply| Request::HandOver(sender, offer, reply)).await??)
+        Ok(self.request(|reply| ClusterRequest::HandOver(sender, offer, reply)).await??)
     }
 
     /// An operator wants this member to lead; returns when it does.
@@ -345,7 +345,7 @@ impl Cluster {
     pub async fn transfer(&self, to: String) -> Result<Leader, CallError> {
         let mut views = self.view.clone();
         let target = to.clone();
-        self.request(|reply| Request::Transfer(target, reply)).await??;
+        self.request(|reply| ClusterRequest::Transfer(target, reply)).await??;
         let leads = |view: &Arc<ClusterView>| view.leader.as_ref().is_some_and(|leader| *leader.name == *to);
         match timeout(TRANSFER_TIMEOUT, views.wait_for(leads)).await {
             Ok(Ok(view)) => view.leader.clone().ok_or(CallError::NoLeader),
@@ -356,15 +356,18 @@ impl Cluster {
     /// Hands over, if this node leads and anybody can lead after it; from now on it never leads again.
     pub async fn stop_leading(&self) {
         let mut views = self.view.clone();
-        if self.events.send(Event::Request(Request::Stop)).await.is_ok() {
+        if self.events.send(Event::ClusterRequest(ClusterRequest::Stop)).await.is_ok() {
             let is_done = |view: &Arc<ClusterView>| !view.leads() || !view.has_successor();
             let _ = timeout(HAND_OVER_TIMEOUT, views.wait_for(is_done)).await;
         }
     }
 
-    async fn request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, CallError> {
+    async fn request<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> ClusterRequest,
+    ) -> Result<T, CallError> {
         let (reply, answer) = oneshot::channel();
-        let event = Event::Request(request(reply));
+        let event = Event::ClusterRequest(request(reply));
         self.events.try_send(event).map_err(|_| CallError::Busy)?;
         answer.await.map_err(|_| CallError::Busy)
     }

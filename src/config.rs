@@ -50,8 +50,8 @@ pub struct NodeArgs {
     pub advertise_http: Option<HostPort>,
     /// The other nodes: 4=leader:50051,1=worker1:50052,… An id may be left out, it is learnt; one's own entry is ignored
     #[arg(long, env = "PRIMACY_PEERS", value_name = "[ID=]HOST:PORT", value_delimiter = ',')]
-    pub peers: Vec<Listed<PeerArg>>,
-    /// Who tells who leads: bully (the nodes agree themselves), or etcd://HOST:2379[,HOST:2379…], with TLS and user by
+    pub peers: Vec<ListItem<PeerArg>>,
+    /// How the leader is chosen: bully (the nodes agree themselves), or etcd://HOST:2379[,HOST:2379…], with TLS and user by
     /// etcd's own ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY, ETCDCTL_USER and ETCDCTL_PASSWORD. Then no --peers are needed
     #[arg(long, env = "PRIMACY_COORDINATOR", default_value = "bully", value_name = "COORDINATOR")]
     pub coordinator: CoordinatorArg,
@@ -102,14 +102,14 @@ pub struct NodeArgs {
     pub port: Option<u16>,
     /// Where all of that was told.
     #[arg(skip)]
-    pub told: Told,
+    pub told: SettingNames,
 }
 
 /// Which settings were told by the environment: messages name what was set.
 #[derive(Debug, Clone, Default)]
-pub struct Told(BTreeMap<String, String>);
+pub struct SettingNames(BTreeMap<String, String>);
 
-impl Told {
+impl SettingNames {
     /// By what a command was given.
     pub fn by(command: &Command, matches: &ArgMatches) -> Self {
         let by_environment =
@@ -150,7 +150,7 @@ pub struct NodeConfig {
     pub advertise_http: Option<HostPort>,
     /// The other nodes.
     pub peers: Vec<PeerAddress>,
-    /// Who tells who leads.
+    /// How the leader is chosen.
     pub coordinator: Coordinator,
     /// What its peers know.
     pub token: Token,
@@ -159,11 +159,11 @@ pub struct NodeConfig {
     /// Whether it works itself when nobody else can.
     pub fallback: bool,
     /// What its entrances take.
-    pub gateway: gateway::Settings,
+    pub gateway: gateway::GatewayConfig,
     /// Whether it exits when standard input ends.
     pub exit_with_stdin: bool,
     /// Where all of that was told.
-    pub told: Told,
+    pub told: SettingNames,
 }
 
 /// Settings that cannot be.
@@ -235,7 +235,7 @@ impl NodeConfig {
             token,
             heartbeat: Duration::from_millis(args.heartbeat),
             fallback: !args.no_fallback,
-            gateway: gateway::Settings {
+            gateway: gateway::GatewayConfig {
                 body_bytes_max: args.body_max,
                 in_flight_max: args.in_flight_max,
                 deadline: Duration::from_millis(args.deadline),
@@ -403,9 +403,9 @@ pub fn list(text: &str) -> impl Iterator<Item = &str> {
 
 /// A part of a list as the command line has taken it apart; none if it is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed<T>(pub Option<T>);
+pub struct ListItem<T>(pub Option<T>);
 
-impl<T: FromStr> FromStr for Listed<T> {
+impl<T: FromStr> FromStr for ListItem<T> {
     type Err = T::Err;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {

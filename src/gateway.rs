@@ -18,7 +18,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use admission::{
     fair::FairQueue,
-    gate::{Gate, Pass},
+    gate::{Gate, InFlightPass},
     memory::Memory,
     shares::{Share, Shares},
 };
@@ -53,7 +53,7 @@ pub struct Gateway {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What an operator may turn.
-    pub settings: Settings,
+    pub settings: GatewayConfig,
     /// In which order callers are served.
     pub queue: FairQueue,
     /// Requests in flight.
@@ -74,7 +74,7 @@ pub struct Gateway {
 
 /// What an operator may turn.
 #[derive(Debug, Clone, Copy)]
-pub struct Settings {
+pub struct GatewayConfig {
     /// Bytes of a REST body for one number.
     pub body_bytes_max: usize,
     /// Requests in flight.
@@ -88,7 +88,7 @@ impl Gateway {
     ///
     /// # Errors
     /// `resource_exhausted` when all are taken.
-    pub fn enter(&self) -> Result<Pass<'_>, ApiError> {
+    pub fn enter(&self) -> Result<InFlightPass<'_>, ApiError> {
         self.in_flight.enter().ok_or_else(|| busy(self.settings.in_flight_max))
     }
 

@@ -188,7 +188,7 @@ impl Node {
         let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
         let metrics = Arc::new(Metrics::default());
         let boot = identity.boot;
-        let settings = cluster::Settings {
+        let settings = cluster::ClusterConfig {
             me: identity,
             peers: config.peers,
             heartbeat: config.heartbeat,

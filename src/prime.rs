@@ -60,7 +60,7 @@ pub fn check(number: &Number, stop: &AtomicBool) -> Option<Verdict> {
 /// As [`check`], for callers with something to do between the steps: goes on as long as `go_on`, called at every step,
 /// says so.
 pub fn check_while(number: &Number, go_on: &dyn Fn() -> bool) -> Option<Verdict> {
-    if let Some(word) = number.short() {
+    if let Some(word) = number.equivalent_word() {
         return Some(Verdict { is_prime: is_prime(word), certainty: Certainty::Proven });
     }
     let is_prime = long::is_probable_prime(&long::from_decimal(&number.as_str()), go_on)?;

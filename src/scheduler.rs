@@ -103,9 +103,9 @@ type Views = watch::Receiver<Arc<ClusterView>>;
 
 /// Whom a check is sent to, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Road {
-    ToLeader,
-    ToWorker,
+enum Recipient {
+    Leader,
+    Worker,
 }
 
 impl Scheduler {
@@ -161,8 +161,8 @@ impl Scheduler {
         let leader = self.cluster.view().leader_lane.clone();
         let Some(leader) = leader else { return self.own_results(limit, bytes_max) };
         let limit_wire = u32::try_from(limit).unwrap_or(u32::MAX);
-        let mut client =
-            PeerClient::new(leader.road()).max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
+        let mut client = PeerClient::new(leader.connection())
+            .max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
         let bytes_wire = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let request = RecentResultsRequest { limit: limit_wire, bytes_max: bytes_wire };
         let call = leader.call(async { client.recent_results(request).await });
@@ -188,7 +188,7 @@ impl Scheduler {
         let mut last_error = None;
         let mut views = None;
         loop {
-            let Some((lane, road, _charge)) = self.next(job, &tried) else {
+            let Some((lane, recipient, _charge)) = self.next(job, &tried) else {
                 match last_error {
                     Some(CheckError::Unavailable(_)) | None if self.fallback => {
                         self.metrics.fallbacks.inc_by(job.count());
@@ -204,7 +204,7 @@ impl Scheduler {
                 }
                 continue;
             };
-            match job.ask(self, &lane, road).await {
+            match job.ask(self, &lane, recipient).await {
                 Ok(outcome) => return Ok(outcome),
                 // It costs no attempt: that a lane closed says nothing about the check.
                 Err(AskError::GivenBack) => {
@@ -212,14 +212,14 @@ impl Scheduler {
                 }
                 Err(AskError::Full) => last_error = Some(overloaded()),
                 Err(AskError::Failed(failure))
-                    if road == Road::ToLeader && self.has_left(&lane, &failure) =>
+                    if recipient == Recipient::Leader && self.has_left(&lane, &failure) =>
                 {
                     self.metrics.given_back.inc_by(job.count());
                 }
                 Err(error @ AskError::Failed(_)) => {
                     let error = CheckError::from(error);
                     // The leader has asked whom there was to ask.
-                    if road == Road::ToLeader || error == CheckError::DeadlineExceeded {
+                    if recipient == Recipient::Leader || error == CheckError::DeadlineExceeded {
                         return Err(error);
                     }
                     // Who is busy has not failed.
@@ -256,28 +256,30 @@ impl Scheduler {
     }
 
     /// The lane to ask next, of those that this job was not tried on yet; a long one counts as its load from now on.
-    fn next(&self, job: &impl Job, tried: &[Lane]) -> Option<(Lane, Road, Option<Charge>)> {
+    fn next(&self, job: &impl Job, tried: &[Lane]) -> Option<(Lane, Recipient, Option<Charge>)> {
         let view = self.cluster.view();
         let fresh = |lane: &Lane| !tried.iter().any(|before| before.is(lane));
         if let Some(leader) = view.leader_lane.as_ref().filter(|lane| !job.is_forwarded() && fresh(lane)) {
-            return Some((leader.clone(), Road::ToLeader, None));
+            return Some((leader.clone(), Recipient::Leader, None));
         }
         let load = |lane: &Lane| if fresh(lane) { job.load(lane) } else { None };
         // A full lane answers at once that it is full: all full is overload, and not nobody.
         let full = || view.workers.iter().position(|lane| fresh(lane) && lane.is_full());
         let Some(cost_us) = job.long_cost_us() else {
             let place = pick(view.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed));
-            return place.or_else(full).map(|place| (view.workers[place].clone(), Road::ToWorker, None));
+            return place.or_else(full).map(|place| (view.workers[place].clone(), Recipient::Worker, None));
         };
         let mut rotation = self.long_rotation.lock().unwrap_or_else(PoisonError::into_inner);
         *rotation = rotation.wrapping_add(1);
         let lane = &view.workers[pick(view.workers.iter().map(load), *rotation).or_else(full)?];
-        Some((lane.clone(), Road::ToWorker, Some(lane.charge(cost_us))))
+        Some((lane.clone(), Recipient::Worker, Some(lane.charge(cost_us))))
     }
 
-    async fn ask(&self, lane: &Lane, check: &Check, road: Road) -> Result<Outcome, AskError> {
+    async fn ask(&self, lane: &Lane, check: &Check, recipient: Recipient) -> Result<Outcome, AskError> {
         // Boxed: every short check would carry the room that a call needs, some 5 KB.
-        let Some(value) = check.number.short() else { return Box::pin(self.call(lane, check, road)).await };
+        let Some(value) = check.number.equivalent_word() else {
+            return Box::pin(self.call(lane, check, recipient)).await;
+        };
         let ask = Ask { value, deadline: check.deadline, trace: check.trace.clone() };
         let answer = lane.ask(ask).await?;
         let verdict = Verdict { is_prime: answer.is_prime, certainty: Certainty::Proven };
@@ -285,29 +287,35 @@ impl Scheduler {
     }
 
     /// A long check travels in a call of its own, so that deadline and cancellation travel with it.
-    async fn call(&self, lane: &Lane, check: &Check, road: Road) -> Result<Outcome, AskError> {
-        let request = self.long_request(check, road);
-        let response = match road {
-            Road::ToLeader => {
-                let mut client = SchedulerClient::new(lane.road());
+    async fn call(&self, lane: &Lane, check: &Check, recipient: Recipient) -> Result<Outcome, AskError> {
+        let request = self.long_request(check, recipient);
+        let response = match recipient {
+            Recipient::Leader => {
+                let mut client = SchedulerClient::new(lane.connection());
                 lane.call(async { client.check_prime(request).await }).await?
             }
-            Road::ToWorker => {
-                let mut client = WorkerClient::new(lane.road());
+            Recipient::Worker => {
+                let mut client = WorkerClient::new(lane.connection());
                 lane.call(async { client.process_prime(request).await }).await?
             }
         };
         Ok(response.into_inner().into())
     }
 
-    fn long_request(&self, check: &Check, road: Road) -> Request<PrimeRequest> {
+    fn long_request(&self, check: &Check, recipient: Recipient) -> Request<PrimeRequest> {
         let mut request = Request::new(PrimeRequest { number: 0, decimal: check.number.to_string() });
-        self.equip(&mut request, check.deadline, Some(&check.trace), road);
+        self.equip(&mut request, check.deadline, Some(&check.trace), recipient);
         request
     }
 
     /// Gives a call of its own what travels with it: the time that is left, and the ids.
-    fn equip<T>(&self, request: &mut Request<T>, deadline: Instant, trace: Option<&Trace>, road: Road) {
+    fn equip<T>(
+        &self,
+        request: &mut Request<T>,
+        deadline: Instant,
+        trace: Option<&Trace>,
+        recipient: Recipient,
+    ) {
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         let metadata = request.metadata_mut();
         let mut put = |key: &'static str, text: &str| {
@@ -315,7 +323,7 @@ impl Scheduler {
                 metadata.insert(key, value);
             }
         };
-        if road == Road::ToLeader {
+        if recipient == Recipient::Leader {
             put(FORWARDED_BY, self.worker.name());
         }
         if let Some(trace) = trace {

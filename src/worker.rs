@@ -74,7 +74,7 @@ impl Worker {
     /// # Errors
     /// [`PoolError::Full`] when too many long checks wait already.
     pub async fn check(&self, number: &Number) -> Result<Verdict, PoolError> {
-        if let Some(value) = number.short() {
+        if let Some(value) = number.equivalent_word() {
             let is_prime = self.check_short(value);
             return Ok(Verdict { is_prime, certainty: Certainty::Proven });
         }

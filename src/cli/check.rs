@@ -10,7 +10,7 @@ use clap::Args;
 use tonic::{Request, Status};
 
 use super::{
-    Output,
+    OutputFormat,
     client::{Channel, Client, ClientArgs},
     fail, misused, written,
 };
@@ -29,7 +29,7 @@ pub(super) struct CheckArgs {
     numbers: Vec<String>,
     /// How to print the answers
     #[arg(short, long, value_enum, default_value = "text")]
-    output: Output,
+    output: OutputFormat,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -57,7 +57,7 @@ async fn check(channel: Channel, number: &Number) -> Result<Outcome, Status> {
 }
 
 /// One by one, as the seed's client asks: each worker in turn.
-async fn answer(client: &Client, numbers: Vec<Number>, output: Output) -> ExitCode {
+async fn answer(client: &Client, numbers: Vec<Number>, output: OutputFormat) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     let mut printed = Vec::new();
     for number in numbers {
@@ -76,13 +76,13 @@ async fn answer(client: &Client, numbers: Vec<Number>, output: Output) -> ExitCo
 }
 
 /// Appends the line of an answer.
-fn line(out: &mut Vec<u8>, number: &Number, outcome: &Outcome, output: Output) {
+fn line(out: &mut Vec<u8>, number: &Number, outcome: &Outcome, output: OutputFormat) {
     // A Vec takes whatever is written, and a struct of strings and a bool always serialises.
     let _ = match output {
-        Output::Json => {
+        OutputFormat::Json => {
             serde_json::to_writer(&mut *out, &PrimeAnswer::new(number, outcome)).map_err(Into::into)
         }
-        Output::Text => text(out, number, outcome),
+        OutputFormat::Text => text(out, number, outcome),
     };
     out.push(b'\n');
 }

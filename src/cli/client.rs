@@ -17,7 +17,7 @@ use tonic::{Code, Status, TimeoutExpired, transport::Endpoint};
 
 use crate::{
     cluster::{innermost, lane::describe},
-    config::{HostPort, Listed},
+    config::{HostPort, ListItem},
 };
 
 pub(super) use channel::Channel;
@@ -33,7 +33,7 @@ pub(super) struct ClientArgs {
         value_name = "HOST:PORT,…",
         default_value = "127.0.0.1:50051,127.0.0.1:50052,127.0.0.1:50053,127.0.0.1:50054"
     )]
-    endpoints: Vec<Listed<HostPort>>,
+    endpoints: Vec<ListItem<HostPort>>,
 }
 
 /// Why nobody can be asked.

@@ -9,7 +9,7 @@ use clap::{
 };
 
 use super::{Cli, Command};
-use crate::config::Told;
+use crate::config::SettingNames;
 
 /// What was typed and set; ends the process if that is wrong.
 pub(super) fn parse() -> Cli {
@@ -42,9 +42,9 @@ pub(super) fn is_blank(value: &OsStr) -> bool {
 }
 
 /// Which settings of the command the environment told.
-fn told(command: &clap::Command, matches: &ArgMatches) -> Told {
+fn told(command: &clap::Command, matches: &ArgMatches) -> SettingNames {
     let subcommand = matches.subcommand().and_then(|(name, of)| Some((command.find_subcommand(name)?, of)));
-    subcommand.map(|(command, matches)| Told::by(command, matches)).unwrap_or_default()
+    subcommand.map(|(command, matches)| SettingNames::by(command, matches)).unwrap_or_default()
 }
 
 /// Names the variable that an error is about, where it names the flag that was not given.

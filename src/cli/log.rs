@@ -28,24 +28,24 @@ use crate::{
     text::{bounded, line},
 };
 
-static QUEUE: Queue =
-    Queue { state: Mutex::new(State::new()), is_filled: Condvar::new(), is_empty: Condvar::new() };
+static QUEUE: LogQueue =
+    LogQueue { state: Mutex::new(LogState::new()), is_filled: Condvar::new(), is_empty: Condvar::new() };
 
 /// The lines that wait to be written.
-struct Queue {
-    state: Mutex<State>,
+struct LogQueue {
+    state: Mutex<LogState>,
     is_filled: Condvar,
     is_empty: Condvar,
 }
 
-struct State {
+struct LogState {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     /// A line was taken out, and may not be written yet.
     is_writing: bool,
 }
 
-impl State {
+impl LogState {
     const fn new() -> Self {
         Self { lines: VecDeque::new(), bytes: 0, is_writing: false }
     }
@@ -55,8 +55,8 @@ impl State {
     }
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl LogQueue {
+    fn lock(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,9 +91,9 @@ impl Queue {
 }
 
 /// What the log is written to, line by line; each is whole.
-struct Lines;
+struct LogLines;
 
-impl Write for Lines {
+impl Write for LogLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         QUEUE.push(line.to_vec());
         Ok(line.len())
@@ -124,7 +124,7 @@ pub(super) fn start() -> io::Result<Flushed> {
     let (filter, wrong) = filter(&told.to_string_lossy());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| Lines)
+        .with_writer(|| LogLines)
         .fmt_fields(fields())
         .with_ansi(colours(&io::stderr()))
         .with_target(false)

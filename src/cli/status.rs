@@ -9,7 +9,7 @@ use clap::Args;
 use tonic::{Status, Streaming};
 
 use super::{
-    Output,
+    OutputFormat,
     client::{Channel, Client, ClientArgs},
     colours, fail, misused, print_all,
 };
@@ -27,7 +27,7 @@ pub(super) struct StatusArgs {
     watch: bool,
     /// How to print the members; with --watch, JSON is one object a line
     #[arg(short, long, value_enum, default_value = "text")]
-    output: Output,
+    output: OutputFormat,
     #[command(flatten)]
     client: ClientArgs,
 }
@@ -60,17 +60,17 @@ pub(super) async fn view(channel: Channel) -> Result<ClusterView, Status> {
 }
 
 /// Watches a node: the view of this moment, and those that follow.
-async fn open(channel: Channel) -> Result<(ClusterView, Views), Status> {
+async fn open(channel: Channel) -> Result<(ClusterView, ViewStream), Status> {
     let mut client = SchedulerClient::new(channel);
-    let mut views = Views(client.watch_cluster(WatchClusterRequest {}).await?.into_inner());
+    let mut views = ViewStream(client.watch_cluster(WatchClusterRequest {}).await?.into_inner());
     let first = views.next().await?.ok_or_else(|| Status::unavailable("the node is stopping"))?;
     Ok((first, views))
 }
 
 /// What a node tells; whatever answers at an address may call itself one.
-struct Views(Streaming<ClusterView>);
+struct ViewStream(Streaming<ClusterView>);
 
-impl Views {
+impl ViewStream {
     /// The next view, made harmless: it is not looked at anywhere before.
     async fn next(&mut self) -> Result<Option<ClusterView>, Status> {
         Ok(self.0.message().await?.map(harmless))
@@ -93,8 +93,8 @@ fn harmless(mut view: ClusterView) -> ClusterView {
     view
 }
 
-fn render(view: ClusterView, output: Output) -> String {
-    if output == Output::Json {
+fn render(view: ClusterView, output: OutputFormat) -> String {
+    if output == OutputFormat::Json {
         // A struct of strings and numbers always serialises.
         return serde_json::to_string_pretty(&ClusterAnswer::from(view)).unwrap_or_default();
     }

@@ -20,7 +20,7 @@ use crate::{
         membership::DialError,
         token::{Pass, Token},
     },
-    config::{TokenArg, Told},
+    config::{SettingNames, TokenArg},
     proto::{Leader, TransferRequest, peer_client::PeerClient},
     text::plain,
 };
@@ -42,7 +42,7 @@ pub(super) struct TransferArgs {
     client: ClientArgs,
     /// Where all of that was told.
     #[arg(skip)]
-    pub(super) told: Told,
+    pub(super) told: SettingNames,
 }
 
 /// The leader says before whether it came to it.

@@ -6,12 +6,12 @@ use tokio::time::timeout;
 
 use super::{
     ClusterView, IdTaken, Identity,
-    election::{Answer, Ballot, Claim, HandOver, Judged, Request, Verdict},
+    election::{Ballot, Claim, ClaimVerdict, HandOver, Judged, PeerRequest, QuestionAnswer},
     innermost,
     introduction::{identify, introduce},
     link::connect,
     membership::{DialError, Peer, Sought, Time},
-    token::{Road, Token},
+    token::{PeerConnection, Token},
 };
 use crate::proto::{
     ElectionRequest, HandOverRequest, VictoryRequest, peer_client::PeerClient, worker_client::WorkerClient,
@@ -20,11 +20,11 @@ use crate::proto::{
 /// A call to a peer.
 pub(super) struct Call {
     pub(super) peer: Peer,
-    pub(super) request: Request,
+    pub(super) request: PeerRequest,
     pub(super) me: Arc<Identity>,
     pub(super) token: Token,
-    /// The road that is open; else the peer is dialled.
-    pub(super) road: Option<Road>,
+    /// The connection that is open; else the peer is dialled.
+    pub(super) connection: Option<PeerConnection>,
     pub(super) sought: Sought,
     pub(super) view: Arc<ClusterView>,
     pub(super) heartbeat: Duration,
@@ -35,7 +35,7 @@ type Called<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What came of it.
 pub(super) enum Reply {
-    Answered { round: u64, answer: Option<Answer>, by: Option<Identity> },
+    Answered { round: u64, answer: Option<QuestionAnswer>, by: Option<Identity> },
     Judged(Option<Judged>),
     HandedOver { ballot: Ballot, accepted: Option<bool> },
 }
@@ -43,17 +43,17 @@ pub(super) enum Reply {
 impl Call {
     pub(super) async fn run(self) -> (Peer, Reply) {
         let reply = match &self.request {
-            Request::Question { round, is_candidate } => {
+            PeerRequest::Question { round, is_candidate } => {
                 let answered = self.within(2, self.ask(*is_candidate)).await;
                 let (answer, by) = answered.unwrap_or_default();
                 Reply::Answered { round: *round, answer, by }
             }
-            Request::Victory(claim) => {
+            PeerRequest::Victory(claim) => {
                 let verdict = self.within(3, self.announce(claim)).await.flatten();
                 let (asked, ballot) = (self.asked, claim.ballot);
                 Reply::Judged(verdict.map(|verdict| Judged { asked, ballot, verdict }))
             }
-            Request::HandOver(offer) => {
+            PeerRequest::HandOver(offer) => {
                 let accepted = self.within(3, self.offer(offer)).await;
                 Reply::HandedOver { ballot: offer.ballot, accepted }
             }
@@ -73,21 +73,21 @@ impl Call {
     }
 
     /// Without a candidate's id it is only a question.
-    async fn ask(&self, is_candidate: bool) -> Called<(Option<Answer>, Option<Identity>)> {
+    async fn ask(&self, is_candidate: bool) -> Called<(Option<QuestionAnswer>, Option<Identity>)> {
         let candidate_id = self.me.id.filter(|_| is_candidate).unwrap_or_default().cast_signed();
         let sender = Some((&*self.me).into());
-        let (road, proven) = match self.road().await {
+        let (connection, proven) = match self.connection().await {
             // It is listed by another name of its own, and need not be.
             Err(DialError::Itself) => return Ok((None, Some(Identity::clone(&self.me)))),
-            road => road?,
+            connection => connection?,
         };
-        let answer = WorkerClient::new(road).election(ElectionRequest { candidate_id, sender }).await?;
+        let answer = WorkerClient::new(connection).election(ElectionRequest { candidate_id, sender }).await?;
         let mut answer = answer.into_inner();
         let says = answer.receiver.take().and_then(|by| Identity::try_from(by).ok());
-        Ok((Answer::from_wire(answer), proven.or(says)))
+        Ok((QuestionAnswer::from_wire(answer), proven.or(says)))
     }
 
-    async fn announce(&self, claim: &Claim) -> Called<Option<Verdict>> {
+    async fn announce(&self, claim: &Claim) -> Called<Option<ClaimVerdict>> {
         let answer = self
             .worker()
             .await?
@@ -98,23 +98,23 @@ impl Call {
                 claim: Some(claim.into()),
             })
             .await?;
-        Ok(Verdict::from_wire(answer.into_inner().verdict))
+        Ok(ClaimVerdict::from_wire(answer.into_inner().verdict))
     }
 
     async fn offer(&self, offer: &HandOver) -> Called<bool> {
         let request = HandOverRequest { sender: Some((&*self.me).into()), ..offer.into() };
-        let answer = PeerClient::new(self.road().await?.0).hand_over(request).await?;
+        let answer = PeerClient::new(self.connection().await?.0).hand_over(request).await?;
         Ok(answer.into_inner().accepted)
     }
 
-    async fn worker(&self) -> Called<WorkerClient<Road>> {
-        Ok(WorkerClient::new(self.road().await?.0))
+    async fn worker(&self) -> Called<WorkerClient<PeerConnection>> {
+        Ok(WorkerClient::new(self.connection().await?.0))
     }
 
-    /// The road, and who has proven to be at its end, if it is new and there is a token.
-    async fn road(&self) -> Result<(Road, Option<Identity>), DialError> {
-        if let Some(road) = &self.road {
-            return Ok((road.clone(), None));
+    /// The connection, and who has proven to be at its end, if it is new and there is a token.
+    async fn connection(&self) -> Result<(PeerConnection, Option<Identity>), DialError> {
+        if let Some(connection) = &self.connection {
+            return Ok((connection.clone(), None));
         }
         let channel = connect(&self.sought.address, self.heartbeat * 2).await?;
         introduce(channel, &self.token, &self.sought, &self.view).await

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Clock, ClusterView, Event, IdTaken, Identity, Leader, LinkEvent, Request,
+    Clock, ClusterRequest, ClusterView, Event, IdTaken, Identity, Leader, LinkEvent,
     calls::{Call, Reply, Twin},
     election::{Election, TransferError},
     etcd::{self, Order},
@@ -23,8 +23,8 @@ use crate::{limits::CALLS_MAX, proto, worker::Worker};
 
 pub(super) struct Driver {
     pub(super) election: Election,
-    /// Where etcd tells who leads; without it Bully does.
-    pub(super) etcd: Option<etcd::Desk>,
+    /// The task that asks etcd who leads; none with Bully.
+    pub(super) etcd: Option<etcd::KeeperHandle>,
     pub(super) me: Arc<Identity>,
     pub(super) token: Token,
     pub(super) clock: Clock,
@@ -49,7 +49,7 @@ pub(super) struct Driver {
 }
 
 /// What came of a turn of the driver.
-enum Turn {
+enum TurnOutcome {
     News,
     NoNews,
     Died,
@@ -67,10 +67,10 @@ impl Driver {
         self.perform();
         while !stop.is_cancelled() {
             match self.turn(&stop).await {
-                Turn::News => {}
-                Turn::NoNews => continue,
-                Turn::Died => break,
-                Turn::Taken(taken) => return Err(taken),
+                TurnOutcome::News => {}
+                TurnOutcome::NoNews => continue,
+                TurnOutcome::Died => break,
+                TurnOutcome::Taken(taken) => return Err(taken),
             }
             self.perform();
             self.publish();
@@ -82,7 +82,7 @@ impl Driver {
     }
 
     /// Takes in one event, or the time.
-    async fn turn(&mut self, stop: &CancellationToken) -> Turn {
+    async fn turn(&mut self, stop: &CancellationToken) -> TurnOutcome {
         let due = self.clock.instant(self.election.next_deadline());
         tokio::select! {
             () = stop.cancelled() => {}
@@ -93,27 +93,27 @@ impl Driver {
                 Err(died) => return has_died(&died),
             },
             Some(looked) = self.twin.join_next() => match looked {
-                Ok(Ok(taken)) => return Turn::Taken(taken),
+                Ok(Ok(taken)) => return TurnOutcome::Taken(taken),
                 Ok(Err(error)) => self.doubt_twin(&error),
                 Err(died) => return has_died(&died),
             },
-            Some(news) = etcd::Desk::news(&mut self.etcd) => match news {
+            Some(news) = etcd::KeeperHandle::news(&mut self.etcd) => match news {
                 Ok(recognised) => self.election.recognise(self.clock.now(), &recognised),
                 Err(died) => return has_died(&died),
             },
             Some(Err(died)) = self.links.join_next() => return has_died(&died),
         }
-        Turn::News
+        TurnOutcome::News
     }
 
-    fn handle(&mut self, event: Event) -> Turn {
+    fn handle(&mut self, event: Event) -> TurnOutcome {
         // Mostly an acknowledgement brings figures alone, which are seen at the next tick.
         let may_be_quiet = matches!(event, Event::Link(_, LinkEvent::Acked { .. }));
         match event {
             Event::Link(peer, event) => self.handle_link(peer, event),
-            Event::Request(request) => self.handle_request(request),
+            Event::ClusterRequest(request) => self.handle_request(request),
         }
-        if may_be_quiet && !self.election.has_sends() { Turn::NoNews } else { Turn::News }
+        if may_be_quiet && !self.election.has_sends() { TurnOutcome::NoNews } else { TurnOutcome::News }
     }
 
     fn handle_link(&mut self, peer: Peer, event: LinkEvent) {
@@ -146,21 +146,21 @@ impl Driver {
     }
 
     /// Whoever asked may have gone since.
-    fn handle_request(&mut self, request: Request) {
+    fn handle_request(&mut self, request: ClusterRequest) {
         let (now, election) = (self.clock.now(), &mut self.election);
         match request {
-            Request::Question(sender, is_candidate, reply) => {
+            ClusterRequest::Question(sender, is_candidate, reply) => {
                 drop(reply.send(election.question(now, &sender, is_candidate)));
             }
-            Request::Heard(sender, reply) => drop(reply.send(election.heard(now, &sender))),
-            Request::Claimed(sender, claim, list, reply) => {
+            ClusterRequest::Heard(sender, reply) => drop(reply.send(election.heard(now, &sender))),
+            ClusterRequest::Claimed(sender, claim, list, reply) => {
                 drop(reply.send(election.claimed(now, &sender, &claim, list)));
             }
-            Request::HandOver(sender, offer, reply) => {
+            ClusterRequest::HandOver(sender, offer, reply) => {
                 drop(reply.send(election.hand_over(now, &sender, &offer)));
             }
-            Request::Transfer(to, reply) => drop(reply.send(self.transfer(&to))),
-            Request::Stop => {
+            ClusterRequest::Transfer(to, reply) => drop(reply.send(self.transfer(&to))),
+            ClusterRequest::Stop => {
                 election.stop(now);
                 let _ = self.order(Order::Stop);
             }
@@ -175,7 +175,7 @@ impl Driver {
 
     /// Tells etcd's task, if there is one.
     fn order(&self, order: Order) -> Result<(), TransferError> {
-        self.etcd.as_ref().map_or(Ok(()), |desk| desk.order(order)).map_err(|()| TransferError::Busy)
+        self.etcd.as_ref().map_or(Ok(()), |handle| handle.order(order)).map_err(|()| TransferError::Busy)
     }
 
     fn take(&mut self, peer: Peer, reply: Reply) {
@@ -265,7 +265,7 @@ impl Driver {
         self.links.spawn(link.run());
     }
 
-    fn call(&mut self, peer: Peer, request: super::election::Request) {
+    fn call(&mut self, peer: Peer, request: super::election::PeerRequest) {
         let Some(sought) = self.election.members().sought(peer) else { return };
         // Asked too much at once: what is not sent is an answer that does not come.
         if self.calls.len() >= CALLS_MAX {
@@ -276,7 +276,11 @@ impl Driver {
             request,
             me: Arc::clone(&self.me),
             token: self.token.clone(),
-            road: self.lanes.get(&peer).filter(|_| self.election.members().is_up(peer)).map(Lane::road),
+            connection: self
+                .lanes
+                .get(&peer)
+                .filter(|_| self.election.members().is_up(peer))
+                .map(Lane::connection),
             sought,
             view: Arc::clone(&self.view.borrow()),
             heartbeat: self.heartbeat,
@@ -347,9 +351,9 @@ impl Driver {
     }
 }
 
-fn has_died(died: &impl Display) -> Turn {
+fn has_died(died: &impl Display) -> TurnOutcome {
     tracing::error!(%died, "a task of the cluster has died");
-    Turn::Died
+    TurnOutcome::Died
 }
 
 /// The seed's words stay to be found: "Worker worker2 is DEAD".

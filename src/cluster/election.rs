@@ -51,7 +51,9 @@ use message::is_absurd;
 use seeking::{Asking, Phase, Seeking};
 
 pub use appointed::Recognised;
-pub use message::{Answer, Ballot, Claim, HandOver, Judged, Request, Send, TransferError, Verdict};
+pub use message::{
+    Ballot, Claim, ClaimVerdict, HandOver, Judged, PeerRequest, QuestionAnswer, Send, TransferError,
+};
 
 /// The rules, by name: the simulator breaks them one at a time, and must notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,12 +263,12 @@ impl Election {
     // ── Requests of others ─────────────────────────────────────────────────────────────────────────────────────
 
     /// A node asks, perhaps as a candidate. It changes nobody's leadership.
-    pub fn question(&mut self, now: Time, sender: &Identity, is_candidate: bool) -> Answer {
+    pub fn question(&mut self, now: Time, sender: &Identity, is_candidate: bool) -> QuestionAnswer {
         self.enter(now);
         let peer = match self.members.heard(now, sender) {
             Ok(met) => self.meet_node(now, met),
-            Err(Refusal::Taken(by)) => return Answer::Taken(by),
-            Err(Refusal::Listed | Refusal::Full | Refusal::Absurd) => return Answer::Go,
+            Err(Refusal::Taken(by)) => return QuestionAnswer::Taken(by),
+            Err(Refusal::Listed | Refusal::Full | Refusal::Absurd) => return QuestionAnswer::Go,
         };
         let answer = self.answer(now, sender.id);
         if !self.keeps(Rule::AskingMovesNobody) {
@@ -287,14 +289,14 @@ impl Election {
         sender: &Identity,
         claim: &Claim,
         list: Option<MemberList>,
-    ) -> Result<Verdict, Refusal> {
+    ) -> Result<ClaimVerdict, Refusal> {
         self.enter(now);
         self.refuse_absurd(claim.ballot)?;
         let met = self.members.heard(now, sender)?;
         let peer = self.meet_node(now, met);
         let verdict = self.judge(now, peer, claim);
         self.highest = self.highest.max(claim.ballot);
-        if verdict == Verdict::Follows {
+        if verdict == ClaimVerdict::Follows {
             self.become_follower(now, peer, claim);
             if let Some(list) = list {
                 // They may follow another leader, and neither of the two knows of the other.
@@ -349,20 +351,20 @@ impl Election {
     }
 
     /// The answer to a question of this round; none when the peer could not be asked.
-    pub fn answered(&mut self, now: Time, peer: Peer, round: u64, answer: Option<Answer>) {
+    pub fn answered(&mut self, now: Time, peer: Peer, round: u64, answer: Option<QuestionAnswer>) {
         self.enter(now);
         if answer.is_some() {
             self.count_at_boot(peer);
         }
         match answer {
-            Some(Answer::Taken(by)) => self.meet_twin(by),
-            Some(Answer::LeaderAlive(leader)) => self.hear_of_leader(now, round, &leader),
-            Some(Answer::Ok) if self.keeps(Rule::OkIsAwaited) => {
+            Some(QuestionAnswer::Taken(by)) => self.meet_twin(by),
+            Some(QuestionAnswer::LeaderAlive(leader)) => self.hear_of_leader(now, round, &leader),
+            Some(QuestionAnswer::Ok) if self.keeps(Rule::OkIsAwaited) => {
                 if let Some(asking) = self.asking(round) {
                     asking.ok = true;
                 }
             }
-            Some(Answer::Ok | Answer::Go | Answer::Stopping) | None => {}
+            Some(QuestionAnswer::Ok | QuestionAnswer::Go | QuestionAnswer::Stopping) | None => {}
         }
         if let Some(asking) = self.asking(round) {
             asking.count(peer);
@@ -544,7 +546,7 @@ impl Election {
             Role::Seeking(Seeking { phase: Phase::Booting { until, .. }, .. }) => {
                 *until = now + 5 * self.heartbeat;
             }
-            Role::Seeking(_) => self.delay(now, self.rank_delay_max()),
+            Role::Seeking(_) => self.delay(now, self.rank_delay()),
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                 lists, then watches /primacy/           one call at a time, each with its deadline
-//!   etcd ───────────────▶ Watcher ──news──▶ Office ▷ Tenure (pure) ──────────────▶ etcd
+//!   etcd ───────────────▶ Watcher ──news──▶ LeaseKeeper ▷ LeaseState (pure) ──────────────▶ etcd
 //!                                             │  ▲
 //!                           watch<Recognised> ▼  │ orders, and the view: who is fit
 //!                                             driver
@@ -11,12 +11,12 @@
 //! alive, less a margin. Without etcd there is no leader, and every node schedules over those that it knows.
 
 mod client;
-mod road;
-mod tenure;
+mod connection;
+mod lease;
 mod wire;
 
 #[cfg(test)]
-#[path = "../../tests/tenure/mod.rs"]
+#[path = "../../tests/lease/mod.rs"]
 mod lease_simulator;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -33,30 +33,30 @@ use crate::{
     limits::{ETCD_ENDPOINTS_MAX, ETCD_NEWS_MAX, ETCD_PAUSE, ETCD_TIMEOUT, LEASE_TTL},
     proto::etcd::etcdserverpb::WatchResponse,
 };
-use client::{Client, EtcdError};
-use road::Road;
-use tenure::{Failure, Fit, News, Next, Outcome, Step, Tenure};
+use client::{EtcdClient, EtcdError};
+use connection::EtcdConnection;
+use lease::{Fit, LeaseState, News, Next, Step, StepFailure, StepOutcome};
 
-pub use road::{Access, Tls};
-pub(super) use tenure::Order;
+pub use connection::{Access, Tls};
+pub(super) use lease::Order;
 
 /// The driver's side.
-pub(super) struct Desk {
+pub(super) struct KeeperHandle {
     recognised: watch::Receiver<Recognised>,
     orders: mpsc::Sender<Order>,
 }
 
 /// The task that holds the lease.
-pub(super) struct Office {
-    tenure: Tenure,
+pub(super) struct LeaseKeeper {
+    lease_state: LeaseState,
     me: Arc<Identity>,
-    client: Arc<Client>,
+    client: Arc<EtcdClient>,
     clock: Clock,
     views: watch::Receiver<Arc<ClusterView>>,
     orders: mpsc::Receiver<Order>,
     recognised: watch::Sender<Recognised>,
     /// At most one.
-    calls: JoinSet<(Time, Step, Result<Outcome, EtcdError>)>,
+    calls: JoinSet<(Time, Step, Result<StepOutcome, EtcdError>)>,
     /// What went wrong since something went well, as it was logged: each endpoint has troubles of its own.
     troubles: BTreeSet<String>,
 }
@@ -64,11 +64,11 @@ pub(super) struct Office {
 /// The task that holds the lease has ended, which it does not by itself.
 #[derive(Debug, thiserror::Error)]
 #[error("the task that holds the lease has ended")]
-pub(super) struct OfficeDied;
+pub(super) struct KeeperDied;
 
 /// Tells what etcd stores, again and again from where it was broken off.
 struct Watcher {
-    client: Arc<Client>,
+    client: Arc<EtcdClient>,
     news: mpsc::Sender<News>,
     /// It was not permitted to, and that was logged.
     is_forbidden: bool,
@@ -86,14 +86,14 @@ pub(super) fn open(
     me: Arc<Identity>,
     clock: Clock,
     views: watch::Receiver<Arc<ClusterView>>,
-) -> (Office, Desk) {
-    let (to_office, orders) = mpsc::channel(ORDERS_MAX);
+) -> (LeaseKeeper, KeeperHandle) {
+    let (to_keeper, orders) = mpsc::channel(ORDERS_MAX);
     let recognised = watch::Sender::new(Recognised::default());
-    let desk = Desk { recognised: recognised.subscribe(), orders: to_office };
-    let office = Office {
-        tenure: Tenure::new(Arc::clone(&me)),
+    let handle = KeeperHandle { recognised: recognised.subscribe(), orders: to_keeper };
+    let keeper = LeaseKeeper {
+        lease_state: LeaseState::new(Arc::clone(&me)),
         me,
-        client: Arc::new(Client::new(access)),
+        client: Arc::new(EtcdClient::new(access)),
         clock,
         views,
         orders,
@@ -101,15 +101,15 @@ pub(super) fn open(
         calls: JoinSet::new(),
         troubles: BTreeSet::new(),
     };
-    (office, desk)
+    (keeper, handle)
 }
 
-impl Desk {
+impl KeeperHandle {
     /// The next that etcd says, or that the task has died; nothing without etcd.
-    pub(super) async fn news(desk: &mut Option<Self>) -> Option<Result<Recognised, OfficeDied>> {
-        let recognised = &mut desk.as_mut()?.recognised;
+    pub(super) async fn news(handle: &mut Option<Self>) -> Option<Result<Recognised, KeeperDied>> {
+        let recognised = &mut handle.as_mut()?.recognised;
         let changed = recognised.changed().await;
-        Some(changed.map(|()| recognised.borrow_and_update().clone()).map_err(|_| OfficeDied))
+        Some(changed.map(|()| recognised.borrow_and_update().clone()).map_err(|_| KeeperDied))
     }
 
     pub(super) fn order(&self, order: Order) -> Result<(), ()> {
@@ -117,14 +117,14 @@ impl Desk {
     }
 }
 
-impl Office {
+impl LeaseKeeper {
     /// Runs until the driver is gone, or a task of its own has died; the driver hears of that.
     pub(super) async fn run(mut self) {
-        let (to_office, mut news) = mpsc::channel(ETCD_NEWS_MAX);
+        let (to_keeper, mut news) = mpsc::channel(ETCD_NEWS_MAX);
         let mut heard = Vec::with_capacity(ETCD_NEWS_MAX);
         let mut watching = JoinSet::new();
         let client = Arc::clone(&self.client);
-        watching.spawn(Watcher { client, news: to_office, is_forbidden: false }.run());
+        watching.spawn(Watcher { client, news: to_keeper, is_forbidden: false }.run());
         loop {
             let wait = self.begin_next();
             self.publish();
@@ -132,10 +132,10 @@ impl Office {
                 // What comes together is made one list of.
                 1.. = news.recv_many(&mut heard, ETCD_NEWS_MAX) => {
                     let now = self.clock.now();
-                    heard.drain(..).for_each(|news| self.tenure.hear(now, news));
+                    heard.drain(..).for_each(|news| self.lease_state.hear(now, news));
                 }
                 order = self.orders.recv() => match order {
-                    Some(order) => self.tenure.order(order),
+                    Some(order) => self.lease_state.order(order),
                     None => return,
                 },
                 Some(called) = self.calls.join_next() => {
@@ -154,12 +154,12 @@ impl Office {
         if !self.calls.is_empty() {
             return self.clock.instant(now + ETCD_TIMEOUT);
         }
-        match self.tenure.next(now, &self.fit()) {
+        match self.lease_state.next(now, &self.fit()) {
             Next::WaitUntil(time) => self.clock.instant(time),
             Next::Do(step) => {
                 let (me, client, views) =
                     (Arc::clone(&self.me), Arc::clone(&self.client), self.views.clone());
-                let resignation = self.tenure.resignations();
+                let resignation = self.lease_state.resignations();
                 self.calls.spawn(async move {
                     let result = perform(&step, &me, &client, views, resignation).await;
                     (now, step, result)
@@ -170,7 +170,7 @@ impl Office {
     }
 
     fn publish(&self) {
-        let recognised = self.tenure.recognised(self.clock.now());
+        let recognised = self.lease_state.recognised(self.clock.now());
         self.recognised.send_if_modified(|before| {
             let is_news = *before != recognised;
             *before = recognised;
@@ -178,17 +178,17 @@ impl Office {
         });
     }
 
-    fn take(&mut self, sent: Time, step: &Step, result: Result<Outcome, EtcdError>) {
+    fn take(&mut self, sent: Time, step: &Step, result: Result<StepOutcome, EtcdError>) {
         self.log(step, result.as_ref().err());
         let result = result.map_err(|error| match error {
-            EtcdError::Refused(_, Code::NotFound) => Failure::LeaseGone,
-            EtcdError::Refused(_, Code::PermissionDenied | Code::ResourceExhausted) => Failure::Refused,
+            EtcdError::Refused(_, Code::NotFound) => StepFailure::LeaseGone,
+            EtcdError::Refused(_, Code::PermissionDenied | Code::ResourceExhausted) => StepFailure::Refused,
             EtcdError::Refused(..)
             | EtcdError::Unreached(..)
             | EtcdError::Ended(..)
-            | EtcdError::TimedOut => Failure::Unknown,
+            | EtcdError::TimedOut => StepFailure::Unknown,
         });
-        self.tenure.take(self.clock.now(), sent, step, result);
+        self.lease_state.take(self.clock.now(), sent, step, result);
     }
 
     /// Each trouble once, and its end.
@@ -217,35 +217,35 @@ impl Office {
 async fn perform(
     step: &Step,
     me: &Identity,
-    client: &Client,
+    client: &EtcdClient,
     mut views: watch::Receiver<Arc<ClusterView>>,
     resignation: u64,
-) -> Result<Outcome, EtcdError> {
+) -> Result<StepOutcome, EtcdError> {
     match step {
         Step::Grant => {
             let granted = client.grant(LEASE_TTL).await?;
             let ttl = Duration::from_secs(granted.ttl.max(1).cast_unsigned());
-            Ok(Outcome::Granted { lease: granted.id, ttl })
+            Ok(StepOutcome::Granted { lease: granted.id, ttl })
         }
         Step::Register { lease } => {
-            client.put(wire::registration(me, *lease)).await.map(|()| Outcome::Registered)
+            client.put(wire::registration(me, *lease)).await.map(|()| StepOutcome::Registered)
         }
         Step::Renew { lease } => {
             let (ttl, read) = client.renew(*lease, wire::who_leads()).await?;
-            Ok(Outcome::Renewed { ttl, told: wire::told(read) })
+            Ok(StepOutcome::Renewed { ttl, told: wire::told(read) })
         }
         Step::Campaign { lease } => {
             let (request, holder) = wire::campaign(me, *lease);
-            Ok(Outcome::Told(wire::told_by_txn(client.txn(request).await?, holder)))
+            Ok(StepOutcome::Told(wire::told_by_txn(client.txn(request).await?, holder)))
         }
         Step::HandOver { mine, to } => {
             stands_down(&mut views, resignation).await?;
             let request = wire::hand_over(*mine, to);
-            Ok(Outcome::Told(wire::told_by_txn(client.txn(request).await?, to.clone())))
+            Ok(StepOutcome::Told(wire::told_by_txn(client.txn(request).await?, to.clone())))
         }
         Step::Revoke { lease } => {
             stands_down(&mut views, resignation).await?;
-            client.revoke(*lease).await.map(|()| Outcome::Revoked)
+            client.revoke(*lease).await.map(|()| StepOutcome::Revoked)
         }
     }
 }
@@ -303,11 +303,11 @@ impl Watcher {
         loop {
             let answer = tokio::select! {
                 answer = watch.answers.message() => answer,
-                () = watch.road.left.cancelled() => return Ok(Some(next)),
+                () = watch.connection.left.cancelled() => return Ok(Some(next)),
                 () = self.news.closed() => return Ok(None),
             };
             let Ok(Some(answer)) = answer else {
-                self.broken(&watch.road).await;
+                self.broken(&watch.connection).await;
                 return Ok(Some(next));
             };
             if answer.compact_revision > 0 {
@@ -315,7 +315,7 @@ impl Watcher {
             }
             if answer.canceled {
                 tracing::debug!("etcd has cancelled the watch: {}", plain(&answer.cancel_reason));
-                self.broken(&watch.road).await;
+                self.broken(&watch.connection).await;
                 return Ok(Some(next));
             }
             if answer.created && answer.header.is_some_and(|header| header.revision + 1 < next) {
@@ -331,8 +331,8 @@ impl Watcher {
     }
 
     /// Another endpoint may do better.
-    async fn broken(&self, road: &Road) {
-        self.client.leave(road);
+    async fn broken(&self, connection: &EtcdConnection) {
+        self.client.leave(connection);
         sleep(ETCD_PAUSE).await;
     }
 

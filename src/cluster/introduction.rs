@@ -13,7 +13,7 @@ use super::{
     ClusterView, Identity,
     lane::describe,
     membership::{DialError, Sought},
-    token::{Road, Token},
+    token::{PeerConnection, Token},
 };
 use crate::proto::{IdentifyRequest, peer_client::PeerClient};
 
@@ -52,8 +52,7 @@ fn refusal(status: &Status) -> DialError {
     }
 }
 
-/// A road on which calls may be made over a connection to the one who is sought, and who it has proven to be: nobody without
-/// a token.
+/// What carries calls over this channel to the node that is sought, and who that has proven to be: nobody without a token.
 ///
 /// # Errors
 /// When it proves nothing, or is another node.
@@ -62,9 +61,9 @@ pub(super) async fn introduce(
     token: &Token,
     sought: &Sought,
     view: &ClusterView,
-) -> Result<(Road, Option<Identity>), DialError> {
+) -> Result<(PeerConnection, Option<Identity>), DialError> {
     if !token.is_set() {
-        return Ok((Road::new(channel, token.pass(0)), None));
+        return Ok((PeerConnection::new(channel, token.pass(0)), None));
     }
     let identity = identify(channel.clone(), token).await?;
     if identity.boot == view.me.boot {
@@ -73,5 +72,5 @@ pub(super) async fn introduce(
     if !sought.may_be(&identity, view.members.iter().chain(&view.ghosts)) {
         return Err(DialError::Misled);
     }
-    Ok((Road::new(channel, token.pass(identity.boot)), Some(identity)))
+    Ok((PeerConnection::new(channel, token.pass(identity.boot)), Some(identity)))
 }

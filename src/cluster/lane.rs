@@ -31,7 +31,7 @@ use super::{
     Identity, STOPPING, innermost,
     membership::{DialError, MISSED, Time, Wanted},
     millis, plain,
-    token::Road,
+    token::PeerConnection,
     trace::Trace,
 };
 use crate::{
@@ -56,7 +56,7 @@ pub struct Ask {
 
 /// An answer that came over a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct LaneAnswer {
     /// Whether it is prime; proven, because it is short.
     pub is_prime: bool,
     /// Who did the work.
@@ -107,7 +107,7 @@ pub struct Lane(Arc<Shared>);
 
 struct Shared {
     queue: mpsc::Sender<Open>,
-    road: Road,
+    connection: PeerConnection,
     long_calls: Semaphore,
     batches: Semaphore,
     in_flight: AtomicUsize,
@@ -130,12 +130,12 @@ struct Shared {
     closed: CancellationToken,
 }
 
-type Reply = oneshot::Sender<Result<Answer, Failure>>;
+type AskReply = oneshot::Sender<Result<LaneAnswer, Failure>>;
 
 /// An ask on its way; dropping `reply` gives it back.
 struct Open {
     ask: Ask,
-    reply: Reply,
+    reply: AskReply,
 }
 
 /// The running end of a lane: whoever opened it drives it with [`LaneDriver::run`].
@@ -146,7 +146,7 @@ pub struct LaneDriver {
     outgoing: mpsc::Sender<LaneAsks>,
     answers: Streaming<LaneAnswers>,
     waiting: Vec<Open>,
-    open: HashMap<u64, Reply>,
+    open: HashMap<u64, AskReply>,
     next_ask: u64,
     /// Asks below this number may have been given back, and are answered in vain.
     given_back_below: u64,
@@ -161,17 +161,17 @@ impl Lane {
     /// # Errors
     /// What the other side says when it refuses.
     pub async fn open(
-        road: Road,
+        connection: PeerConnection,
         kind: Wanted,
         me: &Identity,
     ) -> Result<(Self, LaneDriver, Identity), DialError> {
         let (answers, outgoing) =
-            Self::open_stream(&road, kind, me).await.map_err(|status| refusal(&status))?;
-        Self::greet(road, kind, answers, outgoing).await
+            Self::open_stream(&connection, kind, me).await.map_err(|status| refusal(&status))?;
+        Self::greet(connection, kind, answers, outgoing).await
     }
 
     async fn open_stream(
-        road: &Road,
+        connection: &PeerConnection,
         kind: Wanted,
         me: &Identity,
     ) -> Result<(Streaming<LaneAnswers>, mpsc::Sender<LaneAsks>), Status> {
@@ -179,7 +179,8 @@ impl Lane {
         let hello = LaneAsks { sender: Some(me.into()), ..LaneAsks::default() };
         // The channel is new and holds four.
         let _ = outgoing.try_send(hello);
-        let mut client = PeerClient::new(road.clone()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let mut client =
+            PeerClient::new(connection.clone()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let requests = ReceiverStream::new(requests);
         let answers = match kind {
             Wanted::Schedule => client.schedule(requests).await?.into_inner(),
@@ -189,7 +190,7 @@ impl Lane {
     }
 
     async fn greet(
-        road: Road,
+        connection: PeerConnection,
         kind: Wanted,
         mut answers: Streaming<LaneAnswers>,
         outgoing: mpsc::Sender<LaneAsks>,
@@ -200,7 +201,7 @@ impl Lane {
         let identity = Identity::try_from(receiver.ok_or_else(unnamed)?)
             .map_err(|wrong| DialError::Other(wrong.to_owned()))?;
         let (queue, asks) = mpsc::channel(LANE_IN_FLIGHT_MAX);
-        let lane = Self::new(road, queue);
+        let lane = Self::new(connection, queue);
         let driver = LaneDriver {
             _closed: lane.0.closed.clone().drop_guard(),
             lane: lane.clone(),
@@ -217,10 +218,10 @@ impl Lane {
         Ok((lane, driver, identity))
     }
 
-    fn new(road: Road, queue: mpsc::Sender<Open>) -> Self {
+    fn new(connection: PeerConnection, queue: mpsc::Sender<Open>) -> Self {
         Self(Arc::new(Shared {
             queue,
-            road,
+            connection,
             long_calls: Semaphore::new(LONG_CALLS_PER_PEER_MAX),
             batches: Semaphore::new(BATCHES_PER_PEER_MAX),
             in_flight: AtomicUsize::new(0),
@@ -241,7 +242,7 @@ impl Lane {
     ///
     /// # Errors
     /// See [`AskError`].
-    pub async fn ask(&self, ask: Ask) -> Result<Answer, AskError> {
+    pub async fn ask(&self, ask: Ask) -> Result<LaneAnswer, AskError> {
         if self.is_silent() {
             return Err(AskError::GivenBack);
         }
@@ -346,8 +347,8 @@ impl Lane {
     }
 
     /// The connection that the lane runs over, for calls of their own.
-    pub fn road(&self) -> Road {
-        self.0.road.clone()
+    pub fn connection(&self) -> PeerConnection {
+        self.0.connection.clone()
     }
 
     /// No more asks: the lane ends when what it holds is answered, long calls included.
@@ -535,7 +536,7 @@ impl LaneDriver {
         self.names.renew(&names);
         for ((ask, is_prime), name) in asks.into_iter().zip(are_prime).zip(processed_by) {
             let processed_by = self.names.get(name)?;
-            self.deliver(ask, Ok(Answer { is_prime, processed_by }))?;
+            self.deliver(ask, Ok(LaneAnswer { is_prime, processed_by }))?;
         }
         for failure in failures {
             let LaneFailure { ask, code, message } = failure;
@@ -544,7 +545,7 @@ impl LaneDriver {
         Ok(())
     }
 
-    fn deliver(&mut self, ask: u64, answer: Result<Answer, Failure>) -> Result<(), LaneEnd> {
+    fn deliver(&mut self, ask: u64, answer: Result<LaneAnswer, Failure>) -> Result<(), LaneEnd> {
         match self.open.remove(&ask) {
             // Nobody to take it: the client has gone since.
             Some(reply) => drop(reply.send(answer)),

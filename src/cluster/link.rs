@@ -1,4 +1,4 @@
-//! The road to one peer: dial, lane, heartbeats; again and again, for as long as the driver wants it.
+//! Keeps the connection to one peer: dials, opens the lane, sends heartbeats, again and again, for as long as the driver wants it.
 
 use std::{
     error::Error,
@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::{
     Clock, ClusterView, Event, Identity, LinkEvent,
-    election::{Ballot, Judged, Verdict},
+    election::{Ballot, ClaimVerdict, Judged},
     innermost,
     introduction::introduce,
     lane::{Lane, LaneDriver, LaneEnd},
@@ -55,7 +55,7 @@ const DIAL_HEARTBEATS_MAX: u32 = 10;
 /// How long to wait before the next dial.
 #[derive(Debug, Clone, Copy)]
 struct Pause {
-    now: Duration,
+    wait: Duration,
     /// A lane broke as soon as it was open, and was dialled at once: the next time that waits.
     was_brief: bool,
 }
@@ -65,13 +65,13 @@ type Running = std::pin::Pin<Box<dyn Future<Output = LaneEnd> + Send>>;
 impl Link {
     /// Runs until the driver is gone.
     pub(super) async fn run(mut self) {
-        let mut pause = Pause { now: Duration::ZERO, was_brief: false };
+        let mut pause = Pause { wait: Duration::ZERO, was_brief: false };
         let mut retiring = JoinSet::new();
         loop {
             let orders = *self.orders.borrow_and_update();
             let goes_on = match orders.wanted {
                 Wanted::Off => {
-                    self.orders.changed().await.map(|()| Pause { now: Duration::ZERO, ..pause }).ok()
+                    self.orders.changed().await.map(|()| Pause { wait: Duration::ZERO, ..pause }).ok()
                 }
                 Wanted::Work | Wanted::Schedule => self.live(orders, pause, &mut retiring).await,
             };
@@ -81,40 +81,40 @@ impl Link {
         }
     }
 
-    /// One life of the road, from the dial to the end of the lane; returns the pause before the next, or nothing when
+    /// One connection, from the dial to the end of its lane; returns the pause before the next, or nothing when
     /// the driver is gone.
     async fn live(&self, before: Orders, pause: Pause, retiring: &mut JoinSet<()>) -> Option<Pause> {
         let mut orders = self.orders.clone();
         let wanted = before.wanted;
         let began = Instant::now();
         let is_connected = AtomicBool::new(false);
-        let mut dialling = pin!(self.dial_after(pause.now, wanted, &is_connected));
+        let mut dialling = pin!(self.dial_after(pause.wait, wanted, &is_connected));
         let dialled = loop {
             tokio::select! {
                 biased;
                 changed = orders.changed() => {
                     changed.ok()?;
                     let now = *orders.borrow();
-                    // A dial is a knock at the other end: two that ended each other's dials would never meet. And who is
+                    // What the peer sends while it dials is a hint to dial it: two that ended each other's dials would never meet. And who is
                     // busy answers a connection late, but does not lose it.
-                    let dials_for = began.elapsed().checked_sub(pause.now);
-                    let heeds_knocks =
+                    let dials_for = began.elapsed().checked_sub(pause.wait);
+                    let heeds_hints =
                         !is_connected.load(Relaxed) && dials_for.is_none_or(|time| time >= self.heartbeat);
-                    if before.are_ended_by(&now) || (now.knocks != before.knocks && heeds_knocks) {
-                        return Some(Pause { now: Duration::ZERO, ..pause });
+                    if before.are_ended_by(&now) || (now.reconnect_hints != before.reconnect_hints && heeds_hints) {
+                        return Some(Pause { wait: Duration::ZERO, ..pause });
                     }
                 }
                 dialled = &mut dialling => break dialled,
             }
         };
-        let longer = (pause.now * 2).clamp(self.heartbeat, self.heartbeat * DIAL_HEARTBEATS_MAX);
+        let longer = (pause.wait * 2).clamp(self.heartbeat, self.heartbeat * DIAL_HEARTBEATS_MAX);
         let (lane, driver, identity) = match dialled {
             Ok(opened) => opened,
             Err(error) => {
                 // A dial that nobody answers takes time of its own: it is the starts that are so far apart.
-                let took = began.elapsed().saturating_sub(pause.now);
+                let took = began.elapsed().saturating_sub(pause.wait);
                 self.tell(LinkEvent::DialFailed(error)).await?;
-                return Some(Pause { now: longer.saturating_sub(took), was_brief: false });
+                return Some(Pause { wait: longer.saturating_sub(took), was_brief: false });
             }
         };
         self.tell(LinkEvent::LaneUp { kind: wanted, identity, lane: lane.clone() }).await?;
@@ -123,8 +123,8 @@ impl Link {
         // A lane that ends is dialled again at once; one that breaks as soon as it opens, only once.
         let was_brief = reason.is_some() && opened.elapsed() < self.heartbeat * DIAL_HEARTBEATS_MAX;
         self.tell(LinkEvent::LaneDown(reason)).await?;
-        let now = if was_brief && pause.was_brief { longer } else { Duration::ZERO };
-        Some(Pause { now, was_brief })
+        let wait = if was_brief && pause.was_brief { longer } else { Duration::ZERO };
+        Some(Pause { wait, was_brief })
     }
 
     async fn tell(&self, event: LinkEvent) -> Option<()> {
@@ -151,8 +151,8 @@ impl Link {
             let channel = connect(&self.sought.address, time).await?;
             is_connected.store(true, Relaxed);
             let view = Arc::clone(&self.view.borrow());
-            let (road, proven) = introduce(channel, &self.token, &self.sought, &view).await?;
-            let (lane, driver, identity) = Lane::open(road, wanted, &self.me).await?;
+            let (connection, proven) = introduce(channel, &self.token, &self.sought, &view).await?;
+            let (lane, driver, identity) = Lane::open(connection, wanted, &self.me).await?;
             Ok((lane, driver, proven.unwrap_or(identity)))
         };
         timeout(time, opened).await.map_err(|_| DialError::TimedOut)?
@@ -199,7 +199,8 @@ impl Link {
         if wanted == Wanted::Schedule {
             return std::future::pending().await;
         }
-        let mut client = WorkerClient::new(lane.road()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let mut client =
+            WorkerClient::new(lane.connection()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let mut orders = self.orders.clone();
         let mut their_version = 0;
         let mut sent = None;
@@ -214,7 +215,7 @@ impl Link {
             let response = response.into_inner();
             their_version = response.members_version;
             let figures = Figures { in_flight: response.in_flight, completed: response.completed };
-            let judged = ballot.zip(Verdict::from_wire(response.verdict));
+            let judged = ballot.zip(ClaimVerdict::from_wire(response.verdict));
             let judged = judged.map(|(ballot, verdict)| Judged { asked, ballot, verdict });
             if self.tell(LinkEvent::Acked { figures, judged }).await.is_none() {
                 return;

@@ -89,7 +89,7 @@ pub struct Orders {
     /// Counted up to have an open lane closed, and the peer dialled at once.
     pub redials: u64,
     /// Counted up to have the peer dialled at once if no lane is open.
-    pub knocks: u64,
+    pub reconnect_hints: u64,
     /// Between two heartbeats.
     pub interval: Duration,
 }
@@ -203,7 +203,7 @@ pub(super) const LATE_HEARTBEATS_MAX: u32 = 2;
 /// Heartbeats without reach that make a dead one.
 const DEAD_HEARTBEATS: u32 = 10;
 /// A dead peer that has spoken to us so often is elsewhere: each time its configured address was dialled at once.
-const KNOCKS_IN_VAIN_MAX: u32 = 3;
+const VAIN_HINTS_MAX: u32 = 3;
 
 /// Who is looked for at an address.
 #[derive(Debug, Clone)]
@@ -255,13 +255,13 @@ struct PeerState {
     /// Why the last dial failed, since the last lane.
     error: Option<DialError>,
     /// How often it has spoken to us since then, and was dialled in vain.
-    knocks_in_vain: u32,
+    vain_hints: u32,
 }
 
 impl PeerState {
     /// Whether it speaks to us from elsewhere, while nobody answers at the address that was configured.
     fn has_left(&self) -> bool {
-        self.member.status == Status::Dead && self.knocks_in_vain >= KNOCKS_IN_VAIN_MAX
+        self.member.status == Status::Dead && self.vain_hints >= VAIN_HINTS_MAX
     }
 }
 
@@ -337,7 +337,7 @@ impl Membership {
         state.up = Some(kind);
         state.draining = false;
         state.unreached = None;
-        (state.error, state.knocks_in_vain) = (None, 0);
+        (state.error, state.vain_hints) = (None, 0);
         state.member.heard = Some(now);
         if met.is_anew && was_alive {
             self.set_status(now, peer, Status::Dead, ANEW);
@@ -406,8 +406,8 @@ impl Membership {
         let Some(state) = self.peers.get_mut(&met.peer) else { return Ok(met) };
         state.member.heard = Some(now);
         if state.up.is_none() && !state.draining {
-            state.orders.knocks += 1;
-            state.knocks_in_vain = state.knocks_in_vain.saturating_add(1);
+            state.orders.reconnect_hints += 1;
+            state.vain_hints = state.vain_hints.saturating_add(1);
         }
         Ok(met)
     }
@@ -713,16 +713,8 @@ impl Membership {
         let peer = Peer(self.next_peer);
         self.next_peer += 1;
         let (orders, up, unreached) = (Orders::default(), None, None);
-        let state = PeerState {
-            member,
-            joined,
-            orders,
-            up,
-            draining: false,
-            unreached,
-            error: None,
-            knocks_in_vain: 0,
-        };
+        let state =
+            PeerState { member, joined, orders, up, draining: false, unreached, error: None, vain_hints: 0 };
         self.peers.insert(peer, state);
         self.changes += 1;
         peer

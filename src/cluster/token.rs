@@ -32,7 +32,7 @@ use super::Identity;
 use crate::limits::TOKEN_CHARS_MAX;
 
 /// A connection to a peer, on which every call carries the pass.
-pub type Road = InterceptedService<Channel, Pass>;
+pub type PeerConnection = InterceptedService<Channel, Pass>;
 
 /// The metadata by which a caller is known as a peer: a pass, or, from operators' clients, `Bearer` and the token (RFC 6750).
 pub const AUTHORIZATION: &str = "authorization";

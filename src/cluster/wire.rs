@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Clock, Identity, Leader, Member, Status,
-    election::{Answer, Ballot, Claim, HandOver, Verdict},
+    election::{Ballot, Claim, ClaimVerdict, HandOver, QuestionAnswer},
     membership::{MemberList, Time},
     millis, plain,
 };
@@ -187,19 +187,19 @@ fn is_sound(member: &proto::Member) -> bool {
     texts.into_iter().all(|text| is_short(text))
 }
 
-impl From<Verdict> for proto::Verdict {
-    fn from(verdict: Verdict) -> Self {
+impl From<ClaimVerdict> for proto::Verdict {
+    fn from(verdict: ClaimVerdict) -> Self {
         let (kind, ballot) = match verdict {
-            Verdict::Follows => (proto::VerdictKind::Follows, None),
-            Verdict::Stale(seen) => (proto::VerdictKind::Stale, Some(seen.into())),
-            Verdict::Hears(other) => (proto::VerdictKind::Hears, Some(other.into())),
-            Verdict::Unreached => (proto::VerdictKind::Unreached, None),
+            ClaimVerdict::Follows => (proto::VerdictKind::Follows, None),
+            ClaimVerdict::Stale(seen) => (proto::VerdictKind::Stale, Some(seen.into())),
+            ClaimVerdict::Hears(other) => (proto::VerdictKind::Hears, Some(other.into())),
+            ClaimVerdict::Unreached => (proto::VerdictKind::Unreached, None),
         };
         Self { kind: kind.into(), ballot }
     }
 }
 
-impl Verdict {
+impl ClaimVerdict {
     /// What a peer says; nothing if it says nothing sensible.
     pub(super) fn from_wire(wire: Option<proto::Verdict>) -> Option<Self> {
         let wire = wire?;
@@ -214,19 +214,19 @@ impl Verdict {
     }
 }
 
-impl From<Answer> for proto::ElectionResponse {
-    fn from(answer: Answer) -> Self {
-        let ok = answer == Answer::Ok;
+impl From<QuestionAnswer> for proto::ElectionResponse {
+    fn from(answer: QuestionAnswer) -> Self {
+        let ok = answer == QuestionAnswer::Ok;
         let mut wire = Self { ok, ..Self::default() };
         let kind = match answer {
-            Answer::LeaderAlive(leader) => {
+            QuestionAnswer::LeaderAlive(leader) => {
                 wire.leader = Some((&leader).into());
                 proto::Answer::LeaderAlive
             }
-            Answer::Ok => proto::Answer::Ok,
-            Answer::Go => proto::Answer::Go,
-            Answer::Stopping => proto::Answer::Stopping,
-            Answer::Taken(by) => {
+            QuestionAnswer::Ok => proto::Answer::Ok,
+            QuestionAnswer::Go => proto::Answer::Go,
+            QuestionAnswer::Stopping => proto::Answer::Stopping,
+            QuestionAnswer::Taken(by) => {
                 wire.taken_by = by.to_string();
                 proto::Answer::Taken
             }
@@ -236,7 +236,7 @@ impl From<Answer> for proto::ElectionResponse {
     }
 }
 
-impl Answer {
+impl QuestionAnswer {
     /// What a peer says; nothing if it says nothing sensible.
     pub(super) fn from_wire(wire: proto::ElectionResponse) -> Option<Self> {
         match wire.answer() {

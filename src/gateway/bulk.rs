@@ -82,7 +82,7 @@ struct Bulk<F: Form, S> {
 
 /// A place among the bulk streams of a node, with room for what it holds.
 #[derive(Debug)]
-pub struct Place {
+pub struct BulkPlace {
     /// The node stops, or an address with fewer bulks has the place.
     stopping: CancellationToken,
     /// To whom its work is charged.
@@ -95,7 +95,7 @@ pub struct Place {
 ///
 /// # Errors
 /// `resource_exhausted` when all are taken and no other address has more of them, `unavailable` when the node stops.
-pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<Place, ApiError> {
+pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<BulkPlace, ApiError> {
     if gateway.cluster.is_stopping() {
         return Err(is_stopping());
     }
@@ -111,14 +111,14 @@ pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<Place, ApiError> {
     let flow = Arc::new(Flow::new(gateway.queue.clone(), from));
     // In the line of those that were answered: the head of this one was.
     flow.is_answered();
-    Ok(Place { stopping, flow, _share: share, _held: held })
+    Ok(BulkPlace { stopping, flow, _share: share, _held: held })
 }
 
 /// Answers the numbers of the input. An error among the chunks says that the end did not reach the client, so that what
 /// came before must not pass for the whole. The stream must be kept: dropping it ends the work.
 pub fn answer<F: Form>(
     gateway: &Arc<Gateway>,
-    place: Place,
+    place: BulkPlace,
     terms: Terms,
     form: F,
     input: impl Stream<Item = Result<F::Piece, ApiError>> + Send + Unpin + 'static,

@@ -27,7 +27,7 @@ pub enum Encoding {
 impl Encoding {
     /// By `Accept-Encoding` (RFC 9110, 12.5.3); nothing if that excludes both.
     fn preferred(headers: &HeaderMap) -> Option<Self> {
-        let listed = Listed::in_headers(headers);
+        let listed = Preferences::in_headers(headers);
         let gzip = listed.gzip.or(listed.all).unwrap_or(0);
         // What is not excluded is acceptable, but what is listed is preferred.
         let is_excluded = listed.identity.or(listed.all) == Some(0);
@@ -50,14 +50,14 @@ impl Encoding {
 
 /// How much each encoding is liked, in thousandths.
 #[derive(Default)]
-struct Listed {
+struct Preferences {
     gzip: Option<u16>,
     identity: Option<u16>,
     /// Those that are not named.
     all: Option<u16>,
 }
 
-impl Listed {
+impl Preferences {
     fn in_headers(headers: &HeaderMap) -> Self {
         let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
         let mut listed = Self::default();

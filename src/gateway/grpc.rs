@@ -34,7 +34,7 @@ use super::{
     context::{echo, patience, trace_of},
     error::ApiError,
     listener::{
-        Answers,
+        AnswerService,
         arrival::{Arrival, Unread},
     },
 };
@@ -82,7 +82,7 @@ const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encodin
 ///
 /// # Errors
 /// When the descriptors that were compiled in cannot be read, which a test excludes.
-pub fn service(gateway: Arc<Gateway>) -> Result<impl Answers, DecodeError> {
+pub fn service(gateway: Arc<Gateway>) -> Result<impl AnswerService, DecodeError> {
     let scheduler = SchedulerServer::new(SchedulerService(Arc::clone(&gateway)))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(Gzip);
@@ -130,7 +130,7 @@ impl Services {
     }
 
     /// Nothing yet of what the caller makes the node hold. Whoever has shown the token is no stranger.
-    fn held(&self, call: &Call) -> Option<Held> {
+    fn held(&self, call: &CallContext) -> Option<Held> {
         let is_stranger = !(call.is_peer && self.gateway.door.is_set());
         is_stranger.then(|| self.gateway.memory.hold(call.from.ip()))
     }
@@ -170,7 +170,7 @@ fn number_of(request: &PrimeRequest) -> Result<Number, ApiError> {
 
 /// What every call brings beside its message; the layer around the services leaves it to them.
 #[derive(Debug, Clone)]
-struct Call {
+struct CallContext {
     trace: Arc<Trace>,
     arrived: Instant,
     /// When nobody waits any more.
@@ -307,7 +307,7 @@ fn explain(response: &mut Response) {
 }
 
 /// What a call brings, if its caller may make it.
-fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call, ApiError> {
+fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<CallContext, ApiError> {
     let (headers, path) = (request.headers(), request.uri().path());
     let arrival = Arrival::of(request.extensions());
     let Arrival { from, at: arrived, .. } = *arrival;
@@ -326,11 +326,11 @@ fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call
         places::refuse_crowded(request, Code::Unavailable)?;
     }
     let deadline = arrived + patience(headers, gateway.settings.deadline)?;
-    Ok(Call { trace, arrived, deadline, from, is_peer, is_forwarded })
+    Ok(CallContext { trace, arrived, deadline, from, is_peer, is_forwarded })
 }
 
 /// What the layer around the services left.
-fn call_of<T>(request: &tonic::Request<T>) -> Call {
+fn call_of<T>(request: &tonic::Request<T>) -> CallContext {
     request.extensions().get().cloned().expect("the layer is around every service")
 }
 

@@ -31,12 +31,12 @@ use crate::cluster::trace::Trace;
 
 use super::{
     Gateway,
-    admission::{gate::Pass, places},
+    admission::{gate::InFlightPass, places},
     context::{REQUEST_ID, TRACEPARENT, echo, trace_of},
     encoding::negotiate,
     error::ApiError,
     listener::{
-        Answers,
+        AnswerService,
         arrival::{Arrival, Unread},
     },
     openapi, page,
@@ -76,7 +76,7 @@ fn others() -> OpenApiRouter<Arc<Gateway>> {
 ///
 /// What is around every request stands around the router, and not on its routes, each of which would have to be copied
 /// with all its layers at each request.
-pub fn service(gateway: Arc<Gateway>) -> impl Answers {
+pub fn service(gateway: Arc<Gateway>) -> impl AnswerService {
     let router = router(Arc::clone(&gateway));
     let around = service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, router.clone())));
     let mut answers = cors().layer(around);
@@ -176,7 +176,7 @@ async fn answer(gateway: &Gateway, trace: &Arc<Trace>, mut request: Request, mut
 }
 
 /// Probes and metrics are answered even by a node that is full.
-fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<Pass<'a>>, ApiError> {
+fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<InFlightPass<'a>>, ApiError> {
     host::expect_one(request.version(), request.headers())?;
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return Ok(None);

@@ -56,12 +56,12 @@ pub enum Protocols {
 }
 
 /// What answers the requests of all connections.
-pub trait Answers:
+pub trait AnswerService:
     Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
 
-impl<S> Answers for S where
+impl<S> AnswerService for S where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
 {
 }
@@ -73,19 +73,19 @@ pub struct Listener<S> {
     builder: Builder<TokioExecutor>,
     metrics: Arc<Metrics>,
     places: Places,
-    pending: Pending<Waiting>,
+    pending: Pending<PendingConnection>,
     addresses: Addresses,
 }
 
 /// A connection that is not served yet.
-struct Waiting {
+struct PendingConnection {
     stream: TcpStream,
     from: SocketAddr,
     /// It holds a place.
     place: OwnedSemaphorePermit,
 }
 
-impl<S: Answers> Listener<S> {
+impl<S: AnswerService> Listener<S> {
     /// A listener that is ready to run.
     pub fn new(socket: TcpListener, protocols: Protocols, service: S, metrics: Arc<Metrics>) -> Self {
         let (places, builder) = (Places::new(Room::MOST, FairQueue::default()), builder(protocols));
@@ -146,7 +146,7 @@ impl<S: Answers> Listener<S> {
         let address = from.ip().into();
         let must_wait = self.pending.has(address) || self.places.is_crowded_by(address, self.pending.len());
         if let Some(place) = must_wait.then(|| self.places.hold()).flatten() {
-            self.pending.push(address, Instant::now(), Waiting { stream, from, place });
+            self.pending.push(address, Instant::now(), PendingConnection { stream, from, place });
             return true;
         }
         self.admit(stream, from, None, connections, stop)
@@ -158,7 +158,7 @@ impl<S: Answers> Listener<S> {
             self.metrics.connections_refused.inc();
         }
         for _ in 0..ACCEPTS_AT_ONCE_MAX {
-            let Some(Waiting { stream, from, place }) = self.pending.pop() else { return };
+            let Some(PendingConnection { stream, from, place }) = self.pending.pop() else { return };
             self.admit(stream, from, Some(place), connections, stop);
             if self.places.is_crowded() {
                 return;

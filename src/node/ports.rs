@@ -9,7 +9,7 @@ use crate::{config::clash, text::plain};
 
 /// A TCP socket of this machine, by a line of `/proc/net/tcp` or `/proc/net/tcp6`.
 #[derive(Debug, PartialEq, Eq)]
-struct Socket {
+struct SocketEntry {
     local: SocketAddr,
     remote: SocketAddr,
     listens: bool,
@@ -22,13 +22,13 @@ struct Socket {
 pub fn held_by(address: SocketAddr) -> String {
     let sockets =
         ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-    let sockets = sockets.iter().flat_map(|table| table.lines().skip(1)).filter_map(Socket::parse);
+    let sockets = sockets.iter().flat_map(|table| table.lines().skip(1)).filter_map(SocketEntry::parse);
     // Who listens is more to blame than its connections.
     let holder = sockets.filter(|socket| clash(socket.local, address)).max_by_key(|socket| socket.listens);
     holder.map_or_else(String::new, |holder| format!(" by {holder}"))
 }
 
-impl Socket {
+impl SocketEntry {
     /// `sl local remote st tx:rx tr:when retrnsmt uid timeout inode …`
     fn parse(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -58,7 +58,7 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
-impl fmt::Display for Socket {
+impl fmt::Display for SocketEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match process_of(self.inode) {
             _ if self.inode == 0 => f.write_str("what is left of a connection, for a minute at most")?,
@@ -94,18 +94,18 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn the_lines_of_the_kernel_are_read() {
         let line = "   0: 0100007F:1F90 0200007F:C350 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0";
-        let socket = Socket {
+        let socket = SocketEntry {
             local: "127.0.0.1:8080".parse().unwrap(),
             remote: "127.0.0.2:50000".parse().unwrap(),
             listens: false,
             user: 1000,
             inode: 4711,
         };
-        assert_eq!(Socket::parse(line), Some(socket));
+        assert_eq!(SocketEntry::parse(line), Some(socket));
         let one = "00000000000000000000000001000000:0016";
         assert_eq!(parse_address(one), Some("[::1]:22".parse().unwrap()));
         for broken in ["", "  sl  local_address", "0: 1:2 3"] {
-            assert_eq!(Socket::parse(broken), None, "{broken}");
+            assert_eq!(SocketEntry::parse(broken), None, "{broken}");
         }
     }
 }

@@ -14,7 +14,7 @@ use thiserror::Error;
 ///
 /// let number: Number = "18446744073709551616".parse()?; // 2⁶⁴
 /// assert_eq!(number.to_string(), "18446744073709551616");
-/// assert_eq!(number.short(), None);
+/// assert_eq!(number.equivalent_word(), None);
 /// assert!("1e3".parse::<Number>().is_err());
 /// # Ok::<(), primacy::prime::NumberError>(())
 /// ```
@@ -67,7 +67,7 @@ impl Number {
 
     /// The word whose primality is this number's: itself below 2⁶⁴, 0 for a negative number, which is not prime
     /// either, and `None` from 2⁶⁴ on.
-    pub fn short(&self) -> Option<u64> {
+    pub fn equivalent_word(&self) -> Option<u64> {
         match &self.0 {
             Repr::Short(word) => Some(*word),
             Repr::Text(text) => text.starts_with('-').then_some(0),
@@ -101,7 +101,7 @@ impl Number {
     /// Roughly how long [`check`](super::check) takes on one core if the number is prime, in microseconds; 0 below
     /// 2⁶⁴. A composite number takes at most two fifths of it, and mostly, if it has a small factor, next to nothing.
     pub fn estimated_cost_us(&self) -> u64 {
-        match (&self.0, self.short()) {
+        match (&self.0, self.equivalent_word()) {
             (Repr::Text(text), None) => super::long::estimated_cost_us(text.len() as u64),
             _ => 0,
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tonic::{Code, Request};
 
-use super::{Check, CheckError, Outcome, Road, Scheduler};
+use super::{Check, CheckError, Outcome, Recipient, Scheduler};
 use crate::{
     cluster::{
         lane::{AskError, Failure, Lane},
@@ -54,7 +54,7 @@ pub(super) trait Job: Sync {
         &self,
         scheduler: &Scheduler,
         lane: &Lane,
-        road: Road,
+        recipient: Recipient,
     ) -> impl Future<Output = Result<Self::Outcome, AskError>> + Send;
     /// Does it here.
     fn work(&self, scheduler: &Scheduler) -> impl Future<Output = Result<Self::Outcome, CheckError>> + Send;
@@ -72,18 +72,23 @@ impl Job for Check {
     }
 
     fn long_cost_us(&self) -> Option<u64> {
-        self.number.short().is_none().then(|| self.number.estimated_cost_us())
+        self.number.equivalent_word().is_none().then(|| self.number.estimated_cost_us())
     }
 
     fn load(&self, lane: &Lane) -> Option<u64> {
-        match self.number.short() {
+        match self.number.equivalent_word() {
             Some(_) => lane.is_open().then(|| lane.load()),
             None => lane.has_room_for_long().then(|| lane.long_load_us()),
         }
     }
 
-    async fn ask(&self, scheduler: &Scheduler, lane: &Lane, road: Road) -> Result<Outcome, AskError> {
-        scheduler.ask(lane, self, road).await
+    async fn ask(
+        &self,
+        scheduler: &Scheduler,
+        lane: &Lane,
+        recipient: Recipient,
+    ) -> Result<Outcome, AskError> {
+        scheduler.ask(lane, self, recipient).await
     }
 
     async fn work(&self, scheduler: &Scheduler) -> Result<Outcome, CheckError> {
@@ -112,16 +117,21 @@ impl Job for Batch {
     }
 
     /// In a call of its own, so that deadline and cancellation travel with it.
-    async fn ask(&self, scheduler: &Scheduler, lane: &Lane, road: Road) -> Result<BatchOutcome, AskError> {
+    async fn ask(
+        &self,
+        scheduler: &Scheduler,
+        lane: &Lane,
+        recipient: Recipient,
+    ) -> Result<BatchOutcome, AskError> {
         let mut request = Request::new(BatchRequest { values: self.values.clone() });
         // A made id would outweigh many of the numbers.
         let trace = self.trace.is_named().then_some(&*self.trace);
-        scheduler.equip(&mut request, self.deadline, trace, road);
-        let mut client = PeerClient::new(lane.road());
+        scheduler.equip(&mut request, self.deadline, trace, recipient);
+        let mut client = PeerClient::new(lane.connection());
         let call = Box::pin(async {
-            match road {
-                Road::ToLeader => client.schedule_batch(request).await,
-                Road::ToWorker => client.work_batch(request).await,
+            match recipient {
+                Recipient::Leader => client.schedule_batch(request).await,
+                Recipient::Worker => client.work_batch(request).await,
             }
         });
         let response = lane.call_batch(self.values.len(), call).await?.into_inner();

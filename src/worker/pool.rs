@@ -37,23 +37,23 @@ pub enum PoolError {
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    queue: Arc<Queue>,
+    queue: Arc<JobQueue>,
     in_flight: Arc<AtomicU64>,
     died: CancellationToken,
 }
 
 /// What the threads do: [`prime::check_while`](crate::prime::check_while), or what a test puts in its place.
-type Check = fn(&Number, &dyn Fn() -> bool) -> Option<Verdict>;
+type CheckFunction = fn(&Number, &dyn Fn() -> bool) -> Option<Verdict>;
 
 #[derive(Debug)]
-struct Job {
+struct PoolJob {
     number: Number,
     stop: Arc<AtomicBool>,
     reply: oneshot::Sender<Verdict>,
 }
 
 impl Pool {
-    pub(super) fn start(threads: usize, check: Check) -> io::Result<Self> {
+    pub(super) fn start(threads: usize, check: CheckFunction) -> io::Result<Self> {
         let pool = Self { queue: Arc::default(), in_flight: Arc::default(), died: CancellationToken::new() };
         for index in 0..threads {
             pool.spawn(format!("long-{index}"), Takes::Any, check)?;
@@ -62,7 +62,7 @@ impl Pool {
         Ok(pool)
     }
 
-    fn spawn(&self, name: String, takes: Takes, check: Check) -> io::Result<()> {
+    fn spawn(&self, name: String, takes: Takes, check: CheckFunction) -> io::Result<()> {
         let queue = Arc::clone(&self.queue);
         let died = self.died.clone().drop_guard();
         thread::Builder::new().name(name).spawn(move || {
@@ -76,9 +76,9 @@ impl Pool {
     }
 
     pub(super) async fn check(&self, number: Number) -> Result<Verdict, PoolError> {
-        let held = Held::new(&self.in_flight);
+        let held = AwaitedCheck::new(&self.in_flight);
         let (reply, verdict) = oneshot::channel();
-        self.queue.push(Job { number, stop: Arc::clone(&held.stop), reply })?;
+        self.queue.push(PoolJob { number, stop: Arc::clone(&held.stop), reply })?;
         verdict.await.map_err(|_| PoolError::Defect)
     }
 
@@ -102,19 +102,19 @@ impl Drop for Pool {
 }
 
 /// A check somebody waits for; dropping it stops the computation.
-struct Held {
+struct AwaitedCheck {
     stop: Arc<AtomicBool>,
     in_flight: Arc<AtomicU64>,
 }
 
-impl Held {
+impl AwaitedCheck {
     fn new(in_flight: &Arc<AtomicU64>) -> Self {
         in_flight.fetch_add(1, Relaxed);
         Self { stop: Arc::default(), in_flight: Arc::clone(in_flight) }
     }
 }
 
-impl Drop for Held {
+impl Drop for AwaitedCheck {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
         self.in_flight.fetch_sub(1, Relaxed);
@@ -130,7 +130,7 @@ enum Takes {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct JobQueue {
     state: Mutex<QueueState>,
     changed: Condvar,
     quick_changed: Condvar,
@@ -138,8 +138,8 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    slow: VecDeque<Job>,
-    quick: VecDeque<Job>,
+    slow: VecDeque<PoolJob>,
+    quick: VecDeque<PoolJob>,
     closed: bool,
 }
 
@@ -148,7 +148,7 @@ impl QueueState {
         self.slow.len() + self.quick.len()
     }
 
-    fn next(&mut self, takes: Takes) -> Option<Job> {
+    fn next(&mut self, takes: Takes) -> Option<PoolJob> {
         match takes {
             Takes::Any => self.slow.pop_front().or_else(|| self.quick.pop_front()),
             Takes::Quick => self.quick.pop_front(),
@@ -156,12 +156,12 @@ impl QueueState {
     }
 }
 
-impl Queue {
+impl JobQueue {
     fn lock(&self) -> std::sync::MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, job: Job) -> Result<(), PoolError> {
+    fn push(&self, job: PoolJob) -> Result<(), PoolError> {
         let is_quick = job.number.estimated_cost_us() <= QUICK_COST_MAX_US;
         let mut state = self.lock();
         let jobs = if is_quick { &mut state.quick } else { &mut state.slow };
@@ -180,7 +180,7 @@ impl Queue {
         Ok(())
     }
 
-    fn pop(&self, takes: Takes) -> Option<Job> {
+    fn pop(&self, takes: Takes) -> Option<PoolJob> {
         let changed = match takes {
             Takes::Any => &self.changed,
             Takes::Quick => &self.quick_changed,
@@ -207,7 +207,7 @@ impl Queue {
     }
 }
 
-fn work(queue: &Queue, takes: Takes, check: Check) {
+fn work(queue: &JobQueue, takes: Takes, check: CheckFunction) {
     while let Some(job) = queue.pop(takes) {
         let turn = Cell::new(Instant::now());
         let go_on = || {
@@ -257,7 +257,7 @@ mod tests {
     use crate::prime::Certainty;
 
     fn check_but_for_13(number: &Number, _: &dyn Fn() -> bool) -> Option<Verdict> {
-        assert_ne!(number.short(), Some(13), "a defect");
+        assert_ne!(number.equivalent_word(), Some(13), "a defect");
         Some(Verdict { is_prime: true, certainty: Certainty::Proven })
     }
 

@@ -26,7 +26,7 @@ use std::{
 
 use super::{
     Identity, PeerAddress,
-    election::{Answer, Ballot, Claim, Election, HandOver, Judged, Request, Rule, Verdict},
+    election::{Ballot, Claim, ClaimVerdict, Election, HandOver, Judged, PeerRequest, QuestionAnswer, Rule},
     membership::{ChangeKind, DialError, Member, MemberList, Orders, Peer, Time, Wanted},
 };
 use crate::worker::Figures;

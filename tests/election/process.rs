@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Answer, Ballot, Claim, DialError, Election, HandOver, Identity, Judged, Member, MemberList, Orders, Peer,
-    Time, Verdict, Wanted,
+    Ballot, Claim, ClaimVerdict, DialError, Election, HandOver, Identity, Judged, Member, MemberList, Orders,
+    Peer, QuestionAnswer, Time, Wanted,
 };
 
 /// What a process takes in, from others or from its own timers.
@@ -72,8 +72,8 @@ pub enum Call {
 
 #[derive(Debug, Clone)]
 pub enum Reply {
-    Answer(Answer),
-    Verdict(Verdict),
+    QuestionAnswer(QuestionAnswer),
+    ClaimVerdict(ClaimVerdict),
     Accepted(bool),
 }
 

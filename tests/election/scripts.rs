@@ -4,7 +4,7 @@
 use std::{env, fs, path::Path, time::Duration};
 
 use super::{
-    Election, Figures, Identity, Judged, PeerAddress, Plan, Time, Verdict, Wanted,
+    ClaimVerdict, Election, Figures, Identity, Judged, PeerAddress, Plan, Time, Wanted,
     faults::{
         Fault,
         Who::{Leader, Node},
@@ -162,7 +162,7 @@ fn leader_of_one() -> (Election, super::Peer, Time) {
 
 fn agrees(election: &mut Election, peer: super::Peer, now: Time, asked: Time) {
     let ballot = election.highest();
-    let judged = Judged { asked, ballot, verdict: Verdict::Follows };
+    let judged = Judged { asked, ballot, verdict: ClaimVerdict::Follows };
     election.acked(now, peer, Figures::default(), Some(judged));
 }
 

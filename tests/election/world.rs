@@ -13,8 +13,8 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
-    ChangeKind, Claim, DialError, Election, Figures, Identity, Judged, Orders, Peer, PeerAddress, Request,
-    Time, Wanted,
+    ChangeKind, Claim, DialError, Election, Figures, Identity, Judged, Orders, Peer, PeerAddress,
+    PeerRequest, Time, Wanted,
     faults::{Fault, NodePlan, Plan, Who},
     invariants::{Cause, Observer, Violation},
     ms,
@@ -657,7 +657,7 @@ impl World {
         let Some(link) = process.links.get_mut(&peer) else { return };
         let before = std::mem::replace(&mut link.orders, orders);
         let is_ended = before.are_ended_by(&orders);
-        let is_dialled_anew = is_ended || before.knocks != orders.knocks;
+        let is_dialled_anew = is_ended || before.reconnect_hints != orders.reconnect_hints;
         let is_connected = link.connected.is_some_and(|connected| connected <= now);
         match link.state {
             _ if !is_dialled_anew && before.interval == orders.interval => {}
@@ -860,7 +860,7 @@ impl World {
                 verdict.map(|verdict| Some(Judged { asked, ballot, verdict }))
             }
         };
-        if let (Some(claim), Ok(Some(Judged { verdict: super::Verdict::Follows, .. }))) =
+        if let (Some(claim), Ok(Some(Judged { verdict: super::ClaimVerdict::Follows, .. }))) =
             (&heartbeat.claim, &judged)
         {
             self.hear(node, &heartbeat.from, claim);
@@ -904,15 +904,15 @@ impl World {
 
     // ── Calls ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    fn call(&mut self, node: usize, peer: Peer, request: Request) {
+    fn call(&mut self, node: usize, peer: Peer, request: PeerRequest) {
         let heartbeat = self.nodes[node].plan.heartbeat;
         let Some(to) = self.node_of(node, peer) else { return };
         let (content, time) = match request {
-            Request::Question { round, is_candidate } => {
+            PeerRequest::Question { round, is_candidate } => {
                 (Call::Question { round, is_candidate }, 2 * heartbeat)
             }
-            Request::Victory(claim) => (Call::Victory(claim), 3 * heartbeat),
-            Request::HandOver(offer) => (Call::HandOver(offer), 3 * heartbeat),
+            PeerRequest::Victory(claim) => (Call::Victory(claim), 3 * heartbeat),
+            PeerRequest::HandOver(offer) => (Call::HandOver(offer), 3 * heartbeat),
         };
         self.messages += 1;
         self.note(|world| world.describe_call(node, to, &content));
@@ -962,14 +962,18 @@ impl World {
             Call::Question { is_candidate, .. } => {
                 cause = Cause::Question { by: from.node };
                 self.with_observer(|observer, world| observer.question(world, from.node, from.life, node));
-                Some(Reply::Answer(self.process_mut(node).election.question(now, &sender, is_candidate)))
+                Some(Reply::QuestionAnswer(self.process_mut(node).election.question(
+                    now,
+                    &sender,
+                    is_candidate,
+                )))
             }
             Call::Victory(claim) => {
                 let verdict = self.process_mut(node).election.claimed(now, &sender, &claim, None).ok();
-                if verdict == Some(super::Verdict::Follows) {
+                if verdict == Some(super::ClaimVerdict::Follows) {
                     self.hear(node, from, &claim);
                 }
-                verdict.map(Reply::Verdict)
+                verdict.map(Reply::ClaimVerdict)
             }
             Call::HandOver(offer) => {
                 cause = Cause::HandOver;
@@ -989,11 +993,11 @@ impl World {
         let election = &mut self.process_mut(node).election;
         let Pending { peer, kind, asked, .. } = pending;
         match (kind, reply) {
-            (PendingKind::Question { round, .. }, Some(Reply::Answer(answer))) => {
+            (PendingKind::Question { round, .. }, Some(Reply::QuestionAnswer(answer))) => {
                 election.answered(now, peer, round, Some(answer));
             }
             (PendingKind::Question { round, .. }, _) => election.answered(now, peer, round, None),
-            (PendingKind::Victory(ballot), Some(Reply::Verdict(verdict))) => {
+            (PendingKind::Victory(ballot), Some(Reply::ClaimVerdict(verdict))) => {
                 election.judged(now, peer, Some(Judged { asked, ballot, verdict }));
             }
             (PendingKind::Victory(_), _) => election.judged(now, peer, None),
@@ -1167,14 +1171,18 @@ impl World {
         let (to, from) = (&self.nodes[node].name, &self.nodes[pending.to].name);
         let said = match reply {
             None => "(no answer)".to_owned(),
-            Some(Reply::Answer(super::Answer::LeaderAlive(leader))) => format!("{} leads", leader.name),
-            Some(Reply::Answer(answer)) => format!("{answer:?}").to_lowercase(),
-            Some(Reply::Verdict(super::Verdict::Follows)) => "I follow".to_owned(),
-            Some(Reply::Verdict(super::Verdict::Stale(ballot))) => format!("I have seen {}", ballot.counter),
-            Some(Reply::Verdict(super::Verdict::Hears(ballot))) => {
+            Some(Reply::QuestionAnswer(super::QuestionAnswer::LeaderAlive(leader))) => {
+                format!("{} leads", leader.name)
+            }
+            Some(Reply::QuestionAnswer(answer)) => format!("{answer:?}").to_lowercase(),
+            Some(Reply::ClaimVerdict(super::ClaimVerdict::Follows)) => "I follow".to_owned(),
+            Some(Reply::ClaimVerdict(super::ClaimVerdict::Stale(ballot))) => {
+                format!("I have seen {}", ballot.counter)
+            }
+            Some(Reply::ClaimVerdict(super::ClaimVerdict::Hears(ballot))) => {
                 format!("I hear n{}, {}", ballot.id, ballot.counter)
             }
-            Some(Reply::Verdict(super::Verdict::Unreached)) => "I do not reach you".to_owned(),
+            Some(Reply::ClaimVerdict(super::ClaimVerdict::Unreached)) => "I do not reach you".to_owned(),
             Some(Reply::Accepted(accepted)) => if *accepted { "I do" } else { "I do not" }.to_owned(),
         };
         format!("{to} ← {from}: {said}")

@@ -382,7 +382,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, longer: Duration
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_answers_late_is_reached_while_its_heartbeats_knock() {
+async fn a_leader_that_answers_late_is_reached_while_its_heartbeats_arrive() {
     let at = free_address();
     // Three heartbeats to and fro.
     let slow = slow_road_to(at, Duration::from_millis(150)).await;

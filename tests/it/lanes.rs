@@ -321,11 +321,11 @@ async fn hand_over(leader: &TestNode, successor: &TestNode) {
 async fn what_a_retired_lane_holds_is_given_back_when_its_peer_falls_silent() {
     let worker = OddWorker::new(1, Manner::Hangs);
     let leader = leader_over(&[worker.start().await], &[]).await;
-    let road = channel(leader.grpc).await.unwrap();
+    let connection = channel(leader.grpc).await.unwrap();
     let check = |decimal: String| {
         let mut request = Request::new(PrimeRequest { number: 0, decimal });
         request.set_timeout(Duration::from_secs(60));
-        let mut client = SchedulerClient::new(road.clone());
+        let mut client = SchedulerClient::new(connection.clone());
         tokio::spawn(async move { client.check_prime(request).await.map(Response::into_inner) })
     };
     let (short, long) = (check("17".to_owned()), check((1_u128 << 127).to_string()));
@@ -356,7 +356,8 @@ async fn what_a_retired_lane_holds_is_given_back_when_its_peer_falls_silent() {
 async fn a_wanted_lane_gives_back_what_a_silent_peer_holds_and_goes_on_when_it_is_heard() {
     const H: Duration = Duration::from_millis(100);
     let worker = OddWorker::new(1, Manner::Hangs);
-    let road = token::Road::new(channel(worker.start().await).await.unwrap(), Pass::default());
+    let connection =
+        token::PeerConnection::new(channel(worker.start().await).await.unwrap(), Pass::default());
     let me = cluster::Identity {
         id: None,
         name: "me".into(),
@@ -365,7 +366,7 @@ async fn a_wanted_lane_gives_back_what_a_silent_peer_holds_and_goes_on_when_it_i
         http_addr: "127.0.0.1:2".into(),
         version: "".into(),
     };
-    let (lane, driver, _) = Lane::open(road, Wanted::Work, &me).await.unwrap();
+    let (lane, driver, _) = Lane::open(connection, Wanted::Work, &me).await.unwrap();
     let (driven, watched) = (tokio::spawn(driver.run(|| {})), lane.clone());
     let watching = tokio::spawn(async move { watched.watch(H).await });
     for round in 1..=2 {
@@ -505,12 +506,12 @@ async fn a_lane_that_answers_amiss_is_broken_off_and_its_asks_are_answered_elsew
 }
 
 /// A road that can be cut: connections through it end at once, in both directions.
-struct Road {
+struct PeerConnection {
     address: SocketAddr,
     cuts: watch::Sender<u64>,
 }
 
-async fn road_to(target: SocketAddr) -> Road {
+async fn road_to(target: SocketAddr) -> PeerConnection {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (cuts, cut) = watch::channel(0);
@@ -527,7 +528,7 @@ async fn road_to(target: SocketAddr) -> Road {
             });
         }
     });
-    Road { address, cuts }
+    PeerConnection { address, cuts }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -540,7 +541,7 @@ async fn no_answer_is_lost_or_wrong_while_lanes_are_cut_under_load() {
         roads.push(road_to(worker.grpc).await);
         workers.push(worker);
     }
-    let addresses: Vec<SocketAddr> = roads.iter().map(|road| road.address).collect();
+    let addresses: Vec<SocketAddr> = roads.iter().map(|connection| connection.address).collect();
     let leader = leader_over(&addresses, &[]).await;
 
     let loaded = Arc::new(AtomicBool::new(true));
@@ -555,9 +556,9 @@ async fn no_answer_is_lost_or_wrong_while_lanes_are_cut_under_load() {
         }
         (cuts, roads)
     });
-    let road = channel(leader.grpc).await.unwrap();
+    let connection = channel(leader.grpc).await.unwrap();
     for round in 0..10 {
-        ask_all(road.clone(), numbers(10 + round, 2000)).await;
+        ask_all(connection.clone(), numbers(10 + round, 2000)).await;
     }
     loaded.store(false, Relaxed);
     let (cuts, _roads) = cutter.await.unwrap();
@@ -570,9 +571,9 @@ async fn no_answer_is_lost_or_wrong_while_lanes_are_cut_under_load() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_road_is_suspected_and_dialled_at_once() {
     let worker = TestNode::start("worker1".into(), Node::bind(config(&["--name", "worker1"])).await.unwrap());
-    let road = road_to(worker.grpc).await;
-    let leader = leader_over(&[road.address], &[]).await;
-    road.cuts.send_modify(|count| *count += 1);
+    let connection = road_to(worker.grpc).await;
+    let leader = leader_over(&[connection.address], &[]).await;
+    connection.cuts.send_modify(|count| *count += 1);
     eventually("it was suspect for a moment", || async {
         leader.view().await.recent.iter().any(|change| change.name == "worker1" && change.change == "suspect")
     })

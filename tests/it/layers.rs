@@ -88,6 +88,31 @@ fn the_reader_of_imports_reads_all_forms() {
     assert_eq!(named("fn f() { crate::gateway::x(); }"), ["gateway"]);
 }
 
+/// The types that a source declares, those of its tests left out.
+fn declared(source: &str) -> Vec<String> {
+    let code = source.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+    let declaration = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().skip_while(|word| word.starts_with("pub")).collect();
+        let is_type = ["struct", "enum", "trait", "type"].contains(words.first()?);
+        // What is set in an `impl` is no name of its own.
+        (is_type && !line.starts_with(' ')).then(|| first_word(words[1]))
+    };
+    code.lines().filter_map(declaration).collect()
+}
+
+#[test]
+fn no_type_name_has_two_meanings() {
+    let mut places = std::collections::BTreeMap::<String, Vec<PathBuf>>::new();
+    for path in sources(Path::new("src")) {
+        for name in declared(&fs::read_to_string(&path).unwrap_or_default()) {
+            places.entry(name).or_default().push(path.clone());
+        }
+    }
+    assert!(places.len() > 150, "only {} types were found: the test no longer reads them", places.len());
+    places.retain(|_, paths| paths.len() > 1);
+    assert!(places.is_empty(), "{places:#?}");
+}
+
 #[test]
 fn only_the_gateway_makes_responses() {
     for path in sources(Path::new("src")) {
@@ -111,7 +136,7 @@ fn only_the_gateway_makes_responses() {
 
 #[test]
 fn the_pure_rooms_know_no_clock_and_no_runtime() {
-    let pure = ["src/cluster/membership.rs", "src/cluster/etcd/tenure.rs", "src/scheduler/pick.rs"]
+    let pure = ["src/cluster/membership.rs", "src/cluster/etcd/lease.rs", "src/scheduler/pick.rs"]
         .map(PathBuf::from);
     let mathematics = sources(Path::new("src/prime"));
     for path in pure.into_iter().chain(mathematics) {

@@ -128,7 +128,7 @@ fn three_missed_heartbeats_make_a_suspect_and_ten_a_dead_one() {
     assert_eq!(membership.status(worker1), Status::Suspect);
     tick(&mut membership, 1350, 1350);
     assert_eq!(membership.status(worker1), Status::Dead);
-    let orders = Orders { wanted: Wanted::Work, redials: 1, knocks: 0, interval: ms(100) };
+    let orders = Orders { wanted: Wanted::Work, redials: 1, reconnect_hints: 0, interval: ms(100) };
     assert_eq!(membership.orders(worker1), orders);
 
     membership.lane_up(ms(1500), worker1, Wanted::Work, &identity(1)).unwrap();
@@ -248,10 +248,10 @@ fn whoever_is_heard_of_while_out_of_reach_is_dialled_at_once() {
     let mut membership = node(4);
     let worker1 = peer(&membership, 1);
     membership.heard(ms(5), &identity(1)).unwrap();
-    assert_eq!(membership.orders(worker1).knocks, 1);
+    assert_eq!(membership.orders(worker1).reconnect_hints, 1);
     membership.lane_up(ms(6), worker1, Wanted::Work, &identity(1)).unwrap();
     membership.heard(ms(7), &identity(1)).unwrap();
-    assert_eq!(membership.orders(worker1).knocks, 1, "there is no need");
+    assert_eq!(membership.orders(worker1).reconnect_hints, 1, "there is no need");
 }
 
 #[test]

@@ -472,13 +472,13 @@ fn numbers_are_displayed_as_they_were_written() {
 fn integers_become_numbers() {
     for value in [0, 1, 17, u64::MAX] {
         assert_eq!(Number::from(value), value.to_string().parse().unwrap());
-        assert_eq!(Number::from(value).short(), Some(value));
+        assert_eq!(Number::from(value).equivalent_word(), Some(value));
     }
     for value in [i64::MIN, -1, 0, 17, i64::MAX] {
         assert_eq!(Number::from(value), value.to_string().parse().unwrap());
     }
-    assert_eq!(Number::from(-17_i64).short(), Some(0));
-    assert_eq!("18446744073709551616".parse::<Number>().unwrap().short(), None);
+    assert_eq!(Number::from(-17_i64).equivalent_word(), Some(0));
+    assert_eq!("18446744073709551616".parse::<Number>().unwrap().equivalent_word(), None);
 }
 
 #[test]

@@ -34,7 +34,9 @@ fn examples(page: &'static str) -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
     for line in blocks(page, "console").iter().flat_map(|block| block.lines()) {
         match line.strip_prefix("$ ") {
-            Some(command) => examples.push(Example { page, command: command.to_owned(), printed: Vec::new() }),
+            Some(command) => {
+                examples.push(Example { page, command: command.to_owned(), printed: Vec::new() })
+            }
             None => examples.last_mut().expect("a block begins with a command").printed.push(line.to_owned()),
         }
     }
@@ -159,7 +161,8 @@ fn references(page: &Path) -> Vec<std::path::PathBuf> {
     let own = paths.filter(|path| !path.is_empty() && !path.contains("://"));
     let linked = own.map(|path| page.parent().unwrap().join(path));
     let is_path = |word: &&str| {
-        let folders = ["src/", "tests/", "docs/", "scripts/", "deploy/", "bench/", "web/", "proto/", "openapi/"];
+        let folders =
+            ["src/", "tests/", "docs/", "scripts/", "deploy/", "bench/", "web/", "proto/", "openapi/"];
         folders.iter().any(|folder| word.starts_with(folder)) && !word.contains([' ', '*', '…'])
     };
     let named = text.split('`').skip(1).step_by(2).filter(is_path).map(std::path::PathBuf::from);

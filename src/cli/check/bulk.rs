@@ -13,10 +13,10 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 
-use super::{check, input::Input, line, progress::Progress, short};
+use super::{check, input::NumberInput, line, progress::Progress, short};
 use crate::{
     cli::{
-        FAILED, Output,
+        FAILED, OutputFormat,
         client::{Client, PAUSE, ROUNDS},
         fail, written,
     },
@@ -33,14 +33,14 @@ const UNANSWERED_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of answers that are printed together, if they are there together.
 const PRINTED_BYTES: usize = 64 * 1024;
 
-struct Bulk<'a> {
+struct BulkCheck<'a> {
     client: &'a Client,
-    output: Output,
-    input: Input,
+    output: OutputFormat,
+    input: NumberInput,
     /// What was read and is not answered, in order.
     waiting: VecDeque<Result<Number, String>>,
     waiting_bytes: usize,
-    call: Option<Call>,
+    call: Option<OpenCall>,
     /// Calls that broke since the last answer.
     broken: usize,
     printed: Vec<u8>,
@@ -48,21 +48,21 @@ struct Bulk<'a> {
     progress: Progress,
 }
 
-struct Call {
+struct OpenCall {
     requests: mpsc::Sender<PrimeRequest>,
     answers: Streaming<CheckedPrime>,
 }
 
-enum Event {
+enum CallEvent {
     Answer(Result<Option<CheckedPrime>, Status>),
     Read(io::Result<()>),
 }
 
-pub(super) async fn run(client: &Client, output: Output) -> ExitCode {
-    let mut bulk = Bulk {
+pub(super) async fn run(client: &Client, output: OutputFormat) -> ExitCode {
+    let mut bulk = BulkCheck {
         client,
         output,
-        input: Input::new(),
+        input: NumberInput::new(),
         waiting: VecDeque::new(),
         waiting_bytes: 0,
         call: None,
@@ -80,7 +80,7 @@ pub(super) async fn run(client: &Client, output: Output) -> ExitCode {
     }
 }
 
-impl Bulk<'_> {
+impl BulkCheck<'_> {
     async fn answer_all(&mut self) -> Result<(), ExitCode> {
         loop {
             self.take_lines();
@@ -101,11 +101,11 @@ impl Bulk<'_> {
                 }
             };
             match event {
-                Event::Answer(Ok(Some(checked))) => self.take(checked).await?,
-                Event::Answer(Ok(None)) => self.broke(&Status::unavailable("it ended the call")).await?,
-                Event::Answer(Err(status)) => self.broke(&status).await?,
-                Event::Read(Ok(())) => self.progress.read(self.input.bytes_read()),
-                Event::Read(Err(error)) => self.tell(format!("cannot read standard input: {error}"))?,
+                CallEvent::Answer(Ok(Some(checked))) => self.take(checked).await?,
+                CallEvent::Answer(Ok(None)) => self.broke(&Status::unavailable("it ended the call")).await?,
+                CallEvent::Answer(Err(status)) => self.broke(&status).await?,
+                CallEvent::Read(Ok(())) => self.progress.read(self.input.bytes_read()),
+                CallEvent::Read(Err(error)) => self.tell(format!("cannot read standard input: {error}"))?,
             }
         }
     }
@@ -151,14 +151,14 @@ impl Bulk<'_> {
         call.set_timeout(DEADLINE_MAX);
         match SchedulerClient::new(self.client.channel()).check_primes(call).await {
             Ok(response) => {
-                self.call = Some(Call { requests, answers: response.into_inner() });
+                self.call = Some(OpenCall { requests, answers: response.into_inner() });
                 Ok(())
             }
             Err(status) => self.broke(&status).await,
         }
     }
 
-    async fn event(&mut self) -> Event {
+    async fn event(&mut self) -> CallEvent {
         let reads = self.has_room() && !self.input.has_ended();
         let Self { call, input, .. } = self;
         let answer = async {
@@ -169,8 +169,8 @@ impl Bulk<'_> {
         };
         tokio::select! {
             biased;
-            answer = answer => Event::Answer(answer),
-            read = input.fill(), if reads => Event::Read(read),
+            answer = answer => CallEvent::Answer(answer),
+            read = input.fill(), if reads => CallEvent::Read(read),
         }
     }
 

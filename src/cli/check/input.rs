@@ -5,7 +5,7 @@ use std::{io, mem};
 use tokio::io::{AsyncReadExt, Stdin, stdin};
 
 use crate::{
-    gateway::bulk::lines::{Line, Lines},
+    gateway::bulk::lines::{InputLine, Lines},
     limits::LINE_BYTES_MAX,
     prime::{Number, NumberError},
 };
@@ -13,7 +13,7 @@ use crate::{
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 * 1024;
 
-pub(super) struct Input {
+pub(super) struct NumberInput {
     stdin: Stdin,
     buffer: Vec<u8>,
     lines: Lines,
@@ -22,7 +22,7 @@ pub(super) struct Input {
     is_closed: bool,
 }
 
-impl Input {
+impl NumberInput {
     pub(super) fn new() -> Self {
         let (stdin, buffer, lines) = (stdin(), Vec::new(), Lines::default());
         Self { stdin, buffer, lines, count: 0, bytes_read: 0, is_closed: false }
@@ -67,11 +67,11 @@ impl Input {
     }
 }
 
-fn number(line: &Line<'_>) -> Result<Option<Number>, String> {
+fn number(line: &InputLine<'_>) -> Result<Option<Number>, String> {
     let text = match line {
-        Line::Word(word) => return Ok(Some(Number::from(*word))),
-        Line::Text(text) => text,
-        Line::Overlong => {
+        InputLine::Word(word) => return Ok(Some(Number::from(*word))),
+        InputLine::Text(text) => text,
+        InputLine::Overlong => {
             let digits = Number::DIGITS_MAX;
             return Err(format!(
                 "it has more than {LINE_BYTES_MAX} bytes; a number has at most {digits} digits"

@@ -18,13 +18,13 @@ const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What a node says of itself over HTTP.
 #[derive(Deserialize)]
-struct Cluster {
+struct ShownCluster {
     observed_by: String,
-    members: Vec<Member>,
+    members: Vec<ShownMember>,
 }
 
 #[derive(Deserialize)]
-struct Member {
+struct ShownMember {
     name: String,
     grpc_addr: String,
 }
@@ -55,7 +55,7 @@ async fn ask(address: &HostPort) -> io::Result<String> {
 /// The node that answered, and where it listens for gRPC.
 fn node(answer: &str) -> Option<(String, String)> {
     let (_, body) = answer.split_once("\r\n\r\n")?;
-    let Cluster { observed_by, members } = serde_json::from_str(body).ok()?;
+    let ShownCluster { observed_by, members } = serde_json::from_str(body).ok()?;
     let member = members.into_iter().find(|member| member.name == observed_by)?;
     Some((plain(&observed_by), plain(&member.grpc_addr)))
 }

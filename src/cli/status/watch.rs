@@ -13,9 +13,11 @@ use rustix::termios::tcgetwinsize;
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 
-use super::{Views, now_ms, open, text::text};
+use super::{ViewStream, now_ms, open, text::text};
 use crate::{
-    cli::{Output, client::Client, colours, fail, fail_in_log, print_aside, told_to_stop, words::clock},
+    cli::{
+        OutputFormat, client::Client, colours, fail, fail_in_log, print_aside, told_to_stop, words::clock,
+    },
     gateway::http::cluster::ClusterAnswer,
     proto::ClusterView,
     text::line,
@@ -28,7 +30,7 @@ const COUNT_ON: Duration = Duration::from_secs(1);
 /// The pause before nodes that do not answer are asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(client: Client, output: Output) -> ExitCode {
+pub(super) async fn run(client: Client, output: OutputFormat) -> ExitCode {
     let stop = told_to_stop();
     let screen = Screen::new(output);
     tokio::select! {
@@ -58,14 +60,14 @@ async fn show(client: Client, mut screen: Screen) -> ExitCode {
 // ── Watching ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// What there is to show.
-enum News {
+enum WatchNews {
     View(Box<ClusterView>),
     /// About the watching itself.
     Notice(String),
 }
 
 /// Views, and notices of where they come from, without end; an error if no node answers at the beginning.
-fn news(client: Client, refreshed: bool) -> impl Stream<Item = Result<News, Status>> {
+fn news(client: Client, refreshed: bool) -> impl Stream<Item = Result<WatchNews, Status>> {
     let watch = Watch { client, refreshed, views: None, node: None, first: None, was_told: false };
     stream::unfold(watch, |mut watch| async move { Some((watch.next().await, watch)) })
 }
@@ -75,7 +77,7 @@ struct Watch {
     /// Whether it is asked again while nothing changes.
     refreshed: bool,
     /// The views of the node that is watched; none while one is to be found.
-    views: Option<Views>,
+    views: Option<ViewStream>,
     /// The node that is watched, or that was: its name and its address.
     node: Option<String>,
     /// The first view of a node, which a notice goes before.
@@ -85,12 +87,12 @@ struct Watch {
 }
 
 impl Watch {
-    async fn next(&mut self) -> Result<News, Status> {
+    async fn next(&mut self) -> Result<WatchNews, Status> {
         if let Some(view) = self.first.take() {
-            return Ok(News::View(view));
+            return Ok(WatchNews::View(view));
         }
         match self.next_view().await {
-            Some(view) => Ok(News::View(view)),
+            Some(view) => Ok(WatchNews::View(view)),
             None => self.find().await,
         }
     }
@@ -113,7 +115,7 @@ impl Watch {
     }
 
     /// Goes on with a node that answers: the same one if it does.
-    async fn find(&mut self) -> Result<News, Status> {
+    async fn find(&mut self) -> Result<WatchNews, Status> {
         loop {
             match self.client.call(open).await {
                 Ok((view, views)) => {
@@ -123,27 +125,30 @@ impl Watch {
                 Err(status) if self.node.is_none() => return Err(status),
                 Err(status) if !self.was_told => {
                     self.was_told = true;
-                    return Ok(News::Notice(format!("{}; trying again until one does", status.message())));
+                    return Ok(WatchNews::Notice(format!(
+                        "{}; trying again until one does",
+                        status.message()
+                    )));
                 }
                 Err(_) => sleep(PAUSE).await,
             }
         }
     }
 
-    fn found(&mut self, view: ClusterView) -> News {
+    fn found(&mut self, view: ClusterView) -> WatchNews {
         let view = Box::new(view);
         let node = format!("{} at {}", view.observed_by, self.client.current());
         let before = self.node.replace(node.clone()).filter(|before| self.was_told || *before != node);
         self.was_told = false;
         match before {
-            None => News::View(view),
+            None => WatchNews::View(view),
             Some(before) if before == node => {
                 self.first = Some(view);
-                News::Notice(format!("{node} answers again"))
+                WatchNews::Notice(format!("{node} answers again"))
             }
             Some(before) => {
                 self.first = Some(view);
-                News::Notice(format!("{before} does not answer any more; now watching {node}"))
+                WatchNews::Notice(format!("{before} does not answer any more; now watching {node}"))
             }
         }
     }
@@ -153,7 +158,7 @@ impl Watch {
 
 /// A terminal, which is drawn in place, or a pipe, on which one view follows the other.
 struct Screen {
-    output: Output,
+    output: OutputFormat,
     in_place: bool,
     coloured: bool,
     /// The last view, and when it came.
@@ -164,12 +169,12 @@ struct Screen {
 }
 
 impl Screen {
-    fn new(output: Output) -> Self {
+    fn new(output: OutputFormat) -> Self {
         let stdout = io::stdout();
         let can_move = env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self {
             output,
-            in_place: output == Output::Text && stdout.is_terminal() && can_move,
+            in_place: output == OutputFormat::Text && stdout.is_terminal() && can_move,
             coloured: colours(&stdout),
             shown: None,
             notice: String::new(),
@@ -178,16 +183,16 @@ impl Screen {
     }
 
     /// What is to be printed to show it.
-    fn show(&mut self, news: News) -> Option<String> {
+    fn show(&mut self, news: WatchNews) -> Option<String> {
         match news {
-            News::View(view) if self.in_place => self.shown = Some((view, Instant::now())),
-            News::View(view) => return Some(self.next(*view)),
-            News::Notice(notice) if self.in_place => {
+            WatchNews::View(view) if self.in_place => self.shown = Some((view, Instant::now())),
+            WatchNews::View(view) => return Some(self.next(*view)),
+            WatchNews::Notice(notice) if self.in_place => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 let now = u64::try_from(now.as_millis()).unwrap_or_default();
                 self.notice = format!("{}  {}", clock(now, now), line(&notice));
             }
-            News::Notice(notice) => {
+            WatchNews::Notice(notice) => {
                 fail_in_log(notice);
                 return None;
             }
@@ -196,7 +201,7 @@ impl Screen {
     }
 
     fn next(&mut self, view: ClusterView) -> String {
-        if self.output == Output::Json {
+        if self.output == OutputFormat::Json {
             // A struct of strings and numbers always serialises.
             return serde_json::to_string(&ClusterAnswer::from(view)).unwrap_or_default() + "\n";
         }

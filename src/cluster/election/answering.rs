@@ -1,28 +1,28 @@
 //! What it answers those who ask, claim, or hand over.
 
 use super::{
-    Answer, Ballot, Claim, Election, HandOver, Role, Rule, Verdict,
+    Ballot, Claim, ClaimVerdict, Election, HandOver, QuestionAnswer, Role, Rule,
     message::covers,
     seeking::{Phase, Seeking},
 };
 use crate::cluster::membership::{Peer, Time};
 
 impl Election {
-    pub(super) fn answer(&self, now: Time, asker: Option<u32>) -> Answer {
+    pub(super) fn answer(&self, now: Time, asker: Option<u32>) -> QuestionAnswer {
         if let Some((leader, ..)) = self.leader()
             && self.hears_leader(now)
             && self.keeps(Rule::Veto)
         {
-            return Answer::LeaderAlive(leader.identity());
+            return QuestionAnswer::LeaderAlive(leader.identity());
         }
         if self.stopping {
-            return Answer::Stopping;
+            return QuestionAnswer::Stopping;
         }
         let boots = matches!(&self.role, Role::Seeking(Seeking { phase: Phase::Booting { .. }, .. }));
         let takes_over = asker.is_some() && self.id() > asker && self.may_lead();
         match takes_over && !(boots && self.keeps(Rule::NoOkAtBoot)) {
-            true => Answer::Ok,
-            false => Answer::Go,
+            true => QuestionAnswer::Ok,
+            false => QuestionAnswer::Go,
         }
     }
 
@@ -40,39 +40,39 @@ impl Election {
     }
 
     /// What to make of a claim: the ballot first, then the role.
-    pub(super) fn judge(&self, now: Time, peer: Peer, claim: &Claim) -> Verdict {
+    pub(super) fn judge(&self, now: Time, peer: Peer, claim: &Claim) -> ClaimVerdict {
         let is_handed_over = |ballot: Ballot| {
             claim.ballot > ballot && covers(&claim.succeeds, ballot) && self.keeps(Rule::HandOverIsNamed)
         };
         match &self.role {
             Role::Following(following) if self.is_appointed() => {
                 match following.leader == peer && following.ballot == claim.ballot {
-                    true => Verdict::Follows,
-                    false => Verdict::Hears(following.ballot),
+                    true => ClaimVerdict::Follows,
+                    false => ClaimVerdict::Hears(following.ballot),
                 }
             }
-            Role::Seeking(_) if self.is_appointed() => Verdict::Unreached,
-            Role::Seeking(seeking) if seeking.unreached == Some(peer) => Verdict::Unreached,
-            Role::Seeking(_) if claim.ballot < self.highest => Verdict::Stale(self.highest),
-            Role::Seeking(_) => Verdict::Follows,
+            Role::Seeking(_) if self.is_appointed() => ClaimVerdict::Unreached,
+            Role::Seeking(seeking) if seeking.unreached == Some(peer) => ClaimVerdict::Unreached,
+            Role::Seeking(_) if claim.ballot < self.highest => ClaimVerdict::Stale(self.highest),
+            Role::Seeking(_) => ClaimVerdict::Follows,
             Role::Following(following) if following.leader == peer => {
                 // An older word of the leader itself may have been overtaken.
                 match claim.ballot >= following.ballot {
-                    true => Verdict::Follows,
-                    false => Verdict::Hears(following.ballot),
+                    true => ClaimVerdict::Follows,
+                    false => ClaimVerdict::Hears(following.ballot),
                 }
             }
             Role::Following(following) => {
                 let vetoed = self.hears_leader(now) && self.keeps(Rule::VetoOnReceipt);
                 let is_newer = claim.ballot >= self.highest && !vetoed;
                 match is_handed_over(following.ballot) || is_newer {
-                    true => Verdict::Follows,
-                    false => Verdict::Hears(following.ballot),
+                    true => ClaimVerdict::Follows,
+                    false => ClaimVerdict::Hears(following.ballot),
                 }
             }
             Role::Leading(leading) => match is_handed_over(leading.ballot) {
-                true => Verdict::Follows,
-                false => Verdict::Hears(leading.ballot),
+                true => ClaimVerdict::Follows,
+                false => ClaimVerdict::Hears(leading.ballot),
             },
         }
     }

@@ -40,11 +40,11 @@ pub(super) struct Appointed {
     known: BTreeSet<u64>,
     resignations: u64,
     /// Who led last, and why no more.
-    lost: Option<Lost>,
+    lost: Option<LastLeader>,
 }
 
 #[derive(Debug)]
-struct Lost {
+struct LastLeader {
     name: Arc<str>,
     reason: String,
     /// When it was last heard, if it was missed before it was lost.
@@ -138,18 +138,18 @@ impl Election {
         let holds = "it holds the leader's key in etcd";
         let before = self.lose(now, holds);
         let lost = self.appointed.as_mut().and_then(|appointed| before.or(appointed.lost.take()));
-        let Some(Lost { name, reason, since }) = lost else { return (holds.into(), now) };
+        let Some(LastLeader { name, reason, since }) = lost else { return (holds.into(), now) };
         let leader = peer.and_then(|peer| self.members.member(peer)).unwrap_or(self.members.me());
         let reason =
             if leader.name == name { holds.into() } else { format!("took over from {name}: {reason}") };
         (reason.into(), now.saturating_sub(since))
     }
 
-    fn lose(&self, now: Time, reason: &str) -> Option<Lost> {
+    fn lose(&self, now: Time, reason: &str) -> Option<LastLeader> {
         let (leader, ..) = self.leader()?;
         let is_missed = leader.status != Status::Alive;
         let since = leader.heard.filter(|_| is_missed).unwrap_or(now);
-        Some(Lost { name: Arc::clone(&leader.name), reason: reason.to_owned(), since })
+        Some(LastLeader { name: Arc::clone(&leader.name), reason: reason.to_owned(), since })
     }
 
     /// From now on this node knows of no leader.

@@ -107,7 +107,7 @@ impl Election {
             unreached: matches!(loss, Loss::Unreached(_)).then_some(leader),
             lost: Some(Lost { leader, ballot, name, reason, since: first_sign, is_anew: loss == Loss::Anew }),
         });
-        self.delay(now, self.rank_delay_max());
+        self.delay(now, self.rank_delay());
     }
 
     /// A node was met: in another life it is not the leader, or follower, that it was.

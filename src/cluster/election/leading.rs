@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Ballot, Claim, Election, HEALTHY, HandOver, Judged, Request, Role, Rule, Send, TransferError, Verdict,
+    Ballot, Claim, ClaimVerdict, Election, HEALTHY, HandOver, Judged, PeerRequest, Role, Rule, Send,
+    TransferError,
     message::{covers, is_absurd, newest_of_each},
     seeking::{Phase, Seeking},
 };
@@ -94,7 +95,7 @@ impl Election {
 
     fn announce(&mut self, now: Time) {
         let Some(claim) = self.claim(now) else { return };
-        let victory = |to| Send { to, request: Request::Victory(claim.clone()) };
+        let victory = |to| Send { to, request: PeerRequest::Victory(claim.clone()) };
         self.sends.extend(self.members.peers().map(victory));
     }
 
@@ -115,19 +116,19 @@ impl Election {
         let Judged { asked, ballot, verdict } = judged;
         let Role::Leading(leading) = &mut self.role else { return };
         let told = match verdict {
-            Verdict::Stale(told) | Verdict::Hears(told) => told,
-            Verdict::Follows | Verdict::Unreached => ballot,
+            ClaimVerdict::Stale(told) | ClaimVerdict::Hears(told) => told,
+            ClaimVerdict::Follows | ClaimVerdict::Unreached => ballot,
         };
         if leading.ballot != ballot || is_absurd(told, self.highest) {
             return;
         }
         match verdict {
-            Verdict::Follows => {
+            ClaimVerdict::Follows => {
                 // Verdicts overtake one another: that on a victory may come after those on later heartbeats.
                 let last_asked = leading.followers.entry(peer).or_insert(asked);
                 *last_asked = asked.max(*last_asked);
             }
-            Verdict::Hears(other) => {
+            ClaimVerdict::Hears(other) => {
                 leading.followers.remove(&peer);
                 self.highest = self.highest.max(other);
                 // Two leaders that nobody has told of each other would never meet: it says who that is.
@@ -135,7 +136,7 @@ impl Election {
                     self.ask(vec![peer], false);
                 }
             }
-            Verdict::Stale(seen) => {
+            ClaimVerdict::Stale(seen) => {
                 let hands_over = leading.handing_over.is_some();
                 let (reason, took) = (Arc::clone(&leading.reason), leading.took);
                 self.highest = self.highest.max(seen);
@@ -143,7 +144,7 @@ impl Election {
                     self.claim_anew(now, Vec::new(), reason, took);
                 }
             }
-            Verdict::Unreached => {}
+            ClaimVerdict::Unreached => {}
         }
     }
 
@@ -244,7 +245,7 @@ impl Election {
             reason: reason.into(),
             transferred: matches!(handing_over.cause, Cause::Transfer(_)),
         };
-        self.sends.push(Send { to, request: Request::HandOver(offer) });
+        self.sends.push(Send { to, request: PeerRequest::HandOver(offer) });
         if !self.keeps(Rule::LeadsUntilVictory) {
             let phase = Phase::Delaying { until: now + 3 * self.heartbeat, gives_way: false };
             self.role = Role::Seeking(Seeking { phase, lost: None, unreached: None });

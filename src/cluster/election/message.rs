@@ -61,7 +61,7 @@ pub struct HandOver {
 
 /// A request to a peer. A dial that fails is an answer too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub enum PeerRequest {
     /// Does the peer hear a leader, or take over?
     Question {
         /// The round that it belongs to.
@@ -81,12 +81,12 @@ pub struct Send {
     /// To whom.
     pub to: Peer,
     /// What.
-    pub request: Request,
+    pub request: PeerRequest,
 }
 
 /// The answer to a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum QuestionAnswer {
     /// A veto: the peer leads, or hears this leader.
     LeaderAlive(Identity),
     /// It is higher and takes over.
@@ -101,7 +101,7 @@ pub enum Answer {
 
 /// What a node makes of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ClaimVerdict {
     /// It follows.
     Follows,
     /// It follows nobody, and has seen this higher ballot.
@@ -121,7 +121,7 @@ pub struct Judged {
     /// What was claimed.
     pub ballot: Ballot,
     /// The peer's verdict.
-    pub verdict: Verdict,
+    pub verdict: ClaimVerdict,
 }
 
 /// Why a leader does not hand over as an operator asked.

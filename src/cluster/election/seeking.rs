@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rand::{RngExt, seq::SliceRandom};
 
-use super::{Ballot, Election, Request, Role, Rule, Send, share};
+use super::{Ballot, Election, PeerRequest, Role, Rule, Send, share};
 use crate::{
     cluster::{
         Identity,
@@ -97,7 +97,7 @@ impl Election {
                 let is_awaited = |peer: &Peer| !answered.contains(peer);
                 let awaited: Vec<Peer> = self.members.configured().filter(is_awaited).collect();
                 if now >= *until || awaited.is_empty() || !boot_wait {
-                    self.delay(now, self.rank_delay_max());
+                    self.delay(now, self.rank_delay());
                 } else if now >= *ask_again {
                     *ask_again = now + self.heartbeat * turns;
                     let some = self.some_of(awaited);
@@ -156,7 +156,7 @@ impl Election {
     }
 
     /// The more live ids are higher, the later.
-    pub(super) fn rank_delay_max(&self) -> Duration {
+    pub(super) fn rank_delay(&self) -> Duration {
         let suspect = self.suspect();
         let is_higher = |peer: &Peer| {
             let is_met = self.members.member(*peer).is_some_and(|member| member.heard.is_some());
@@ -215,7 +215,7 @@ impl Election {
         if self.stopping || self.is_appointed() {
             return;
         }
-        let request = Request::Question { round: self.round, is_candidate };
+        let request = PeerRequest::Question { round: self.round, is_candidate };
         self.asked.extend(&peers);
         self.sends.extend(peers.into_iter().map(|to| Send { to, request: request.clone() }));
     }

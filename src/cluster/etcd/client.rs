@@ -14,7 +14,7 @@ use tokio::{
 use tokio_stream::{once, wrappers::ReceiverStream};
 use tonic::{Code, Response, Status, Streaming};
 
-use super::road::{Access, Road, Roads};
+use super::connection::{Access, EtcdConnection, EtcdConnections};
 use crate::{
     cluster::{innermost, plain},
     limits::{ETCD_TIMEOUT, RENEW_TIMEOUT},
@@ -57,8 +57,8 @@ impl From<&Status> for EtcdError {
 }
 
 /// What etcd tells from a revision on, until it is dropped.
-pub(super) struct Watch {
-    pub(super) road: Road,
+pub(super) struct EtcdWatch {
+    pub(super) connection: EtcdConnection,
     pub(super) answers: Streaming<WatchResponse>,
     /// While it is there etcd does not end the call, and when it is gone it does.
     _open: mpsc::Sender<WatchRequest>,
@@ -66,31 +66,31 @@ pub(super) struct Watch {
 
 /// Shared by those that call.
 #[derive(Debug)]
-pub(super) struct Client(Mutex<Roads>);
+pub(super) struct EtcdClient(Mutex<EtcdConnections>);
 
-impl Client {
+impl EtcdClient {
     pub(super) fn new(access: Access) -> Self {
-        Self(Mutex::new(Roads::new(access)))
+        Self(Mutex::new(EtcdConnections::new(access)))
     }
 
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
-        self.call(ETCD_TIMEOUT, async |road| {
-            KvClient::new(road.service()).range(request).await.map(Response::into_inner)
+        self.call(ETCD_TIMEOUT, async |connection| {
+            KvClient::new(connection.service()).range(request).await.map(Response::into_inner)
         })
         .await
     }
 
     pub(super) async fn put(&self, request: PutRequest) -> Result<(), EtcdError> {
-        self.call(ETCD_TIMEOUT, async |road| {
-            KvClient::new(road.service()).put(request).await.map(Response::into_inner)
+        self.call(ETCD_TIMEOUT, async |connection| {
+            KvClient::new(connection.service()).put(request).await.map(Response::into_inner)
         })
         .await
         .map(drop)
     }
 
     pub(super) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, EtcdError> {
-        self.call(ETCD_TIMEOUT, async |road| {
-            KvClient::new(road.service()).txn(request).await.map(Response::into_inner)
+        self.call(ETCD_TIMEOUT, async |connection| {
+            KvClient::new(connection.service()).txn(request).await.map(Response::into_inner)
         })
         .await
     }
@@ -98,16 +98,16 @@ impl Client {
     pub(super) async fn grant(&self, ttl: Duration) -> Result<LeaseGrantResponse, EtcdError> {
         let ttl = ttl.as_secs().cast_signed();
         let request = LeaseGrantRequest { ttl };
-        self.call(ETCD_TIMEOUT, async |road| {
-            LeaseClient::new(road.service()).lease_grant(request).await.map(Response::into_inner)
+        self.call(ETCD_TIMEOUT, async |connection| {
+            LeaseClient::new(connection.service()).lease_grant(request).await.map(Response::into_inner)
         })
         .await
     }
 
     pub(super) async fn revoke(&self, id: i64) -> Result<(), EtcdError> {
         let request = LeaseRevokeRequest { id };
-        self.call(ETCD_TIMEOUT, async |road| {
-            LeaseClient::new(road.service()).lease_revoke(request).await.map(Response::into_inner)
+        self.call(ETCD_TIMEOUT, async |connection| {
+            LeaseClient::new(connection.service()).lease_revoke(request).await.map(Response::into_inner)
         })
         .await
         .map(drop)
@@ -120,51 +120,52 @@ impl Client {
         id: i64,
         read: RangeRequest,
     ) -> Result<(Duration, RangeResponse), EtcdError> {
-        self.call(RENEW_TIMEOUT, async |road| {
+        self.call(RENEW_TIMEOUT, async |connection| {
             // It ends, so that etcd ends the call once it has answered: one that is only dropped is open for ever.
             let request = once(LeaseKeepAliveRequest { id });
-            let mut answers = LeaseClient::new(road.service()).lease_keep_alive(request).await?.into_inner();
+            let mut answers =
+                LeaseClient::new(connection.service()).lease_keep_alive(request).await?.into_inner();
             let ttl = answers.message().await?.map_or(0, |answer| answer.ttl);
-            let read = KvClient::new(road.service()).range(read).await?.into_inner();
+            let read = KvClient::new(connection.service()).range(read).await?.into_inner();
             Ok((Duration::from_secs(ttl.max(0).cast_unsigned()), read))
         })
         .await
     }
 
-    /// Watches from a revision on. The road is left when a call on it fails.
-    pub(super) async fn watch(&self, request: WatchCreateRequest) -> Result<Watch, EtcdError> {
+    /// Watches from a revision on. The connection is left when a call on it fails.
+    pub(super) async fn watch(&self, request: WatchCreateRequest) -> Result<EtcdWatch, EtcdError> {
         let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(request)) };
-        self.call(ETCD_TIMEOUT, async |road| {
+        self.call(ETCD_TIMEOUT, async |connection| {
             let (open, requests) = mpsc::channel(1);
             let _ = open.try_send(request);
             let requests = ReceiverStream::new(requests);
-            let answers = WatchClient::new(road.service()).watch(requests).await?.into_inner();
-            Ok(Watch { road, answers, _open: open })
+            let answers = WatchClient::new(connection.service()).watch(requests).await?.into_inner();
+            Ok(EtcdWatch { connection, answers, _open: open })
         })
         .await
     }
 
-    /// The next call takes another road.
-    pub(super) fn leave(&self, road: &Road) {
-        self.roads().leave(road, false);
+    /// The next call takes another connection.
+    pub(super) fn leave(&self, connection: &EtcdConnection) {
+        self.connections().leave(connection, false);
     }
 
-    fn roads(&self) -> MutexGuard<'_, Roads> {
+    fn connections(&self) -> MutexGuard<'_, EtcdConnections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn call<T>(
         &self,
         time: Duration,
-        ask: impl AsyncFnOnce(Road) -> Result<T, Status>,
+        ask: impl AsyncFnOnce(EtcdConnection) -> Result<T, Status>,
     ) -> Result<T, EtcdError> {
         let until = Instant::now() + time;
-        let dial = self.roads().dial();
-        let road = timeout_at(until, dial).await.map_err(|_| self.roads().failure())??;
+        let dial = self.connections().dial();
+        let connection = timeout_at(until, dial).await.map_err(|_| self.connections().failure())??;
         let asked = Instant::now();
-        match timeout_at(until, ask(road.clone())).await {
+        match timeout_at(until, ask(connection.clone())).await {
             Ok(Ok(answer)) => {
-                road.is_proven.store(true, Relaxed);
+                connection.is_proven.store(true, Relaxed);
                 Ok(answer)
             }
             Ok(Err(status)) => {
@@ -172,15 +173,17 @@ impl Client {
                     // It says no, and another endpoint would too.
                     Code::NotFound | Code::OutOfRange | Code::PermissionDenied => {}
                     // Of its tokens the second one too, when users have changed.
-                    Code::Unauthenticated | Code::InvalidArgument => self.roads().leave(&road, true),
-                    _ => self.leave(&road),
+                    Code::Unauthenticated | Code::InvalidArgument => {
+                        self.connections().leave(&connection, true)
+                    }
+                    _ => self.leave(&connection),
                 }
                 Err(EtcdError::from(&status))
             }
             Err(_) => {
-                // Most of the time may have gone by before there was a road.
+                // Most of the time may have gone by before there was a connection.
                 if asked.elapsed() >= time / 2 {
-                    self.leave(&road);
+                    self.leave(&connection);
                 }
                 Err(EtcdError::TimedOut)
             }

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::tenure::{Holder, News, Registration, Told};
+use super::lease::{Holder, News, Registration, Told};
 use crate::{
     cluster::Identity,
     limits::MEMBERS_MAX,

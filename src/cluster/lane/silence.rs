@@ -113,7 +113,8 @@ impl Lane {
 
     /// Any answer is a sign, an error of the other side too.
     async fn ask_for_sign(&self, time: Duration) -> bool {
-        let mut client = WorkerClient::new(self.road()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+        let mut client =
+            WorkerClient::new(self.connection()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         match timeout(time, client.heartbeat(HeartbeatRequest::default())).await {
             Ok(Ok(_)) => true,
             Ok(Err(status)) => std::error::Error::source(&status).is_none(),

@@ -105,12 +105,12 @@ pin_project! {
     pub struct InTurn<F> {
         #[pin]
         future: F,
-        place: Place,
+        place: QueuePlace,
     }
 }
 
 /// A task's place in the queue.
-struct Place {
+struct QueuePlace {
     flow: Arc<Flow>,
     ticket: Option<Ticket>,
     /// The last poll has cost so much.
@@ -121,7 +121,7 @@ impl<F> InTurn<F> {
     /// The task of a new connection, charged to this flow.
     pub fn new(future: F, flow: Arc<Flow>) -> Self {
         flow.turn.charge(CONNECTION_COST);
-        Self { future, place: Place { flow, ticket: None, cost: CONNECTION_COST } }
+        Self { future, place: QueuePlace { flow, ticket: None, cost: CONNECTION_COST } }
     }
 }
 
@@ -143,7 +143,7 @@ impl<F: Future> Future for InTurn<F> {
     }
 }
 
-impl Place {
+impl QueuePlace {
     fn enter(&mut self, context: &Context<'_>) -> Poll<()> {
         let mut queue = self.flow.queue.lock();
         let index = self.flow.index.load(Relaxed);
@@ -162,7 +162,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let mut queue = self.flow.queue.lock();

@@ -13,7 +13,7 @@ pub struct Gate {
 
 /// A place inside a [`Gate`], or one of those who arrive, until it is dropped.
 #[derive(Debug)]
-pub struct Pass<'a>(&'a AtomicUsize);
+pub struct InFlightPass<'a>(&'a AtomicUsize);
 
 impl Gate {
     /// A gate that lets in `max` at once.
@@ -22,16 +22,16 @@ impl Gate {
     }
 
     /// A place inside, unless it is full.
-    pub fn enter(&self) -> Option<Pass<'_>> {
-        let pass = Pass(&self.inside);
+    pub fn enter(&self) -> Option<InFlightPass<'_>> {
+        let pass = InFlightPass(&self.inside);
         // A pass that comes too many leaves again by being dropped.
         (self.inside.fetch_add(1, Relaxed) < self.max).then_some(pass)
     }
 
     /// Counts somebody who arrives.
-    pub fn arrive(&self) -> Pass<'_> {
+    pub fn arrive(&self) -> InFlightPass<'_> {
         self.arriving.fetch_add(1, Relaxed);
-        Pass(&self.arriving)
+        InFlightPass(&self.arriving)
     }
 
     /// How many are inside or arrive.
@@ -45,7 +45,7 @@ impl Gate {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for InFlightPass<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -78,7 +78,7 @@ pub(in crate::gateway) struct Places {
     crowded_from: usize,
     free: Arc<Semaphore>,
     reserved: Arc<Semaphore>,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<TakenPlaces>>,
     count: AtomicU64,
     uses: Arc<AtomicU64>,
     queue: FairQueue,
@@ -86,12 +86,12 @@ pub(in crate::gateway) struct Places {
 
 /// The connections that have a place of everybody's, by their addresses and by numbers that are never used again.
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenPlaces {
     by_address: HashMap<Address, BTreeMap<u64, Arc<Usage>>>,
     count: usize,
 }
 
-impl Taken {
+impl TakenPlaces {
     fn insert(&mut self, address: Address, number: u64, usage: Arc<Usage>) {
         self.by_address.entry(address).or_default().insert(number, usage);
         self.count += 1;
@@ -153,7 +153,7 @@ pub(in crate::gateway) struct Place {
     pub(in crate::gateway) usage: Arc<Usage>,
     permit: Mutex<OwnedSemaphorePermit>,
     free: Arc<Semaphore>,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<TakenPlaces>>,
     address: Address,
     number: u64,
 }

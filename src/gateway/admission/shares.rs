@@ -18,11 +18,11 @@ use super::address::Address;
 #[derive(Debug)]
 pub struct Shares {
     max: usize,
-    taken: Mutex<Taken>,
+    taken: Mutex<TakenShares>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenShares {
     next: u64,
     /// The oldest first.
     by_number: BTreeMap<u64, (Address, CancellationToken)>,
@@ -58,12 +58,12 @@ impl Shares {
         Some(Share { shares: Arc::clone(self), number, lost })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Taken> {
+    fn lock(&self) -> MutexGuard<'_, TakenShares> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
+impl TakenShares {
     /// The oldest place of the address that has most of them, if that has more than the one that comes would have.
     fn loser_to(&self, from: Address) -> Option<u64> {
         let mut counts = BTreeMap::<Address, usize>::new();

@@ -47,13 +47,13 @@ const HEAD_BYTES: usize = 9;
 /// has none.
 #[derive(Debug)]
 pub struct Frames {
-    state: State,
+    state: FrameState,
     /// The last bytes were mostly heads of frames.
     is_dense: bool,
 }
 
 #[derive(Debug)]
-enum State {
+enum FrameState {
     /// So many bytes of the preface have come.
     Preface(usize),
     /// So many bytes of a head have come.
@@ -67,13 +67,13 @@ enum State {
 impl Frames {
     /// Those of a connection that has sent nothing yet.
     pub fn new() -> Self {
-        Self { state: State::Preface(0), is_dense: false }
+        Self { state: FrameState::Preface(0), is_dense: false }
     }
 
     /// What these bytes cost, which follow those before.
     pub fn read(&mut self, bytes: &[u8]) -> usize {
         let (mut cost, mut rest) = (bytes.len(), bytes);
-        while !rest.is_empty() && !matches!(self.state, State::Other) {
+        while !rest.is_empty() && !matches!(self.state, FrameState::Other) {
             let (taken, more) = self.step(rest);
             rest = &rest[taken..];
             cost += more;
@@ -90,17 +90,17 @@ impl Frames {
     /// Takes some of the bytes; returns how many, and what they cost beside.
     fn step(&mut self, bytes: &[u8]) -> (usize, usize) {
         match &mut self.state {
-            State::Preface(read) => {
+            FrameState::Preface(read) => {
                 let taken = bytes.len().min(PREFACE.len() - *read);
                 let is_http2 = bytes[..taken] == PREFACE[*read..*read + taken];
                 self.state = match *read + taken {
-                    _ if !is_http2 => State::Other,
-                    read if read < PREFACE.len() => State::Preface(read),
-                    _ => State::Head([0; HEAD_BYTES], 0),
+                    _ if !is_http2 => FrameState::Other,
+                    read if read < PREFACE.len() => FrameState::Preface(read),
+                    _ => FrameState::Head([0; HEAD_BYTES], 0),
                 };
                 (taken, 0)
             }
-            State::Head(head, read) => {
+            FrameState::Head(head, read) => {
                 let taken = bytes.len().min(HEAD_BYTES - *read);
                 head[*read..][..taken].copy_from_slice(&bytes[..taken]);
                 *read += taken;
@@ -112,7 +112,7 @@ impl Frames {
                 self.state = after_head(length);
                 (taken, FRAME_COST)
             }
-            State::Payload(left) => {
+            FrameState::Payload(left) => {
                 let taken = bytes.len().min(*left);
                 *left -= taken;
                 if *left == 0 {
@@ -120,7 +120,7 @@ impl Frames {
                 }
                 (taken, 0)
             }
-            State::Other => (bytes.len(), 0),
+            FrameState::Other => (bytes.len(), 0),
         }
     }
 }
@@ -128,8 +128,8 @@ impl Frames {
 /// From so many bytes for each one that is sent, what is sent is mostly heads of frames.
 const DENSE: usize = 4;
 
-fn after_head(length: usize) -> State {
-    if length == 0 { State::Head([0; HEAD_BYTES], 0) } else { State::Payload(length) }
+fn after_head(length: usize) -> FrameState {
+    if length == 0 { FrameState::Head([0; HEAD_BYTES], 0) } else { FrameState::Payload(length) }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ pub struct Lines {
 
 /// A line, without its newline.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line<'a> {
+pub enum InputLine<'a> {
     /// Nothing but 1 to 19 digits: by far the most lines are so, and are read by hand.
     Word(u64),
     /// Any other.
@@ -56,14 +56,14 @@ impl Lines {
 
     /// The next line of the piece; none if it has no more that are whole.
     #[expect(clippy::should_implement_trait, reason = "a line is borrowed from the piece")]
-    pub fn next(&mut self) -> Option<Line<'_>> {
+    pub fn next(&mut self) -> Option<InputLine<'_>> {
         let rest = &self.piece[self.taken..];
         if self.begun.is_empty()
             && !self.is_overlong
             && let Some((word, length)) = word_line(rest)
         {
             (self.taken, self.is_past_first) = (self.taken + length, true);
-            return Some(Line::Word(word));
+            return Some(InputLine::Word(word));
         }
         match rest.iter().position(|byte| *byte == b'\n') {
             Some(length) => Some(self.end_line(length)),
@@ -87,7 +87,7 @@ impl Lines {
     }
 
     /// So many bytes on, a line ends.
-    fn end_line(&mut self, length: usize) -> Line<'_> {
+    fn end_line(&mut self, length: usize) -> InputLine<'_> {
         let end = self.taken + length;
         let rest = &self.piece[self.taken..end];
         self.taken = end + 1;
@@ -95,7 +95,7 @@ impl Lines {
         mem::swap(&mut self.joined, &mut self.begun);
         self.begun.clear();
         if mem::take(&mut self.is_overlong) || self.joined.len() + rest.len() > LINE_BYTES_MAX {
-            return Line::Overlong;
+            return InputLine::Overlong;
         }
         let line = if self.joined.is_empty() {
             rest
@@ -103,7 +103,7 @@ impl Lines {
             self.joined.extend_from_slice(rest);
             &self.joined
         };
-        Line::Text(line.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_first).unwrap_or(line))
+        InputLine::Text(line.strip_prefix(BYTE_ORDER_MARK).filter(|_| is_first).unwrap_or(line))
     }
 }
 
@@ -159,9 +159,9 @@ mod tests {
         let mut take = |lines: &mut Lines| {
             while let Some(line) = lines.next() {
                 read.push(match line {
-                    Line::Word(word) => word.to_string(),
-                    Line::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                    Line::Overlong => "overlong".to_owned(),
+                    InputLine::Word(word) => word.to_string(),
+                    InputLine::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                    InputLine::Overlong => "overlong".to_owned(),
                 });
             }
             assert!(!lines.has_more());

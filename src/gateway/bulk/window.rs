@@ -36,7 +36,7 @@ pub struct Terms {
 #[derive(Debug)]
 pub enum Answered {
     /// A run of short numbers.
-    Batch(Lines, Batch, Result<BatchOutcome, CheckError>),
+    Batch(LineNumbers, Batch, Result<BatchOutcome, CheckError>),
     /// A number by itself.
     One(u64, Number, Result<Outcome, CheckError>),
     /// A line that is no number.
@@ -45,7 +45,7 @@ pub enum Answered {
 
 /// The lines of a batch: one after the other, but for blank ones in between.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct LineNumbers {
     first: u64,
     /// Before which places of the batch there was a blank line, in order.
     blanks: Vec<usize>,
@@ -58,23 +58,23 @@ pub struct Window {
     terms: Terms,
     /// One group of each kind at a time waits for a place among those of all bulks, so that another bulk's next group comes
     /// after one of these and not after all of them.
-    next: Arc<Next>,
+    next: Arc<NextGroups>,
     /// The lines so far.
     line: u64,
     /// The batch that has not left.
     open: Vec<u64>,
-    open_lines: Lines,
+    open_lines: LineNumbers,
     groups: VecDeque<Group>,
 }
 
 /// Which group of a bulk may wait for a place.
 #[derive(Debug)]
-struct Next {
+struct NextGroups {
     long: Semaphore,
     other: Semaphore,
 }
 
-impl Default for Next {
+impl Default for NextGroups {
     fn default() -> Self {
         Self { long: Semaphore::new(1), other: Semaphore::new(1) }
     }
@@ -95,7 +95,7 @@ impl Answered {
     }
 }
 
-impl Lines {
+impl LineNumbers {
     /// The line of a place in the batch.
     pub fn at(&self, place: usize) -> u64 {
         let blanks = self.blanks.partition_point(|before| *before <= place);
@@ -106,7 +106,7 @@ impl Lines {
 impl Window {
     /// A window with nothing in it.
     pub fn new(gateway: Arc<Gateway>, terms: Terms) -> Self {
-        let (open, open_lines, groups) = (Vec::new(), Lines::default(), VecDeque::new());
+        let (open, open_lines, groups) = (Vec::new(), LineNumbers::default(), VecDeque::new());
         Self { gateway, terms, next: Arc::default(), line: 0, open, open_lines, groups }
     }
 
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn lines_count_blank_ones_too() {
-        let lines = Lines { first: 3, blanks: vec![1, 1, 4] };
+        let lines = LineNumbers { first: 3, blanks: vec![1, 1, 4] };
         let at: Vec<u64> = (0..5).map(|place| lines.at(place)).collect();
         assert_eq!(at, [3, 6, 7, 8, 10]);
     }

@@ -13,7 +13,7 @@ use futures_util::{
 use tokio::time::sleep;
 use tonic::{Request, Response, Status, Streaming, metadata::AsciiMetadataValue};
 
-use super::{Call, call_of, worker::sender as sender_of};
+use super::{CallContext, call_of, worker::sender as sender_of};
 use crate::{
     cluster::{
         CallError, STOPPING,
@@ -35,12 +35,12 @@ use crate::{
 /// Serves `scheduler.Peer`.
 pub struct PeerService(pub(super) Arc<Gateway>);
 
-type Answers = BoxStream<'static, Result<LaneAnswers, Status>>;
+type LaneAnswerStream = BoxStream<'static, Result<LaneAnswers, Status>>;
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    type WorkStream = Answers;
-    type ScheduleStream = Answers;
+    type WorkStream = LaneAnswerStream;
+    type ScheduleStream = LaneAnswerStream;
 
     async fn identify(
         &self,
@@ -52,7 +52,10 @@ impl Peer for PeerService {
         Ok(Response::new(IdentifyResponse { receiver: Some((&*me).into()), proof }))
     }
 
-    async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
+    async fn work(
+        &self,
+        request: Request<Streaming<LaneAsks>>,
+    ) -> Result<Response<LaneAnswerStream>, Status> {
         let asks = self.open(request).await?;
         let gateway = Arc::clone(&self.0);
         let answers = asks.then(move |asks| {
@@ -62,7 +65,10 @@ impl Peer for PeerService {
         Ok(Response::new(self.answering(answers)))
     }
 
-    async fn schedule(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
+    async fn schedule(
+        &self,
+        request: Request<Streaming<LaneAsks>>,
+    ) -> Result<Response<LaneAnswerStream>, Status> {
         let asks = self.open(request).await?;
         let gateway = Arc::clone(&self.0);
         let checks = asks.map(|asks| stream::iter(single_asks(asks))).flatten();
@@ -128,7 +134,7 @@ impl Peer for PeerService {
         if let Some(leader) = leader.filter(|_| !forwarded) {
             let mut request = Request::new(request);
             request.metadata_mut().insert(FORWARDED_BY, AsciiMetadataValue::from_static("a-follower"));
-            let mut client = PeerClient::new(leader.road());
+            let mut client = PeerClient::new(leader.connection());
             let called = leader.call(async { client.transfer(request).await }).await;
             return called.map_err(|error| match error {
                 AskError::Failed(Failure { code, message }) => Status::new(code, message),
@@ -162,7 +168,7 @@ impl PeerService {
     fn answering(
         &self,
         answers: impl Stream<Item = Result<LaneAnswers, Status>> + Send + 'static,
-    ) -> Answers {
+    ) -> LaneAnswerStream {
         let me = (&*self.0.cluster.view().me).into();
         let hello = LaneAnswers { receiver: Some(me), ..LaneAnswers::default() };
         let (stopping, heartbeat) = (self.0.cluster.stopping(), self.0.cluster.heartbeat());
@@ -198,7 +204,7 @@ fn bounded(asks: LaneAsks) -> Result<LaneAsks, Status> {
 
 /// A batch that a peer sends, with what its call brings.
 fn batch_of(request: Request<BatchRequest>) -> Result<Batch, Status> {
-    let Call { deadline, trace, .. } = call_of(&request);
+    let CallContext { deadline, trace, .. } = call_of(&request);
     let values = request.into_inner().values;
     if values.len() > BATCH_MAX {
         return Err(Status::invalid_argument(format!("a batch has at most {BATCH_MAX} numbers")));

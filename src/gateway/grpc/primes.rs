@@ -29,7 +29,7 @@ pub(super) type Checked = BoxStream<'static, Result<CheckedPrime, Status>>;
 /// Answers the numbers of a call.
 pub(super) fn answer(
     gateway: &Arc<Gateway>,
-    place: bulk::Place,
+    place: bulk::BulkPlace,
     terms: Terms,
     requests: Streaming<PrimeRequest>,
     is_compressed: bool,
@@ -37,7 +37,7 @@ pub(super) fn answer(
     // A few compressed bytes may hold a large message: of those the memory and the time of one are bounded.
     let together = if is_compressed { 1 } else { LANE_BATCH_MAX };
     let pieces = requests.ready_chunks(together).flat_map(|piece| stream::iter(good_before_bad(piece)));
-    let chunks = bulk::answer(gateway, place, terms, Messages::default(), pieces);
+    let chunks = bulk::answer(gateway, place, terms, MessageForm::default(), pieces);
     chunks.flat_map(|chunk| stream::iter(chunk.unwrap_or_else(|error| vec![Err(error.into())]))).boxed()
 }
 
@@ -61,12 +61,12 @@ fn good_before_bad(
 
 /// Messages in and messages out.
 #[derive(Debug, Default)]
-struct Messages {
+struct MessageForm {
     piece: vec::IntoIter<PrimeRequest>,
     answers: Vec<Result<CheckedPrime, Status>>,
 }
 
-impl Form for Messages {
+impl Form for MessageForm {
     type Piece = Vec<PrimeRequest>;
     type Chunk = Vec<Result<CheckedPrime, Status>>;
     const READS_ON: bool = true;

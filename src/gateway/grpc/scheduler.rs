@@ -6,7 +6,7 @@ use futures_util::{Stream, StreamExt, stream::BoxStream};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{Call, call_of, count, number_of, primes};
+use super::{CallContext, call_of, count, number_of, primes};
 use crate::{
     cluster::ClusterView,
     gateway::{
@@ -62,16 +62,20 @@ impl SchedulerService {
     /// Opens a bulk; its deadline is that of each number.
     fn open(&self, request: Request<Streaming<PrimeRequest>>) -> Result<Response<primes::Checked>, ApiError> {
         let _pass = self.0.enter()?;
-        let Call { trace, arrived, deadline, from, .. } = call_of(&request);
+        let CallContext { trace, arrived, deadline, from, .. } = call_of(&request);
         let place = bulk::enter(&self.0, from.ip())?;
         let terms = Terms { patience: deadline.saturating_duration_since(arrived), trace };
         let is_compressed = request.metadata().get("grpc-encoding").is_some_and(|name| name != "identity");
         Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner(), is_compressed)))
     }
 
-    async fn check(&self, message: &PrimeRequest, call: Call) -> Result<Response<PrimeResponse>, ApiError> {
+    async fn check(
+        &self,
+        message: &PrimeRequest,
+        call: CallContext,
+    ) -> Result<Response<PrimeResponse>, ApiError> {
         let _pass = self.0.enter()?;
-        let Call { trace, deadline, is_forwarded, .. } = call;
+        let CallContext { trace, deadline, is_forwarded, .. } = call;
         let check = Check { number: number_of(message)?, deadline, trace, forwarded: is_forwarded };
         Ok(Response::new(self.0.scheduler.check(&check).await?.into()))
     }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::{Call, call_of, number_of};
+use super::{CallContext, call_of, number_of};
 use crate::{
     cluster::{
         Identity,
-        election::{Claim, Verdict},
+        election::{Claim, ClaimVerdict},
         membership::MemberList,
     },
     gateway::{Gateway, error::ApiError},
@@ -35,7 +35,7 @@ impl Worker for WorkerService {
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
-        let Call { from, is_peer, .. } = call_of(&request);
+        let CallContext { from, is_peer, .. } = call_of(&request);
         let request = request.into_inner();
         if is_stamped(&request) && !is_peer {
             return Err(self.0.strangers.refuse("/scheduler.Worker/Heartbeat", from).into());
@@ -68,7 +68,7 @@ impl Worker for WorkerService {
         let claim = claim.ok_or_else(|| Status::invalid_argument("a victory needs a `claim`"))?;
         let claim = Claim::from_wire(claim, &sender).map_err(Status::invalid_argument)?;
         let verdict = self.0.cluster.claimed(sender, claim, None).await.map_err(ApiError::from)?;
-        let acknowledged = verdict == Verdict::Follows;
+        let acknowledged = verdict == ClaimVerdict::Follows;
         Ok(Response::new(VictoryResponse { acknowledged, verdict: Some(verdict.into()) }))
     }
 }
@@ -81,7 +81,7 @@ impl WorkerService {
     }
 
     /// A stamped heartbeat is for the cluster; a plain one, as the seed's leader sends it, changes nothing.
-    async fn take(&self, request: HeartbeatRequest) -> Result<Option<Verdict>, Status> {
+    async fn take(&self, request: HeartbeatRequest) -> Result<Option<ClaimVerdict>, Status> {
         if !is_stamped(&request) {
             return Ok(None);
         }

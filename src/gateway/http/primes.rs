@@ -191,7 +191,7 @@ async fn pieces_of(
 
 fn answer_lines(
     gateway: &Arc<Gateway>,
-    place: bulk::Place,
+    place: bulk::BulkPlace,
     terms: Terms,
     pieces: impl Stream<Item = Result<Bytes, ApiError>> + Send + Unpin + 'static,
 ) -> Response {
@@ -276,7 +276,7 @@ fn parse_question(body: &[u8]) -> Result<Vec<Number>, ApiError> {
     let question: PrimesQuestion<'_> =
         serde_json::from_slice(body).map_err(|error| unexpected(error.to_string()))?;
     let items = question.numbers.0.into_iter().enumerate();
-    items.map(|(place, item)| parse_number(item.get()).map_err(|error| error.of(Place(place)))).collect()
+    items.map(|(place, item)| parse_number(item.get()).map_err(|error| error.of(ItemPlace(place)))).collect()
 }
 
 /// A number as it stands in a line: an integer, or a string.
@@ -287,9 +287,9 @@ fn parse_item(item: &[u8]) -> Result<Number, ApiError> {
 }
 
 /// A place in the array, counted from 0 as JSON's tools do.
-pub(super) struct Place(pub usize);
+pub(super) struct ItemPlace(pub usize);
 
-impl fmt::Display for Place {
+impl fmt::Display for ItemPlace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "numbers[{}]", self.0)
     }
@@ -322,7 +322,7 @@ async fn answer_numbers(
 }
 
 fn put(answers: &mut Answers, answered: Answered) -> Result<(), ApiError> {
-    let of = |line: u64, error| ApiError::from(error).of(Place(line as usize - 1));
+    let of = |line: u64, error| ApiError::from(error).of(ItemPlace(line as usize - 1));
     match answered {
         Answered::Batch(lines, batch, outcome) => {
             answers.put_batch(&batch.values, &outcome.map_err(|error| of(lines.at(0), error))?);

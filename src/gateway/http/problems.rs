@@ -232,7 +232,7 @@ fn unavailable_for_one() -> Documented {
     Documented {
         name: "UnavailableForOne",
         description: "Nobody could do the work for one of the numbers, or the node stops",
-        error: ApiError::from(CheckError::NoWorkers).of(primes::Place(0)),
+        error: ApiError::from(CheckError::NoWorkers).of(primes::ItemPlace(0)),
     }
 }
 

@@ -46,7 +46,7 @@ impl Arrival {
             }
             Some(unread) => {
                 let awaits_leave = head.headers.contains_key(header::EXPECT);
-                let rest = Rest { body, socket: Arc::clone(socket), awaits_leave, state: State::Coming };
+                let rest = Rest { body, socket: Arc::clone(socket), awaits_leave, state: BodyState::Coming };
                 Body::new(Arriving { rest: Some(rest), unread: Arc::clone(unread) })
             }
         };
@@ -102,11 +102,11 @@ pub struct Rest {
     socket: Arc<Socket>,
     /// The client may be waiting for "100 Continue", which hyper says when the body is first read.
     awaits_leave: bool,
-    state: State,
+    state: BodyState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum BodyState {
     Coming,
     Ended,
     /// It will not come to its end.
@@ -117,14 +117,14 @@ impl Rest {
     /// Reads and drops it. Returns whether that was all of it, so that the connection can go on.
     pub async fn drain(&mut self) -> bool {
         // Whoever waits for leave to send is not made to.
-        if self.state == State::Broken
+        if self.state == BodyState::Broken
             || self.awaits_leave
             || self.body.size_hint().lower() > UNREAD_BYTES_MAX
         {
             return false;
         }
         let skipped = timeout(UNREAD_TIMEOUT, skip(&mut self.body, UNREAD_BYTES_MAX)).await;
-        let ended = skipped == Ok(State::Ended);
+        let ended = skipped == Ok(BodyState::Ended);
         if ended {
             self.socket.request_ended();
         }
@@ -135,11 +135,11 @@ impl Rest {
     /// answer when the reset comes with it. HTTP/1 reads no further, and lingers when the connection ends.
     pub fn linger(self) {
         let Self { mut body, socket, state, .. } = self;
-        if state == State::Broken {
+        if state == BodyState::Broken {
             return;
         }
         socket.keep(async move {
-            if skip(&mut body, LINGER_BYTES_MAX).await == State::Coming {
+            if skip(&mut body, LINGER_BYTES_MAX).await == BodyState::Coming {
                 // Whoever reads the answer while it sends has time for it.
                 sleep(LINGER).await;
             }
@@ -150,9 +150,9 @@ impl Rest {
         self.awaits_leave = false;
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if matches!(frame, Some(Err(_))) {
-            self.state = State::Broken;
-        } else if (frame.is_none() || self.body.is_end_stream()) && self.state == State::Coming {
-            self.state = State::Ended;
+            self.state = BodyState::Broken;
+        } else if (frame.is_none() || self.body.is_end_stream()) && self.state == BodyState::Coming {
+            self.state = BodyState::Ended;
             self.socket.request_ended();
         }
         Poll::Ready(frame)
@@ -160,19 +160,19 @@ impl Rest {
 }
 
 /// Reads and drops a body, up to so many bytes; returns whether more is coming.
-async fn skip(body: &mut Incoming, bytes_max: u64) -> State {
+async fn skip(body: &mut Incoming, bytes_max: u64) -> BodyState {
     let mut bytes = 0;
     while !body.is_end_stream() {
         match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-            None => return State::Ended,
+            None => return BodyState::Ended,
             Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(_)) => return State::Broken,
+            Some(Err(_)) => return BodyState::Broken,
         }
         if bytes > bytes_max {
-            return State::Coming;
+            return BodyState::Coming;
         }
     }
-    State::Ended
+    BodyState::Ended
 }
 
 impl fmt::Debug for Rest {
@@ -209,7 +209,7 @@ impl HttpBody for Arriving {
 
 impl Drop for Arriving {
     fn drop(&mut self) {
-        let rest = self.rest.take_if(|rest| rest.state != State::Ended);
+        let rest = self.rest.take_if(|rest| rest.state != BodyState::Ended);
         if rest.is_some() {
             *self.unread.0.lock().unwrap_or_else(PoisonError::into_inner) = rest;
         }

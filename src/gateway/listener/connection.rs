@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answers,
+    AnswerService,
     arrival::Arrival,
     output::Output,
     socket::{Input, Socket},
@@ -54,7 +54,7 @@ pub(super) struct Connection<S> {
     pub(super) awaits_room: bool,
 }
 
-impl<S: Answers> Connection<S> {
+impl<S: AnswerService> Connection<S> {
     pub(super) async fn serve(self, stream: TcpStream, place: Place) {
         if self.awaits_room {
             place.settle_soon().await;

@@ -11,7 +11,7 @@ use crate::{
     gateway::{
         bulk::{
             Form,
-            lines::{Line, Lines},
+            lines::{InputLine, Lines},
             window::{Answered, Window},
         },
         error::{ApiError, ErrorPart},
@@ -91,9 +91,9 @@ impl Form for Ndjson {
             && let Some(line) = self.lines.next()
         {
             match line {
-                Line::Word(word) => window.push_word(word),
-                Line::Text(text) => put_line(text, window),
-                Line::Overlong => window.push_bad(overlong()),
+                InputLine::Word(word) => window.push_word(word),
+                InputLine::Text(text) => put_line(text, window),
+                InputLine::Overlong => window.push_bad(overlong()),
             }
         }
     }

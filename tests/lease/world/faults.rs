@@ -3,7 +3,7 @@
 use rand::RngExt;
 
 use super::{
-    super::{ms, node::Node, plan::Fault, tenure::Order},
+    super::{lease::Order, ms, node::Node, plan::Fault},
     Event, Place, World,
 };
 
@@ -20,7 +20,7 @@ impl World {
             Fault::Stop(place, down) => {
                 let exit = ms(self.random.random_range(1_000..2_500));
                 let Some(node) = &mut self.nodes[place] else { return };
-                node.tenure.order(Order::Stop);
+                node.lease_state.order(Order::Stop);
                 let boot = node.me.boot;
                 self.turn(place);
                 self.push(self.now + exit, Event::Exit(place, boot, Some(down)));
@@ -32,7 +32,7 @@ impl World {
                 let to = self.nodes[to].as_ref().filter(|node| node.me.id.is_some()).map(|node| node.me.boot);
                 let (Some(place), Some(boot)) = (leader, to) else { return };
                 if let Some(node) = self.nodes[place].as_mut().filter(|node| node.me.boot != boot) {
-                    node.tenure.order(Order::Transfer(boot));
+                    node.lease_state.order(Order::Transfer(boot));
                     self.turn(place);
                 }
             }

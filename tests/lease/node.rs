@@ -1,10 +1,11 @@
-//! A process: the real `Tenure` and `Election`, and of the tasks around them what they hold.
+//! A process: the real `LeaseState` and `Election`, and of the tasks around them what they hold.
 
 use std::sync::Arc;
 
 use super::{
-    Broken, Identity, Time, ms,
-    tenure::{Failure, News, Outcome, Step, Tenure, Told},
+    Broken, Identity, Time,
+    lease::{LeaseState, News, Step, StepFailure, StepOutcome, Told},
+    ms,
 };
 use crate::{
     cluster::election::{Election, Recognised},
@@ -37,7 +38,7 @@ pub struct Node {
     /// In real time.
     pub born: Time,
     pub up_since: Time,
-    pub tenure: Tenure,
+    pub lease_state: LeaseState,
     pub election: Election,
     pub recognised: Recognised,
     /// How often that changed, and how much of it the driver has taken.
@@ -61,7 +62,7 @@ impl Node {
             rate,
             born,
             up_since: born,
-            tenure: Tenure::new(Arc::clone(&me)),
+            lease_state: LeaseState::new(Arc::clone(&me)),
             election: Election::appointed(&me, &[], ms(100)),
             me,
             recognised: Recognised::default(),
@@ -126,7 +127,7 @@ impl Node {
             News::Leads(told) => News::Leads(self.mend_told(told, newest, broken)),
             other => other,
         };
-        self.tenure.hear(self.local(real), news);
+        self.lease_state.hear(self.local(real), news);
     }
 
     pub fn take(
@@ -134,7 +135,7 @@ impl Node {
         real: Time,
         sent: Time,
         step: &Step,
-        result: Result<Outcome, Failure>,
+        result: Result<StepOutcome, StepFailure>,
         newest: &mut i64,
         broken: Option<Broken>,
     ) {
@@ -142,23 +143,23 @@ impl Node {
         let longer = |ttl| if broken == Some(Broken::NoMargin) { ttl * 5 / 4 } else { ttl };
         let sent = if broken == Some(Broken::CountsFromAnswer) { now } else { sent };
         let result = match result {
-            Ok(Outcome::Granted { lease, ttl }) => {
+            Ok(StepOutcome::Granted { lease, ttl }) => {
                 self.lease = lease;
-                Ok(Outcome::Granted { lease, ttl: longer(ttl) })
+                Ok(StepOutcome::Granted { lease, ttl: longer(ttl) })
             }
-            Ok(Outcome::Renewed { ttl, told }) => {
-                Ok(Outcome::Renewed { ttl: longer(ttl), told: self.mend_told(told, newest, broken) })
+            Ok(StepOutcome::Renewed { ttl, told }) => {
+                Ok(StepOutcome::Renewed { ttl: longer(ttl), told: self.mend_told(told, newest, broken) })
             }
-            Ok(Outcome::Told(told)) => Ok(Outcome::Told(self.mend_told(told, newest, broken))),
-            Err(Failure::Unknown)
+            Ok(StepOutcome::Told(told)) => Ok(StepOutcome::Told(self.mend_told(told, newest, broken))),
+            Err(StepFailure::Unknown)
                 if broken == Some(Broken::UnknownIsUndone) && matches!(step, Step::HandOver { .. }) =>
             {
-                Err(Failure::LeaseGone)
+                Err(StepFailure::LeaseGone)
             }
             other => other,
         };
         let without_pause = result.is_err() && broken == Some(Broken::FailsWithoutPause);
         let failed_at = if without_pause { now.saturating_sub(ETCD_PAUSE) } else { now };
-        self.tenure.take(failed_at, sent, step, result);
+        self.lease_state.take(failed_at, sent, step, result);
     }
 }

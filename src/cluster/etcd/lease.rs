@@ -3,9 +3,9 @@
 //! ```text
 //!   hear(news)  what etcd says of members and leader      take(step, result)   what came of a step
 //!        └──────────────────────┬──────────────────────────────┘
-//!                         ┌─────▼────┐
-//!    order(stop, …) ─────▶│  Tenure  │──▶ next(now, fit): one step, or until when to wait · recognised()
-//!                         └──────────┘
+//!                        ┌─────▼──────┐
+//!    order(stop, …) ────▶│ LeaseState │──▶ next(now, fit): one step, or until when to wait · recognised()
+//!                        └────────────┘
 //! ```
 //! The leader is who holds the key `leader`, which only a lease keeps alive. A hand-over puts the successor's name and
 //! lease into that key, so that there is no moment without a holder, and the ballot's counter is the revision of that.
@@ -100,7 +100,7 @@ pub(super) enum Step {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum StepOutcome {
     Granted { lease: i64, ttl: Duration },
     Registered,
     Renewed { ttl: Duration, told: Told },
@@ -110,7 +110,7 @@ pub(super) enum Outcome {
 
 /// Why nothing did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum StepFailure {
     /// There is no such lease, and nothing was done.
     LeaseGone,
     /// etcd does not do it, for want of permission or space.
@@ -160,7 +160,7 @@ struct Lease {
 }
 
 #[derive(Debug)]
-pub(super) struct Tenure {
+pub(super) struct LeaseState {
     me: Arc<Identity>,
     lease: Option<Lease>,
     members: BTreeMap<u64, Registration>,
@@ -215,7 +215,7 @@ impl Lease {
     }
 }
 
-impl Tenure {
+impl LeaseState {
     pub(super) fn new(me: Arc<Identity>) -> Self {
         Self {
             me,
@@ -277,19 +277,25 @@ impl Tenure {
     }
 
     /// `sent` is when the step was begun.
-    pub(super) fn take(&mut self, now: Time, sent: Time, step: &Step, result: Result<Outcome, Failure>) {
+    pub(super) fn take(
+        &mut self,
+        now: Time,
+        sent: Time,
+        step: &Step,
+        result: Result<StepOutcome, StepFailure>,
+    ) {
         let is_hand_over = matches!(step, Step::HandOver { .. });
         let gives_up = is_hand_over || matches!(step, Step::Revoke { .. });
         if result.is_err() {
             self.retry_at = now + ETCD_PAUSE;
         }
         match result {
-            Ok(Outcome::Granted { lease: id, ttl }) => {
+            Ok(StepOutcome::Granted { lease: id, ttl }) => {
                 let (is_registered, is_vouched, is_abandoned) = (false, false, false);
                 self.lease = Some(Lease { id, ttl, sent, is_registered, is_vouched, is_abandoned });
             }
-            Ok(Outcome::Registered) => self.has_registered(now),
-            Ok(Outcome::Renewed { ttl, told }) => {
+            Ok(StepOutcome::Registered) => self.has_registered(now),
+            Ok(StepOutcome::Renewed { ttl, told }) => {
                 self.renewed(sent, ttl);
                 // Who reads hears of all that was written before: this is another store, and what was known is void.
                 if told.revision < self.known_when_sent {
@@ -297,12 +303,12 @@ impl Tenure {
                 }
                 self.learn(now, told);
             }
-            Ok(Outcome::Told(told)) => self.learn(now, told),
+            Ok(StepOutcome::Told(told)) => self.learn(now, told),
             // The lease of the successor is gone, and ours is as it was.
-            Err(Failure::LeaseGone) if is_hand_over => {}
-            Err(Failure::Refused) => {}
-            Ok(Outcome::Revoked) | Err(Failure::LeaseGone) => self.lease = None,
-            Err(Failure::Unknown) => {
+            Err(StepFailure::LeaseGone) if is_hand_over => {}
+            Err(StepFailure::Refused) => {}
+            Ok(StepOutcome::Revoked) | Err(StepFailure::LeaseGone) => self.lease = None,
+            Err(StepFailure::Unknown) => {
                 if let Some(lease) = &mut self.lease {
                     lease.is_abandoned |= gives_up;
                 }
@@ -372,7 +378,7 @@ impl Tenure {
 
     // ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// What is older than what is known came by a slower road.
+    /// What is older than what is known came over a slower connection.
     fn learn(&mut self, now: Time, told: Told) {
         if told.revision < self.told.revision {
             return;
@@ -532,69 +538,69 @@ mod tests {
     }
 
     /// Node 2 among 1 and 4, registered at 0 under the lease 2.
-    fn tenure() -> Tenure {
-        let mut tenure = Tenure::new(Arc::new(node(2, 2)));
-        assert_eq!(tenure.next(at(0), &[]), Next::Do(Step::Grant));
-        tenure.take(at(0), at(0), &Step::Grant, Ok(Outcome::Granted { lease: 2, ttl: TTL }));
+    fn lease_state() -> LeaseState {
+        let mut lease_state = LeaseState::new(Arc::new(node(2, 2)));
+        assert_eq!(lease_state.next(at(0), &[]), Next::Do(Step::Grant));
+        lease_state.take(at(0), at(0), &Step::Grant, Ok(StepOutcome::Granted { lease: 2, ttl: TTL }));
         let register = Step::Register { lease: 2 };
-        assert_eq!(tenure.next(at(0), &[]), Next::Do(register.clone()));
-        tenure.take(at(0), at(0), &register, Ok(Outcome::Registered));
-        renew(&mut tenure, 0, 0, vacant(2));
+        assert_eq!(lease_state.next(at(0), &[]), Next::Do(register.clone()));
+        lease_state.take(at(0), at(0), &register, Ok(StepOutcome::Registered));
+        renew(&mut lease_state, 0, 0, vacant(2));
         let members = vec![registration(1, 1, 1), registration(2, 2, 2), registration(4, 4, 3)];
-        tenure.hear(at(0), News::Listed(members, vacant(3)));
-        tenure
+        lease_state.hear(at(0), News::Listed(members, vacant(3)));
+        lease_state
     }
 
-    fn renew(tenure: &mut Tenure, sent: u64, heard: u64, who: Told) {
+    fn renew(lease_state: &mut LeaseState, sent: u64, heard: u64, who: Told) {
         let step = Step::Renew { lease: 2 };
-        assert_eq!(tenure.next(at(sent), &[]), Next::Do(step.clone()));
-        tenure.take(at(heard), at(sent), &step, Ok(Outcome::Renewed { ttl: TTL, told: who }));
+        assert_eq!(lease_state.next(at(sent), &[]), Next::Do(step.clone()));
+        lease_state.take(at(heard), at(sent), &step, Ok(StepOutcome::Renewed { ttl: TTL, told: who }));
     }
 
     /// It leads from 550 on, by revision 4.
-    fn leading() -> Tenure {
-        let mut tenure = tenure();
+    fn leading() -> LeaseState {
+        let mut lease_state = lease_state();
         let campaign = Step::Campaign { lease: 2 };
-        assert_eq!(tenure.next(at(550), &[]), Next::Do(campaign.clone()));
-        tenure.take(at(550), at(550), &campaign, Ok(Outcome::Told(told(holder(2, 2, 4)))));
-        tenure
+        assert_eq!(lease_state.next(at(550), &[]), Next::Do(campaign.clone()));
+        lease_state.take(at(550), at(550), &campaign, Ok(StepOutcome::Told(told(holder(2, 2, 4)))));
+        lease_state
     }
 
-    fn leads(tenure: &Tenure, now: u64) -> bool {
-        let recognised = tenure.recognised(at(now));
+    fn leads(lease_state: &LeaseState, now: u64) -> bool {
+        let recognised = lease_state.recognised(at(now));
         recognised.leader == Some((node(2, 2), 4)) && at(now) < recognised.until
     }
 
     #[test]
     fn the_lower_id_tries_later() {
-        let mut tenure = tenure();
-        assert_eq!(tenure.next(at(1), &[]), Next::WaitUntil(at(550)), "one id is higher");
-        tenure.hear(at(1), News::Unregistered(4));
-        assert_eq!(tenure.next(at(1), &[]), Next::WaitUntil(at(500)), "none is");
-        tenure.hear(at(2), News::Leads(told(holder(1, 1, 4))));
-        assert_eq!(tenure.next(at(900), &[]), Next::WaitUntil(at(1000)), "somebody leads");
-        tenure.hear(at(900), News::Leads(vacant(5)));
-        assert_eq!(tenure.next(at(900), &[]), Next::Do(Step::Campaign { lease: 2 }));
+        let mut lease_state = lease_state();
+        assert_eq!(lease_state.next(at(1), &[]), Next::WaitUntil(at(550)), "one id is higher");
+        lease_state.hear(at(1), News::Unregistered(4));
+        assert_eq!(lease_state.next(at(1), &[]), Next::WaitUntil(at(500)), "none is");
+        lease_state.hear(at(2), News::Leads(told(holder(1, 1, 4))));
+        assert_eq!(lease_state.next(at(900), &[]), Next::WaitUntil(at(1000)), "somebody leads");
+        lease_state.hear(at(900), News::Leads(vacant(5)));
+        assert_eq!(lease_state.next(at(900), &[]), Next::Do(Step::Campaign { lease: 2 }));
     }
 
     #[test]
     fn who_has_no_id_never_leads() {
-        let mut tenure = tenure();
-        tenure.me = Arc::new(Identity { id: None, ..node(2, 2) });
-        assert_eq!(tenure.next(at(900), &[]), Next::WaitUntil(at(1000)));
+        let mut lease_state = lease_state();
+        lease_state.me = Arc::new(Identity { id: None, ..node(2, 2) });
+        assert_eq!(lease_state.next(at(900), &[]), Next::WaitUntil(at(1000)));
     }
 
     #[test]
     fn a_lease_counts_from_before_it_was_asked_for_and_with_a_margin() {
-        let mut tenure = leading();
-        assert!(leads(&tenure, 2399));
-        assert!(!leads(&tenure, 2400));
-        renew(&mut tenure, 1000, 1400, told(holder(2, 2, 4)));
-        assert!(leads(&tenure, 3399));
-        assert!(!leads(&tenure, 3400));
+        let mut lease_state = leading();
+        assert!(leads(&lease_state, 2399));
+        assert!(!leads(&lease_state, 2400));
+        renew(&mut lease_state, 1000, 1400, told(holder(2, 2, 4)));
+        assert!(leads(&lease_state, 3399));
+        assert!(!leads(&lease_state, 3400));
         // After a silence it leads again only if the key is still its own.
-        renew(&mut tenure, 3900, 3900, told(holder(4, 4, 5)));
-        assert!(!leads(&tenure, 3901));
+        renew(&mut lease_state, 3900, 3900, told(holder(4, 4, 5)));
+        assert!(!leads(&lease_state, 3901));
     }
 
     #[test]
@@ -610,24 +616,32 @@ mod tests {
 
     #[test]
     fn a_lease_that_is_gone_is_replaced_by_another_and_leads_no_more() {
-        let mut tenure = leading();
+        let mut lease_state = leading();
         let step = Step::Renew { lease: 2 };
-        tenure.take(at(9000), at(9000), &step, Ok(Outcome::Renewed { ttl: Duration::ZERO, told: vacant(9) }));
-        assert!(!leads(&tenure, 9000));
-        assert_eq!(tenure.next(at(9000), &[]), Next::Do(Step::Grant));
-        tenure.take(at(9000), at(9000), &Step::Grant, Ok(Outcome::Granted { lease: 3, ttl: TTL }));
-        assert_eq!(tenure.recognised(at(9000)).until, Time::ZERO, "a grant vouches for nothing");
-        tenure.hear(at(9000), News::Leads(told(holder(2, 2, 10))));
-        assert!(tenure.recognised(at(9000)).leader.is_none(), "the key of a former lease is not relied on");
+        lease_state.take(
+            at(9000),
+            at(9000),
+            &step,
+            Ok(StepOutcome::Renewed { ttl: Duration::ZERO, told: vacant(9) }),
+        );
+        assert!(!leads(&lease_state, 9000));
+        assert_eq!(lease_state.next(at(9000), &[]), Next::Do(Step::Grant));
+        lease_state.take(at(9000), at(9000), &Step::Grant, Ok(StepOutcome::Granted { lease: 3, ttl: TTL }));
+        assert_eq!(lease_state.recognised(at(9000)).until, Time::ZERO, "a grant vouches for nothing");
+        lease_state.hear(at(9000), News::Leads(told(holder(2, 2, 10))));
+        assert!(
+            lease_state.recognised(at(9000)).leader.is_none(),
+            "the key of a former lease is not relied on"
+        );
     }
 
     #[test]
     fn what_came_by_a_slower_road_is_no_news() {
-        let mut tenure = leading();
-        tenure.hear(at(600), News::Leads(vacant(3)));
-        assert!(leads(&tenure, 600));
-        tenure.hear(at(600), News::Leads(vacant(5)));
-        assert!(!leads(&tenure, 600));
+        let mut lease_state = leading();
+        lease_state.hear(at(600), News::Leads(vacant(3)));
+        assert!(leads(&lease_state, 600));
+        lease_state.hear(at(600), News::Leads(vacant(5)));
+        assert!(!leads(&lease_state, 600));
     }
 
     fn to(id: u32, boot: u64) -> Step {
@@ -636,138 +650,152 @@ mod tests {
 
     #[test]
     fn a_higher_id_that_is_healthy_for_ten_seconds_leads() {
-        let mut tenure = leading();
+        let mut lease_state = leading();
         for sent in [2500, 5000, 7500, 10_000] {
-            renew(&mut tenure, sent, sent, told(holder(2, 2, 4)));
+            renew(&mut lease_state, sent, sent, told(holder(2, 2, 4)));
         }
         let fit = |since: u64| [Fit { boot: 1, since: at(0) }, Fit { boot: 4, since: at(since) }];
         assert_eq!(
-            tenure.next(at(10_500), &fit(0)),
+            lease_state.next(at(10_500), &fit(0)),
             Next::WaitUntil(at(11_000)),
             "it has led for too short a time"
         );
-        assert_eq!(tenure.next(at(10_600), &fit(700)), Next::WaitUntil(at(11_000)));
-        assert_eq!(tenure.next(at(10_600), &fit(600)), Next::Do(to(4, 4)));
-        assert!(!leads(&tenure, 10_600), "from before it is asked");
-        tenure.take(at(10_610), at(10_600), &to(4, 4), Err(Failure::LeaseGone));
-        assert!(leads(&tenure, 10_610), "nothing was done");
-        assert_eq!(tenure.next(at(10_710), &fit(600)), Next::WaitUntil(at(11_000)), "not again at once");
+        assert_eq!(lease_state.next(at(10_600), &fit(700)), Next::WaitUntil(at(11_000)));
+        assert_eq!(lease_state.next(at(10_600), &fit(600)), Next::Do(to(4, 4)));
+        assert!(!leads(&lease_state, 10_600), "from before it is asked");
+        lease_state.take(at(10_610), at(10_600), &to(4, 4), Err(StepFailure::LeaseGone));
+        assert!(leads(&lease_state, 10_610), "nothing was done");
+        assert_eq!(lease_state.next(at(10_710), &fit(600)), Next::WaitUntil(at(11_000)), "not again at once");
     }
 
     #[test]
     fn who_does_not_know_whether_it_handed_over_gives_up_its_lease() {
-        let mut tenure = leading();
-        tenure.order(Order::Transfer(1));
+        let mut lease_state = leading();
+        lease_state.order(Order::Transfer(1));
         let step = Step::HandOver { mine: 4, to: Holder { transferred: true, ..holder(1, 1, 0) } };
-        assert_eq!(tenure.next(at(600), &[]), Next::Do(step.clone()));
-        tenure.take(at(700), at(600), &step, Err(Failure::Unknown));
-        assert!(!leads(&tenure, 700));
-        assert_eq!(tenure.next(at(700), &[]), Next::WaitUntil(at(800)));
-        assert_eq!(tenure.next(at(800), &[]), Next::Do(Step::Revoke { lease: 2 }));
-        tenure.take(at(900), at(800), &Step::Revoke { lease: 2 }, Err(Failure::Unknown));
-        assert!(!leads(&tenure, 900));
-        tenure.take(at(999), at(900), &Step::Revoke { lease: 2 }, Ok(Outcome::Revoked));
-        assert_eq!(tenure.next(at(1000), &[]), Next::Do(Step::Grant));
+        assert_eq!(lease_state.next(at(600), &[]), Next::Do(step.clone()));
+        lease_state.take(at(700), at(600), &step, Err(StepFailure::Unknown));
+        assert!(!leads(&lease_state, 700));
+        assert_eq!(lease_state.next(at(700), &[]), Next::WaitUntil(at(800)));
+        assert_eq!(lease_state.next(at(800), &[]), Next::Do(Step::Revoke { lease: 2 }));
+        lease_state.take(at(900), at(800), &Step::Revoke { lease: 2 }, Err(StepFailure::Unknown));
+        assert!(!leads(&lease_state, 900));
+        lease_state.take(at(999), at(900), &Step::Revoke { lease: 2 }, Ok(StepOutcome::Revoked));
+        assert_eq!(lease_state.next(at(1000), &[]), Next::Do(Step::Grant));
     }
 
     #[test]
     fn who_stops_hands_over_leaves_and_does_not_return() {
-        let mut tenure = leading();
-        tenure.order(Order::Stop);
-        assert_eq!(tenure.next(at(600), &[Fit { boot: 1, since: at(0) }]), Next::Do(to(1, 1)));
-        tenure.take(at(610), at(600), &to(1, 1), Ok(Outcome::Told(told(holder(1, 1, 5)))));
-        assert_eq!(tenure.next(at(610), &[]), Next::Do(Step::Revoke { lease: 2 }));
-        tenure.take(at(620), at(610), &Step::Revoke { lease: 2 }, Ok(Outcome::Revoked));
-        assert_eq!(tenure.next(at(620), &[]), Next::WaitUntil(FOREVER));
+        let mut lease_state = leading();
+        lease_state.order(Order::Stop);
+        assert_eq!(lease_state.next(at(600), &[Fit { boot: 1, since: at(0) }]), Next::Do(to(1, 1)));
+        lease_state.take(at(610), at(600), &to(1, 1), Ok(StepOutcome::Told(told(holder(1, 1, 5)))));
+        assert_eq!(lease_state.next(at(610), &[]), Next::Do(Step::Revoke { lease: 2 }));
+        lease_state.take(at(620), at(610), &Step::Revoke { lease: 2 }, Ok(StepOutcome::Revoked));
+        assert_eq!(lease_state.next(at(620), &[]), Next::WaitUntil(FOREVER));
     }
 
     #[test]
     fn a_newcomer_with_an_id_that_is_taken_does_not_lead_and_goes() {
-        let mut tenure = tenure();
+        let mut lease_state = lease_state();
         let twin = Registration {
             node: Identity { grpc_addr: "other:1".into(), ..node(2, 9) },
             lease: 9,
             revision: 1,
         };
-        tenure.hear(at(0), News::Registered(twin));
-        assert_eq!(tenure.next(at(900), &[]), Next::WaitUntil(at(1000)), "it does not try to lead");
-        assert_eq!(tenure.recognised(at(9_999)).taken, None, "a lease may still run out");
-        assert_eq!(tenure.recognised(at(10_000)).taken.as_deref(), Some("other:1"));
-        tenure.hear(at(0), News::Unregistered(9));
-        assert_eq!(tenure.recognised(at(10_000)).taken, None);
+        lease_state.hear(at(0), News::Registered(twin));
+        assert_eq!(lease_state.next(at(900), &[]), Next::WaitUntil(at(1000)), "it does not try to lead");
+        assert_eq!(lease_state.recognised(at(9_999)).taken, None, "a lease may still run out");
+        assert_eq!(lease_state.recognised(at(10_000)).taken.as_deref(), Some("other:1"));
+        lease_state.hear(at(0), News::Unregistered(9));
+        assert_eq!(lease_state.recognised(at(10_000)).taken, None);
     }
 
     #[test]
     fn who_is_not_registered_any_more_registers_again() {
-        let mut tenure = leading();
-        tenure.hear(at(600), News::Unregistered(2));
-        tenure.hear(at(600), News::Registered(registration(2, 2, 9)));
-        renew(&mut tenure, 1000, 1000, told(holder(2, 2, 4)));
-        assert_eq!(tenure.next(at(1000), &[]), Next::WaitUntil(at(2000)), "that was of a former lease");
-        tenure.hear(at(1500), News::Unregistered(2));
-        renew(&mut tenure, 2000, 2000, told(holder(2, 2, 4)));
-        assert_eq!(tenure.next(at(2000), &[]), Next::Do(Step::Register { lease: 2 }));
-        assert!(leads(&tenure, 2000));
+        let mut lease_state = leading();
+        lease_state.hear(at(600), News::Unregistered(2));
+        lease_state.hear(at(600), News::Registered(registration(2, 2, 9)));
+        renew(&mut lease_state, 1000, 1000, told(holder(2, 2, 4)));
+        assert_eq!(lease_state.next(at(1000), &[]), Next::WaitUntil(at(2000)), "that was of a former lease");
+        lease_state.hear(at(1500), News::Unregistered(2));
+        renew(&mut lease_state, 2000, 2000, told(holder(2, 2, 4)));
+        assert_eq!(lease_state.next(at(2000), &[]), Next::Do(Step::Register { lease: 2 }));
+        assert!(leads(&lease_state, 2000));
     }
 
     #[test]
     fn a_lease_that_was_kept_alive_unheard_is_given_up() {
-        let mut tenure = leading();
+        let mut lease_state = leading();
         let step = Step::Renew { lease: 2 };
         for sent in [1000, 1600, 2200, 2800] {
-            assert_eq!(tenure.next(at(sent), &[]), Next::Do(step.clone()));
-            tenure.take(at(sent + 500), at(sent), &step, Err(Failure::Unknown));
+            assert_eq!(lease_state.next(at(sent), &[]), Next::Do(step.clone()));
+            lease_state.take(at(sent + 500), at(sent), &step, Err(StepFailure::Unknown));
         }
-        assert_eq!(tenure.next(at(3400), &[]), Next::Do(Step::Revoke { lease: 2 }));
+        assert_eq!(lease_state.next(at(3400), &[]), Next::Do(Step::Revoke { lease: 2 }));
     }
 
     #[test]
     fn an_etcd_that_lost_its_data_is_begun_with_anew() {
-        let mut tenure = leading();
-        renew(&mut tenure, 1000, 1000, told(holder(4, 4, 50)));
+        let mut lease_state = leading();
+        renew(&mut lease_state, 1000, 1000, told(holder(4, 4, 50)));
         let step = Step::Renew { lease: 2 };
-        assert_eq!(tenure.next(at(2000), &[]), Next::Do(step.clone()));
+        assert_eq!(lease_state.next(at(2000), &[]), Next::Do(step.clone()));
         // A watch may be ahead of an answer, and no store was lost.
-        tenure.hear(at(2000), News::Leads(told(holder(4, 4, 52))));
-        tenure.take(at(2000), at(2000), &step, Ok(Outcome::Renewed { ttl: TTL, told: vacant(51) }));
-        assert_eq!(tenure.told, told(holder(4, 4, 52)));
-        assert_eq!(tenure.next(at(3000), &[]), Next::Do(step.clone()));
-        tenure.take(at(3000), at(3000), &step, Ok(Outcome::Renewed { ttl: Duration::ZERO, told: vacant(2) }));
-        assert!(tenure.recognised(at(3000)).leader.is_none());
-        assert_eq!(tenure.next(at(3000), &[]), Next::Do(Step::Grant));
-        tenure.take(at(3000), at(3000), &Step::Grant, Ok(Outcome::Granted { lease: 3, ttl: TTL }));
+        lease_state.hear(at(2000), News::Leads(told(holder(4, 4, 52))));
+        lease_state.take(at(2000), at(2000), &step, Ok(StepOutcome::Renewed { ttl: TTL, told: vacant(51) }));
+        assert_eq!(lease_state.told, told(holder(4, 4, 52)));
+        assert_eq!(lease_state.next(at(3000), &[]), Next::Do(step.clone()));
+        lease_state.take(
+            at(3000),
+            at(3000),
+            &step,
+            Ok(StepOutcome::Renewed { ttl: Duration::ZERO, told: vacant(2) }),
+        );
+        assert!(lease_state.recognised(at(3000)).leader.is_none());
+        assert_eq!(lease_state.next(at(3000), &[]), Next::Do(Step::Grant));
+        lease_state.take(at(3000), at(3000), &Step::Grant, Ok(StepOutcome::Granted { lease: 3, ttl: TTL }));
         let register = Step::Register { lease: 3 };
-        assert_eq!(tenure.next(at(3000), &[]), Next::Do(register.clone()));
-        tenure.take(at(3000), at(3000), &register, Ok(Outcome::Registered));
+        assert_eq!(lease_state.next(at(3000), &[]), Next::Do(register.clone()));
+        lease_state.take(at(3000), at(3000), &register, Ok(StepOutcome::Registered));
         let renewal = Step::Renew { lease: 3 };
-        assert_eq!(tenure.next(at(3000), &[]), Next::Do(renewal.clone()));
-        tenure.take(at(3000), at(3000), &renewal, Ok(Outcome::Renewed { ttl: TTL, told: vacant(3) }));
-        assert_eq!(tenure.next(at(3500), &[]), Next::Do(Step::Campaign { lease: 3 }), "nobody leads there");
+        assert_eq!(lease_state.next(at(3000), &[]), Next::Do(renewal.clone()));
+        lease_state.take(
+            at(3000),
+            at(3000),
+            &renewal,
+            Ok(StepOutcome::Renewed { ttl: TTL, told: vacant(3) }),
+        );
+        assert_eq!(
+            lease_state.next(at(3500), &[]),
+            Next::Do(Step::Campaign { lease: 3 }),
+            "nobody leads there"
+        );
     }
 
     #[test]
     fn what_etcd_refuses_was_not_done() {
-        let mut tenure = leading();
-        tenure.order(Order::Transfer(1));
-        let Next::Do(step) = tenure.next(at(600), &[]) else { panic!("it hands over") };
-        tenure.take(at(700), at(600), &step, Err(Failure::Refused));
-        assert!(leads(&tenure, 700));
+        let mut lease_state = leading();
+        lease_state.order(Order::Transfer(1));
+        let Next::Do(step) = lease_state.next(at(600), &[]) else { panic!("it hands over") };
+        lease_state.take(at(700), at(600), &step, Err(StepFailure::Refused));
+        assert!(leads(&lease_state, 700));
     }
 
     #[test]
     fn nobody_without_an_id_is_handed_the_key() {
-        let mut tenure = leading();
+        let mut lease_state = leading();
         let worker = Registration { node: Identity { id: None, ..node(7, 7) }, lease: 7, revision: 5 };
-        tenure.hear(at(600), News::Registered(worker));
-        tenure.order(Order::Transfer(7));
-        assert_eq!(tenure.next(at(600), &[]), Next::WaitUntil(at(1000)));
+        lease_state.hear(at(600), News::Registered(worker));
+        lease_state.order(Order::Transfer(7));
+        assert_eq!(lease_state.next(at(600), &[]), Next::WaitUntil(at(1000)));
     }
 
     #[test]
     fn of_two_lives_at_one_address_the_newer_one_counts() {
-        let mut tenure = tenure();
-        tenure.hear(at(0), News::Registered(registration(4, 5, 9)));
-        let boots: Vec<u64> = tenure.recognised(at(0)).members.iter().map(|node| node.boot).collect();
+        let mut lease_state = lease_state();
+        lease_state.hear(at(0), News::Registered(registration(4, 5, 9)));
+        let boots: Vec<u64> = lease_state.recognised(at(0)).members.iter().map(|node| node.boot).collect();
         assert_eq!(boots, [1, 2, 5]);
     }
 }

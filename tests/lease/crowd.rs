@@ -7,9 +7,10 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    Identity, Plan, Time, World, ms,
+    Identity, Plan, Time, World,
+    lease::{LeaseState, News, Registration, Told},
+    ms,
     plan::Fault,
-    tenure::{News, Registration, Tenure, Told},
 };
 use crate::cluster::election::Election;
 
@@ -26,13 +27,14 @@ fn registration(place: usize) -> Registration {
 /// What the task that holds the lease, and the driver's election, take for the news.
 fn taken_in(news: Vec<News>) -> [std::time::Duration; 2] {
     let me = Arc::new(registration(0).node);
-    let (mut tenure, mut election) = (Tenure::new(Arc::clone(&me)), Election::appointed(&me, &[], ms(100)));
+    let (mut lease_state, mut election) =
+        (LeaseState::new(Arc::clone(&me)), Election::appointed(&me, &[], ms(100)));
     let mut took = [std::time::Duration::ZERO; 2];
     for news in news {
         let started = Instant::now();
-        tenure.hear(Time::ZERO, news);
-        tenure.next(Time::ZERO, &[]);
-        let recognised = tenure.recognised(Time::ZERO);
+        lease_state.hear(Time::ZERO, news);
+        lease_state.next(Time::ZERO, &[]);
+        let recognised = lease_state.recognised(Time::ZERO);
         took[0] += started.elapsed();
         let started = Instant::now();
         election.recognise(Time::ZERO, &recognised);
@@ -47,7 +49,7 @@ fn taken_in(news: Vec<News>) -> [std::time::Duration; 2] {
 fn one_node_takes_in_a_thousand() {
     let all: Vec<Registration> = (0..COUNT).map(registration).collect();
     let list = News::Listed(all.clone(), Told { holder: None, revision: 1 });
-    println!("a list of {COUNT}: tenure, election: {:?}", taken_in(vec![list]));
+    println!("a list of {COUNT}: lease_state, election: {:?}", taken_in(vec![list]));
     let one_by_one = all.into_iter().map(News::Registered).collect();
     println!("{COUNT} registrations, one by one: {:?}", taken_in(one_by_one));
 }

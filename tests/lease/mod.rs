@@ -4,7 +4,7 @@
 //!   PRIMACY_SEEDS=20000 cargo test --lib lease_simulator::seeds               more seeds
 //!   PRIMACY_SEED=123 cargo test --lib lease_simulator::replay -- --nocapture  one seed with its trace
 //! ```
-//! `Tenure` and `Election` are the real ones, and what they ask of etcd is made and read by the real `wire`. The task
+//! `LeaseState` and `Election` are the real ones, and what they ask of etcd is made and read by the real `wire`. The task
 //! around them, the watch, and etcd are imitated event by event. Every clock runs at its own rate, up to 10 % off.
 //! Not in it: an etcd that loses data, and two leaders of etcd at once.
 
@@ -22,14 +22,14 @@ use std::{
     time::Duration,
 };
 
-use super::{tenure, wire};
+use super::{lease, wire};
 use crate::cluster::{Identity, membership::Time};
 use plan::Plan;
 use world::World;
 
 const SEEDS: u64 = 2_000;
 
-/// What the shell around `Tenure` may do wrong, or etcd.
+/// What the shell around `LeaseState` may do wrong, or etcd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Broken {
     NoMargin,

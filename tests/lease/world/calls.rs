@@ -6,9 +6,10 @@ use rand::RngExt;
 
 use super::{
     super::{
-        Broken, Identity, Time, ms,
+        Broken, Identity, Time,
+        lease::{Step, StepFailure, StepOutcome},
+        ms,
         store::NoLease,
-        tenure::{Failure, Outcome, Step},
         wire,
     },
     Event, Place, World,
@@ -83,13 +84,13 @@ impl World {
         if let Some(call) = self.calls.get_mut(&id) {
             call.is_given_up = true;
         }
-        self.answer(place, id, Err(Failure::Unknown));
+        self.answer(place, id, Err(StepFailure::Unknown));
     }
 
     pub(super) fn stand_down(&mut self, place: usize, id: u64) {
         let minds = self.plan.broken != Some(Broken::MindsTheViewOfBefore);
         let Some(node) = &self.nodes[place] else { return };
-        let knows = node.view.resignations >= node.tenure.resignations() || !minds;
+        let knows = node.view.resignations >= node.lease_state.resignations() || !minds;
         let leads = node.leads(self.now).is_some() || !knows;
         let Some(call) = self.calls.get_mut(&id) else { return };
         if !leads && !call.is_given_up && std::mem::take(&mut call.stands) {
@@ -104,7 +105,7 @@ impl World {
         let is_renewal = matches!(call.step, Step::Renew { .. });
         self.give_up_after(id, if is_renewal { RENEW_TIMEOUT } else { ETCD_TIMEOUT });
         let way = self.way();
-        let refused = Event::Answer(place, boot, id, Err(Failure::Unknown));
+        let refused = Event::Answer(place, boot, id, Err(StepFailure::Unknown));
         if self.now < self.places[place].cut_until {
             if !self.places[place].is_silent {
                 self.push(self.now + way, refused);
@@ -133,7 +134,7 @@ impl World {
         let Some(call) = self.calls.get(&id) else { return };
         let (place, boot) = (call.place, call.boot);
         if self.now < self.down_until {
-            let refused = Event::Answer(place, boot, id, Err(Failure::Unknown));
+            let refused = Event::Answer(place, boot, id, Err(StepFailure::Unknown));
             let waits = self.random.random_bool(0.3);
             let (at, then) =
                 if waits { (self.down_until + way, Event::Arrive(id)) } else { (self.now + way, refused) };
@@ -151,7 +152,7 @@ impl World {
     }
 
     /// At etcd; nothing if a second question follows.
-    fn perform(&mut self, id: u64) -> Option<Result<Outcome, Failure>> {
+    fn perform(&mut self, id: u64) -> Option<Result<StepOutcome, StepFailure>> {
         let now = self.etcd_now();
         let is_plain = self.plan.broken == Some(Broken::PlainPut);
         let call = self.calls.get_mut(&id)?;
@@ -165,35 +166,37 @@ impl World {
             ..Identity::default()
         };
         let store = &mut self.store;
-        let done: Result<Outcome, NoLease> = match &call.step {
-            Step::Grant => Ok(Outcome::Granted { lease: store.grant(now, LEASE_TTL), ttl: LEASE_TTL }),
+        let done: Result<StepOutcome, NoLease> = match &call.step {
+            Step::Grant => Ok(StepOutcome::Granted { lease: store.grant(now, LEASE_TTL), ttl: LEASE_TTL }),
             Step::Register { lease } => {
-                store.put(wire::registration(&me, *lease)).map(|()| Outcome::Registered)
+                store.put(wire::registration(&me, *lease)).map(|()| StepOutcome::Registered)
             }
             Step::Renew { lease } => match call.kept {
                 None => {
                     call.kept = Some(store.keep_alive(now, *lease));
                     return None;
                 }
-                Some(ttl) => Ok(Outcome::Renewed { ttl, told: wire::told(store.range(&wire::who_leads())) }),
+                Some(ttl) => {
+                    Ok(StepOutcome::Renewed { ttl, told: wire::told(store.range(&wire::who_leads())) })
+                }
             },
             Step::Campaign { lease } => {
                 let (mut request, holder) = wire::campaign(&me, *lease);
                 if is_plain {
                     request.compare.clear();
                 }
-                store.txn(request).map(|response| Outcome::Told(wire::told_by_txn(response, holder)))
+                store.txn(request).map(|response| StepOutcome::Told(wire::told_by_txn(response, holder)))
             }
             Step::HandOver { mine, to } => {
                 let response = store.txn(wire::hand_over(*mine, to));
-                response.map(|response| Outcome::Told(wire::told_by_txn(response, to.clone())))
+                response.map(|response| StepOutcome::Told(wire::told_by_txn(response, to.clone())))
             }
-            Step::Revoke { lease } => store.revoke(*lease).map(|()| Outcome::Revoked),
+            Step::Revoke { lease } => store.revoke(*lease).map(|()| StepOutcome::Revoked),
         };
-        Some(done.map_err(|NoLease| Failure::LeaseGone))
+        Some(done.map_err(|NoLease| StepFailure::LeaseGone))
     }
 
-    pub(super) fn answer(&mut self, place: usize, id: u64, result: Result<Outcome, Failure>) {
+    pub(super) fn answer(&mut self, place: usize, id: u64, result: Result<StepOutcome, StepFailure>) {
         let (now, broken) = (self.now, self.plan.broken);
         let Some(node) = &mut self.nodes[place] else { return };
         if node.call.is_none_or(|(pending, _)| pending != id) {

@@ -65,7 +65,7 @@ impl fmt::Debug for Access {
 
 /// A connection, and what each call on it carries.
 #[derive(Debug, Clone)]
-pub(super) struct Road {
+pub(super) struct EtcdConnection {
     channel: Channel,
     token: Option<AsciiMetadataValue>,
     /// A call on it brought something.
@@ -92,10 +92,10 @@ impl Interceptor for Stamp {
 }
 
 /// A connection that is made, or was; polled by whoever waits for it.
-pub(super) type Dial = Shared<BoxFuture<'static, Result<Road, EtcdError>>>;
+pub(super) type Dial = Shared<BoxFuture<'static, Result<EtcdConnection, EtcdError>>>;
 
 /// The connection of the moment, and what the next one is made by.
-pub(super) struct Roads {
+pub(super) struct EtcdConnections {
     access: Arc<Access>,
     /// The endpoint to dial next.
     next: usize,
@@ -109,13 +109,13 @@ pub(super) struct Roads {
     denials: u32,
 }
 
-impl fmt::Debug for Roads {
+impl fmt::Debug for EtcdConnections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.access)
     }
 }
 
-impl Roads {
+impl EtcdConnections {
     pub(super) fn new(access: Access) -> Self {
         // Not all nodes at the same endpoint.
         let next = rand::random_range(0..access.endpoints.len());
@@ -135,10 +135,10 @@ impl Roads {
         if let Some(dial) = &self.dial {
             match dial.peek() {
                 None => return dial.clone(),
-                Some(Ok(road)) if !road.left.is_cancelled() => return dial.clone(),
-                Some(Ok(road)) => {
+                Some(Ok(connection)) if !connection.left.is_cancelled() => return dial.clone(),
+                Some(Ok(connection)) => {
                     (self.failure, self.denials) = (None, 0);
-                    if road.is_proven.load(Relaxed) {
+                    if connection.is_proven.load(Relaxed) {
                         self.failing_since = None;
                     } else {
                         self.failing_since.get_or_insert_with(Instant::now);
@@ -178,14 +178,14 @@ impl Roads {
         self.failure.clone().unwrap_or(EtcdError::TimedOut)
     }
 
-    /// The next call takes another road. The token is kept, unless it was what etcd did not like.
-    pub(super) fn leave(&mut self, road: &Road, is_denied: bool) {
-        if !road.left.is_cancelled() {
-            road.left.cancel();
-            self.token.clone_from(&road.token);
+    /// The next call takes another connection. The token is kept, unless it was what etcd did not like.
+    pub(super) fn leave(&mut self, connection: &EtcdConnection, is_denied: bool) {
+        if !connection.left.is_cancelled() {
+            connection.left.cancel();
+            self.token.clone_from(&connection.token);
         }
         // The watch may have left it before: it is not told why its token is not good.
-        if is_denied && self.token == road.token {
+        if is_denied && self.token == connection.token {
             self.token = None;
         }
     }
@@ -193,7 +193,11 @@ impl Roads {
 
 impl Access {
     /// A connection that answers, and lets this node in.
-    async fn dial(&self, address: &Arc<str>, token: Option<AsciiMetadataValue>) -> Result<Road, EtcdError> {
+    async fn dial(
+        &self,
+        address: &Arc<str>,
+        token: Option<AsciiMetadataValue>,
+    ) -> Result<EtcdConnection, EtcdError> {
         let connected = timeout(ETCD_DIAL_TIMEOUT, self.connect(address)).await;
         let channel = connected.map_err(|_| EtcdError::TimedOut)??;
         let probed = timeout(ETCD_PROBE_TIMEOUT, self.probe(address, &channel)).await;
@@ -206,7 +210,7 @@ impl Access {
             }
         };
         let (is_proven, left) = (Arc::default(), CancellationToken::new());
-        Ok(Road { channel, token, is_proven, left })
+        Ok(EtcdConnection { channel, token, is_proven, left })
     }
 
     async fn connect(&self, address: &Arc<str>) -> Result<Channel, EtcdError> {
@@ -262,7 +266,7 @@ impl Access {
     }
 }
 
-impl Road {
+impl EtcdConnection {
     pub(super) fn service(&self) -> Service {
         InterceptedService::new(self.channel.clone(), Stamp(self.token.clone()))
     }
@@ -282,36 +286,36 @@ impl Tls {
 mod tests {
     use super::*;
 
-    fn roads(endpoints: usize) -> Roads {
+    fn connections(endpoints: usize) -> EtcdConnections {
         let endpoints = vec!["127.0.0.1:1".into(); endpoints];
-        Roads::new(Access { endpoints, ..Access::default() })
+        EtcdConnections::new(Access { endpoints, ..Access::default() })
     }
 
-    fn road(token: &'static str) -> Road {
+    fn connection(token: &'static str) -> EtcdConnection {
         let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
         let token = Some(AsciiMetadataValue::from_static(token));
-        Road { channel, token, is_proven: Arc::default(), left: CancellationToken::new() }
+        EtcdConnection { channel, token, is_proven: Arc::default(), left: CancellationToken::new() }
     }
 
     #[tokio::test]
     async fn a_token_is_kept_until_etcd_does_not_like_it_whoever_leaves_first() {
-        let (mut roads, first) = (roads(1), road("first"));
-        roads.leave(&first, false);
-        assert_eq!(roads.token, first.token);
-        roads.leave(&first, true);
-        assert_eq!(roads.token, None);
-        let second = road("second");
-        roads.leave(&second, false);
-        roads.leave(&first, true);
-        assert_eq!(roads.token, second.token, "that was the one before");
+        let (mut connections, first) = (connections(1), connection("first"));
+        connections.leave(&first, false);
+        assert_eq!(connections.token, first.token);
+        connections.leave(&first, true);
+        assert_eq!(connections.token, None);
+        let second = connection("second");
+        connections.leave(&second, false);
+        connections.leave(&first, true);
+        assert_eq!(connections.token, second.token, "that was the one before");
     }
 
     #[test]
     fn no_pause_costs_a_lease_and_none_grows_without_end() {
-        let mut roads = roads(3);
+        let mut connections = connections(3);
         let mut after = |next, seconds, denials| {
-            (roads.next, roads.denials) = (next, denials);
-            roads.pause(Duration::from_secs(seconds)).as_millis()
+            (connections.next, connections.denials) = (next, denials);
+            connections.pause(Duration::from_secs(seconds)).as_millis()
         };
         assert_eq!(
             [0, 1, 3, 4, 5, 9, 3600].map(|seconds| after(0, seconds, 0)),

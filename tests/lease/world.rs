@@ -15,11 +15,12 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use super::{
-    Broken, Identity, Plan, Time, ms,
+    Broken, Identity, Plan, Time,
+    lease::{Fit, Next, StepFailure, StepOutcome},
+    ms,
     node::{Node, View},
     plan::Fault,
     store::Store,
-    tenure::{Failure, Fit, Next, Outcome},
 };
 use crate::proto::etcd::etcdserverpb::RangeResponse;
 use calls::Call;
@@ -31,7 +32,7 @@ enum Event {
     Start(usize),
     Wake(usize, u64, u64),
     Arrive(u64),
-    Answer(usize, u64, u64, Result<Outcome, Failure>),
+    Answer(usize, u64, u64, Result<StepOutcome, StepFailure>),
     GiveUp(usize, u64, u64),
     StandDown(usize, u64, u64),
     Pump(usize, u64, u32, i64),
@@ -296,7 +297,7 @@ impl World {
         let Some(node) = &mut self.nodes[place] else { return };
         let boot = node.me.boot;
         if node.call.is_none() {
-            match node.tenure.next(node.local(now), &fit) {
+            match node.lease_state.next(node.local(now), &fit) {
                 Next::Do(step) => self.begin(place, step),
                 Next::WaitUntil(until) => {
                     node.wakes += 1;
@@ -308,7 +309,7 @@ impl World {
         }
         let Some(node) = &mut self.nodes[place] else { return };
         let hides = broken == Some(Broken::LeadsWhileHandingOver) && node.call.is_some_and(|call| call.1);
-        let recognised = node.tenure.recognised(node.local(now));
+        let recognised = node.lease_state.recognised(node.local(now));
         if recognised == node.recognised || hides {
             return;
         }
