@@ -3,8 +3,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-say() { printf '\n── %s\n' "$*" >&2; }
+# Says what comes next, and how long the part before it took.
+begun=$SECONDS
+part=
+say() {
+    if [[ -n $part ]]; then
+        printf '\n── took %d s: %s\n' $((SECONDS - begun)) "$part" >&2
+    fi
+    begun=$SECONDS
+    part=$*
+    [[ -z $part ]] || printf '\n── %s\n' "$part" >&2
+}
 
+say "what the tests need beside Rust"
 scripts/debian.sh systemd-analyze=systemd curl=curl etcd=etcd-server openssl=openssl nginx=nginx \
     nc=netcat-openbsd socat=socat go=golang-go promtool=prometheus \
     'chromium|chromium-browser|google-chrome=chromium'
@@ -21,3 +32,5 @@ say "all that needs nothing but Rust"
 cargo test --locked
 say "what else plain \`cargo test\` leaves out"
 cargo test --locked --test it -- --ignored --skip readme --test-threads=1
+say
+printf '\n── all passed in %d s\n' "$SECONDS" >&2

@@ -4,6 +4,7 @@ mod browsers;
 mod bulk;
 mod command_line;
 mod contract;
+mod dependencies;
 mod etcd;
 mod etcd_access;
 mod events;
