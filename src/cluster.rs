@@ -17,6 +17,7 @@ pub mod introduction;
 pub mod lane;
 mod link;
 pub mod membership;
+pub mod timing;
 pub mod token;
 pub mod trace;
 mod wire;

@@ -11,6 +11,7 @@ use super::{
     introduction::{identify, introduce},
     link::connect,
     membership::{DialError, Peer, Sought, Time},
+    timing,
     token::{PeerConnection, Token},
 };
 use crate::proto::{
@@ -44,17 +45,17 @@ impl Call {
     pub(super) async fn run(self) -> (Peer, Reply) {
         let reply = match &self.request {
             PeerRequest::Question { round, is_candidate } => {
-                let answered = self.within(2, self.ask(*is_candidate)).await;
+                let answered = self.within(timing::ANSWER, self.ask(*is_candidate)).await;
                 let (answer, by) = answered.unwrap_or_default();
                 Reply::Answered { round: *round, answer, by }
             }
             PeerRequest::Victory(claim) => {
-                let verdict = self.within(3, self.announce(claim)).await.flatten();
+                let verdict = self.within(timing::VICTORY, self.announce(claim)).await.flatten();
                 let (asked, ballot) = (self.asked, claim.ballot);
                 Reply::Judged(verdict.map(|verdict| Judged { asked, ballot, verdict }))
             }
             PeerRequest::HandOver(offer) => {
-                let accepted = self.within(3, self.offer(offer)).await;
+                let accepted = self.within(timing::VICTORY, self.offer(offer)).await;
                 Reply::HandedOver { ballot: offer.ballot, accepted }
             }
         };
@@ -116,7 +117,7 @@ impl Call {
         if let Some(connection) = &self.connection {
             return Ok((connection.clone(), None));
         }
-        let channel = connect(&self.sought.address, self.heartbeat * 2).await?;
+        let channel = connect(&self.sought.address, self.heartbeat * timing::ANSWER).await?;
         introduce(channel, &self.token, &self.sought, &self.view).await
     }
 }

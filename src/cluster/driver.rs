@@ -16,7 +16,8 @@ use super::{
     etcd::{self, Order},
     lane::Lane,
     link::Link,
-    membership::{Change, ChangeKind, DialError, LATE_HEARTBEATS_MAX, Orders, Peer, Status, Time, Wanted},
+    membership::{Change, ChangeKind, DialError, Orders, Peer, Status, Time, Wanted},
+    timing,
     token::Token,
 };
 use crate::{limits::CALLS_MAX, proto, worker::Worker};
@@ -55,11 +56,6 @@ enum TurnOutcome {
     Died,
     Taken(IdTaken),
 }
-
-/// Heartbeats between two refreshments of the figures in the member list.
-const FIGURES_HEARTBEATS: u64 = 10;
-/// Heartbeats that a look for another node with this one's id may take, and from one look to the next.
-const TWIN_HEARTBEATS: u32 = 10;
 
 impl Driver {
     /// Runs until the node stops, or must not go on; or until a task of it dies, which none does by itself.
@@ -200,7 +196,7 @@ impl Driver {
         self.election.tick(now);
         self.tell_lateness();
         self.ticks += 1;
-        if self.ticks.is_multiple_of(FIGURES_HEARTBEATS) {
+        if self.ticks.is_multiple_of(timing::FIGURES) {
             self.list_version += 1;
         }
     }
@@ -212,9 +208,10 @@ impl Driver {
             self.told_late = true;
             tracing::warn!(
                 "timers of this node come late, as on a machine that has too much to do: it waits {late:.0?} longer before it \
-                 suspects others; this is {LATE_HEARTBEATS_MAX} heartbeats at most"
+                 suspects others; this is {} heartbeats at most",
+                timing::LATENESS_MAX
             );
-        } else if self.told_late && late <= self.heartbeat / 4 {
+        } else if self.told_late && late <= self.heartbeat / timing::IN_TIME_PARTS {
             self.told_late = false;
             tracing::info!("timers of this node come in time again");
         }
@@ -296,7 +293,7 @@ impl Driver {
         if !self.twin.is_empty() {
             return;
         }
-        let (now, time) = (self.clock.now(), self.heartbeat * TWIN_HEARTBEATS);
+        let (now, time) = (self.clock.now(), self.heartbeat * timing::TWIN);
         if self.twin_sought.is_some_and(|sought| now < sought + time) {
             return self.election.keep_id();
         }

@@ -36,6 +36,7 @@ use super::{
         Change, ChangeKind, DialError, Member, MemberList, Membership, Met, Peer, Refusal, Status, Time,
         Wanted,
     },
+    timing,
 };
 use crate::{
     limits::{
@@ -89,9 +90,6 @@ pub(crate) enum Rule {
     LeaderIsAsked,
 }
 
-/// A higher id leads again when it has been healthy for so long.
-pub const HEALTHY: Duration = Duration::from_secs(10);
-
 /// What a node without a leader may have of what there is for all of them, if there are so many others.
 fn share(all: usize, others: usize) -> usize {
     (all / others.max(1)).max(SHARE_WITHOUT_LEADER_MIN)
@@ -139,7 +137,11 @@ type Settled = (Option<Peer>, bool, Option<Peer>, (u32, usize));
 impl Election {
     /// A node that has just started. `me.boot` seeds its random delays.
     pub fn new(me: &Identity, peers: &[PeerAddress], heartbeat: Duration) -> Self {
-        let phase = Phase::Booting { until: 5 * heartbeat, ask_again: Time::ZERO, answered: BTreeSet::new() };
+        let phase = Phase::Booting {
+            until: timing::BOOT * heartbeat,
+            ask_again: Time::ZERO,
+            answered: BTreeSet::new(),
+        };
         let mut election = Self {
             members: Membership::new(me, peers, heartbeat),
             heartbeat,
@@ -534,7 +536,7 @@ impl Election {
     /// Every handler begins here. After a late wake-up the silence was one's own: all timers start anew.
     fn enter(&mut self, now: Time) {
         self.lapse(now);
-        let late = now.saturating_sub(self.entered) > 2 * self.heartbeat;
+        let late = now.saturating_sub(self.entered) > timing::LATE_WAKE_UP * self.heartbeat;
         self.entered = now;
         if !late || !self.keeps(Rule::LateWakeUp) {
             return;
@@ -544,7 +546,7 @@ impl Election {
             Role::Following(following) => following.heard = now,
             Role::Leading(leading) => leading.followers.clear(),
             Role::Seeking(Seeking { phase: Phase::Booting { until, .. }, .. }) => {
-                *until = now + 5 * self.heartbeat;
+                *until = now + timing::BOOT * self.heartbeat;
             }
             Role::Seeking(_) => self.delay(now, self.rank_delay()),
         }

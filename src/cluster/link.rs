@@ -25,7 +25,7 @@ use super::{
     introduction::introduce,
     lane::{Lane, LaneDriver, LaneEnd},
     membership::{DialError, Orders, Peer, Sought, Time, Wanted},
-    plain,
+    plain, timing,
     token::Token,
 };
 use crate::{
@@ -48,9 +48,6 @@ pub(super) struct Link {
     pub(super) view: watch::Receiver<Arc<ClusterView>>,
     pub(super) events: mpsc::Sender<Event>,
 }
-
-/// Dials are at most this many heartbeats apart, and take at most as long.
-const DIAL_HEARTBEATS_MAX: u32 = 10;
 
 /// How long to wait before the next dial.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +104,7 @@ impl Link {
                 dialled = &mut dialling => break dialled,
             }
         };
-        let longer = (pause.wait * 2).clamp(self.heartbeat, self.heartbeat * DIAL_HEARTBEATS_MAX);
+        let longer = (pause.wait * 2).clamp(self.heartbeat, self.heartbeat * timing::DIAL_MAX);
         let (lane, driver, identity) = match dialled {
             Ok(opened) => opened,
             Err(error) => {
@@ -121,7 +118,7 @@ impl Link {
         let opened = Instant::now();
         let reason = self.serve(before, &lane, driver, orders, retiring).await;
         // A lane that ends is dialled again at once; one that breaks as soon as it opens, only once.
-        let was_brief = reason.is_some() && opened.elapsed() < self.heartbeat * DIAL_HEARTBEATS_MAX;
+        let was_brief = reason.is_some() && opened.elapsed() < self.heartbeat * timing::DIAL_MAX;
         self.tell(LinkEvent::LaneDown(reason)).await?;
         let wait = if was_brief && pause.was_brief { longer } else { Duration::ZERO };
         Some(Pause { wait, was_brief })
@@ -146,7 +143,7 @@ impl Link {
         wanted: Wanted,
         is_connected: &AtomicBool,
     ) -> Result<(Lane, LaneDriver, Identity), DialError> {
-        let time = self.heartbeat * DIAL_HEARTBEATS_MAX;
+        let time = self.heartbeat * timing::DIAL_MAX;
         let opened = async {
             let channel = connect(&self.sought.address, time).await?;
             is_connected.store(true, Relaxed);
@@ -208,7 +205,7 @@ impl Link {
             sent = Some(Instant::now());
             let asked = self.clock.now();
             let (request, ballot) = self.heartbeat_request(asked, their_version);
-            let answer = timeout(self.heartbeat * DIAL_HEARTBEATS_MAX, client.heartbeat(request)).await;
+            let answer = timeout(self.heartbeat * timing::DIAL_MAX, client.heartbeat(request)).await;
             // A missed heartbeat is no event: the driver hears the silence.
             let Ok(Ok(response)) = answer else { continue };
             lane.hear();

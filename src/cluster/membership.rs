@@ -16,7 +16,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Identity, PeerAddress};
+use super::{Identity, PeerAddress, timing};
 use crate::{
     limits::{CHANGES_KEPT, JOINED_KEPT, MEMBERS_MAX},
     worker::Figures,
@@ -196,12 +196,6 @@ pub struct MemberList {
     pub members: Vec<Member>,
 }
 
-/// Missed heartbeats that make a suspect, in halves of H: 3.5 H.
-const SUSPECT_HALVES: u32 = 7;
-/// Heartbeats, at most, by which a node whose own timers come late is more patient.
-pub(super) const LATE_HEARTBEATS_MAX: u32 = 2;
-/// Heartbeats without reach that make a dead one.
-const DEAD_HEARTBEATS: u32 = 10;
 /// A dead peer that has spoken to us so often is elsewhere: each time its configured address was dialled at once.
 const VAIN_HINTS_MAX: u32 = 3;
 
@@ -521,12 +515,12 @@ impl Membership {
     /// A timer of this node came so much too late. A node that cannot keep time would take its own delay for the silence of
     /// others, so it waits as much longer, at most two heartbeats. Each timer that comes in time takes an eighth of that away.
     pub fn timer_was_late(&mut self, by: Duration) {
-        self.late = by.max(self.late * 7 / 8).min(self.heartbeat * LATE_HEARTBEATS_MAX);
+        self.late = by.max(self.late * 7 / 8).min(self.heartbeat * timing::LATENESS_MAX);
     }
 
     /// How long a peer that sends heartbeats at this interval may be silent.
     pub fn silence_max(&self, heartbeat: Duration) -> Duration {
-        silence_max(heartbeat) + self.late
+        timing::silence_max(heartbeat) + self.late
     }
 
     /// How much of that is for this node's own late timers.
@@ -790,7 +784,7 @@ impl Membership {
             if state.member.status == Status::Alive {
                 self.set_status(now, peer, Status::Suspect, MISSED);
             }
-        } else if state.member.status == Status::Suspect && silence >= self.heartbeat * DEAD_HEARTBEATS {
+        } else if state.member.status == Status::Suspect && silence >= self.heartbeat * timing::DEAD {
             let why = state.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
             let reason = format!("it was unreachable for ten heartbeats{why}");
             self.set_status(now, peer, Status::Dead, &reason);
@@ -840,11 +834,6 @@ impl Membership {
 pub(super) const MISSED: &str = "it missed three heartbeats";
 /// What is said of a process that another one has replaced.
 pub(super) const ANEW: &str = "it was started anew";
-
-/// So long a silence means that three heartbeats are missed.
-pub(super) fn silence_max(heartbeat: Duration) -> Duration {
-    heartbeat * SUSPECT_HALVES / 2
-}
 
 impl Member {
     fn unmet(peer: &PeerAddress, now: Time) -> Self {

@@ -24,6 +24,7 @@ use super::{
         Snapshot,
     },
 };
+use crate::cluster::timing;
 
 pub struct Node {
     pub plan: NodePlan,
@@ -66,11 +67,8 @@ pub struct World {
     random: StdRng,
 }
 
-/// A dial takes at most so many heartbeats, and dials are at most so many apart.
-const DIAL_HEARTBEATS_MAX: u32 = 10;
 /// Ten times what the largest cluster needs.
 const STEPS_MAX: u64 = 10_000_000;
-const FIGURES_HEARTBEATS: u64 = 10;
 const POLL: Duration = Duration::from_millis(100);
 const LAME_DUCK: Duration = Duration::from_secs(1);
 /// Closing one's own lane, from order to event.
@@ -622,7 +620,7 @@ impl World {
         process.election.own_figures(now, Figures::default());
         process.election.tick(now);
         process.ticks += 1;
-        if process.ticks.is_multiple_of(FIGURES_HEARTBEATS) {
+        if process.ticks.is_multiple_of(timing::FIGURES) {
             process.list_version += 1;
         }
     }
@@ -698,7 +696,7 @@ impl World {
             return self.post(self.now + AT_ONCE, node, life, Input::Dialled { peer, attempt, opened });
         };
         self.dials += 1;
-        let times_out = self.now + heartbeat * DIAL_HEARTBEATS_MAX;
+        let times_out = self.now + heartbeat * timing::DIAL_MAX;
         self.post(times_out, node, life, Input::Dialled { peer, attempt, opened: Err(DialError::TimedOut) });
         let Some(there) = self.send(node, to) else { return };
         let Some(back) = self.send(to, node) else { return };
@@ -752,7 +750,7 @@ impl World {
         }
         match opened {
             Err(error) => {
-                let longer = (link.pause * 2).clamp(heartbeat, heartbeat * DIAL_HEARTBEATS_MAX);
+                let longer = (link.pause * 2).clamp(heartbeat, heartbeat * timing::DIAL_MAX);
                 link.pause = longer.saturating_sub(at - link.dialled);
                 link.was_brief = false;
                 process.election.dial_failed(now, peer, &error);
@@ -800,8 +798,8 @@ impl World {
             LinkState::Closing { since } if reason.is_none() => since,
             _ => return,
         };
-        let longer = (link.pause * 2).clamp(heartbeat, heartbeat * DIAL_HEARTBEATS_MAX);
-        let is_brief = at.saturating_sub(since) < heartbeat * DIAL_HEARTBEATS_MAX;
+        let longer = (link.pause * 2).clamp(heartbeat, heartbeat * timing::DIAL_MAX);
+        let is_brief = at.saturating_sub(since) < heartbeat * timing::DIAL_MAX;
         link.pause = if is_brief && link.was_brief { longer } else { Duration::ZERO };
         link.was_brief = is_brief;
         process.election.lane_down(now, peer, reason);
@@ -844,7 +842,7 @@ impl World {
 
     fn time_out_heartbeat(&mut self, heartbeat: &Heartbeat) {
         let Heartbeat { from, peer, attempt, number, sent, .. } = heartbeat;
-        let at = *sent + self.nodes[from.node].plan.heartbeat * DIAL_HEARTBEATS_MAX;
+        let at = *sent + self.nodes[from.node].plan.heartbeat * timing::DIAL_MAX;
         let (peer, attempt, number) = (*peer, *attempt, *number);
         self.post(at.max(self.now), from.node, from.life, Input::Acked { peer, attempt, number, ack: None });
     }

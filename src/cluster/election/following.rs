@@ -6,7 +6,10 @@ use super::{
     Ballot, Claim, Election, Role, Rule,
     seeking::{Lost, Phase, Seeking},
 };
-use crate::cluster::membership::{ANEW, Change, ChangeKind, DialError, MISSED, Met, Peer, Status, Time};
+use crate::cluster::{
+    membership::{ANEW, Change, ChangeKind, DialError, MISSED, Met, Peer, Status, Time},
+    timing,
+};
 
 #[derive(Debug)]
 pub(super) struct Following {
@@ -59,7 +62,7 @@ impl Election {
 
     pub(super) fn judge_leader(&mut self, now: Time) {
         let Role::Following(Following { leader, heartbeat, heard, reached, .. }) = self.role else { return };
-        let patience = if reached { heartbeat } else { 10 * heartbeat };
+        let patience = if reached { timing::UNREACHED_AGAIN } else { timing::UNREACHED_YET } * heartbeat;
         let unreached = self.members.unreached_since(leader).map(|since| now.saturating_sub(since));
         let is_stopping = self.members.status(leader) == Status::Stopped;
         // Who stops is not called any more: while the lane is open, it carries what is to be finished.

@@ -7,12 +7,14 @@ use std::{
 };
 
 use super::{
-    Ballot, Claim, ClaimVerdict, Election, HEALTHY, HandOver, Judged, PeerRequest, Role, Rule, Send,
-    TransferError,
+    Ballot, Claim, ClaimVerdict, Election, HandOver, Judged, PeerRequest, Role, Rule, Send, TransferError,
     message::{covers, is_absurd, newest_of_each},
     seeking::{Phase, Seeking},
 };
-use crate::cluster::membership::{Peer, Status, Time, silence_max};
+use crate::cluster::{
+    membership::{Peer, Status, Time},
+    timing::{self, HEALTHY, silence_max},
+};
 
 #[derive(Debug)]
 pub(super) struct Leading {
@@ -225,14 +227,14 @@ impl Election {
         handing_over.to = next;
         let Some(to) = next else {
             handing_over.tried.clear();
-            handing_over.until = now + self.heartbeat;
+            handing_over.until = now + timing::HAND_OVER_AGAIN * self.heartbeat;
             if handing_over.cause != Cause::Stopping || !retries {
                 leading.handing_over = None;
                 leading.return_after = now + HEALTHY;
             }
             return;
         };
-        handing_over.until = now + 3 * self.heartbeat;
+        handing_over.until = now + timing::VICTORY * self.heartbeat;
         let reason = match handing_over.cause {
             Cause::Stopping => format!("took over from {me}, which stops"),
             Cause::Transfer(_) => format!("took over from {me}, as an operator asked"),
@@ -247,7 +249,7 @@ impl Election {
         };
         self.sends.push(Send { to, request: PeerRequest::HandOver(offer) });
         if !self.keeps(Rule::LeadsUntilVictory) {
-            let phase = Phase::Delaying { until: now + 3 * self.heartbeat, gives_way: false };
+            let phase = Phase::Delaying { until: now + timing::VICTORY * self.heartbeat, gives_way: false };
             self.role = Role::Seeking(Seeking { phase, lost: None, unreached: None });
         }
     }

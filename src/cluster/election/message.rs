@@ -8,6 +8,7 @@ use crate::{
     cluster::{
         Identity,
         membership::{Peer, Time},
+        timing,
     },
     limits::{COUNTER_STEP_MAX, SUCCEEDS_MAX},
 };
@@ -41,7 +42,7 @@ pub struct Claim {
 impl Claim {
     /// The claim as it may be told now: a node that has slept since it was made knows of no follower.
     pub fn told_at(&self, now: Time, made: Time) -> Self {
-        let is_old = now.saturating_sub(made) > 2 * self.heartbeat;
+        let is_old = now.saturating_sub(made) > timing::CLAIM_AGE_MAX * self.heartbeat;
         Self { followers: if is_old { 0 } else { self.followers }, ..self.clone() }
     }
 }

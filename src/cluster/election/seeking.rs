@@ -9,6 +9,7 @@ use crate::{
     cluster::{
         Identity,
         membership::{Peer, Status, Time},
+        timing,
     },
     limits::{LANES_WITHOUT_LEADER, QUESTIONS_AT_FIRST, QUESTIONS_AT_ONCE_MAX},
 };
@@ -140,7 +141,7 @@ impl Election {
 
     /// Waits before it asks: some random time longer, so that no two candidates stay in lockstep.
     pub(super) fn delay(&mut self, now: Time, wait: Duration) {
-        let longer = self.heartbeat.mul_f64(self.random.random_range(0.0..0.1));
+        let longer = self.heartbeat.mul_f64(self.random.random_range(0.0..timing::RANDOM_DELAY_MAX));
         let longer = if self.keeps(Rule::Rank) { longer } else { Duration::ZERO };
         if let Role::Seeking(seeking) = &mut self.role {
             seeking.phase = Phase::Delaying { until: now + wait + longer, gives_way: false };
@@ -149,7 +150,7 @@ impl Election {
 
     /// A higher id takes over: its Victory is awaited.
     pub(super) fn give_way(&mut self, now: Time) {
-        self.delay(now, 3 * self.heartbeat);
+        self.delay(now, timing::VICTORY * self.heartbeat);
         if let Role::Seeking(Seeking { phase: Phase::Delaying { gives_way, .. }, .. }) = &mut self.role {
             *gives_way = true;
         }
@@ -163,8 +164,12 @@ impl Election {
             self.members.id(*peer) > self.id() && self.is_live(*peer) && is_met && Some(*peer) != suspect
         };
         let rank = self.members.peers().filter(is_higher).count();
-        let rank = u32::try_from(rank).unwrap_or(u32::MAX).min(5);
-        if self.keeps(Rule::Rank) { self.heartbeat * rank / 5 } else { Duration::ZERO }
+        let rank = u32::try_from(rank).unwrap_or(u32::MAX).min(timing::RANKS_PER_HEARTBEAT);
+        if self.keeps(Rule::Rank) {
+            self.heartbeat * rank / timing::RANKS_PER_HEARTBEAT
+        } else {
+            Duration::ZERO
+        }
     }
 
     fn is_live(&self, peer: Peer) -> bool {
@@ -191,7 +196,11 @@ impl Election {
     }
 
     fn ask_next(&mut self, now: Time) {
-        let wait = if self.keeps(Rule::SilenceIsAwaited) { 2 * self.heartbeat } else { self.heartbeat / 20 };
+        let wait = if self.keeps(Rule::SilenceIsAwaited) {
+            timing::ANSWER * self.heartbeat
+        } else {
+            self.heartbeat / 20
+        };
         let suspect = self.suspect();
         let asks_all = self.keeps(Rule::AllAreAsked);
         let Role::Seeking(Seeking { phase: Phase::Asking(asking), .. }) = &mut self.role else { return };
@@ -224,7 +233,7 @@ impl Election {
     fn decide(&mut self, now: Time) {
         let Role::Seeking(Seeking { phase: Phase::Asking(asking), .. }) = &self.role else { return };
         match (asking.veto, asking.ok) {
-            (true, _) => self.delay(now, self.heartbeat),
+            (true, _) => self.delay(now, timing::AFTER_VETO * self.heartbeat),
             (false, true) => self.give_way(now),
             (false, false) if self.may_lead() => {
                 let (reason, took) = match self.lost() {
@@ -236,7 +245,7 @@ impl Election {
                 };
                 self.claim_anew(now, Vec::new(), reason.into(), took);
             }
-            (false, false) => self.delay(now, 3 * self.heartbeat),
+            (false, false) => self.delay(now, timing::VICTORY * self.heartbeat),
         }
     }
 

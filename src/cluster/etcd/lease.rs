@@ -19,11 +19,7 @@ use std::{
 };
 
 use crate::{
-    cluster::{
-        Identity,
-        election::{HEALTHY, Recognised},
-        membership::Time,
-    },
+    cluster::{Identity, election::Recognised, membership::Time, timing::HEALTHY},
     limits::{
         CAMPAIGN_DELAY, CAMPAIGN_DELAY_FIRST, ETCD_PAUSE, LEASE_MARGIN_DIVISOR, LEASE_RENEWALS, MEMBERS_MAX,
     },

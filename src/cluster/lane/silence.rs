@@ -8,15 +8,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Lane, LaneEnd};
 use crate::{
-    cluster::membership::{Time, silence_max},
+    cluster::{
+        membership::Time,
+        timing::{GRACE, LOOKS_PER_HEARTBEAT, silence_max},
+    },
     limits::PEER_MESSAGE_BYTES_MAX,
     proto::{HeartbeatRequest, worker_client::WorkerClient},
 };
-
-/// Looks at a lane are half a heartbeat apart while it holds something.
-const LOOKS_PER_HEARTBEAT: u32 = 2;
-/// Heartbeats that a silence may last longer for a node whose own timers were late: the answer may have come meanwhile.
-const GRACE_HEARTBEATS: u32 = 2;
 
 /// A silence as it grows: pure, the time is an argument.
 #[derive(Debug)]
@@ -43,7 +41,7 @@ impl Silence {
         if heard > self.heard {
             (self.heard, self.until, self.has_grace) = (heard, heard + silence_max(self.heartbeat), false);
         }
-        let grace = now + self.heartbeat * GRACE_HEARTBEATS;
+        let grace = now + self.heartbeat * GRACE;
         if is_late && !self.has_grace && grace > self.until {
             (self.until, self.has_grace) = (grace, true);
         }

@@ -6,7 +6,7 @@ use super::{
     super::{Time, ms, node::Node, wire},
     World,
 };
-use crate::cluster::election::HEALTHY;
+use crate::cluster::timing::HEALTHY;
 
 /// From the calm on, within so long all follow one leader: calls of before may still arrive, and leases end.
 const AGREE_MAX: Duration = ms(15_000);
