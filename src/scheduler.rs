@@ -222,7 +222,7 @@ impl Scheduler {
                     if recipient == Recipient::Leader || error == CheckError::DeadlineExceeded {
                         return Err(error);
                     }
-                    // Who is busy has not failed.
+                    // A worker that is busy has not failed.
                     let is_busy = matches!(error, CheckError::Overloaded(_));
                     if !is_busy {
                         lane.penalize();

@@ -96,7 +96,7 @@ impl Client {
                 match call(channel.clone()).await {
                     Err(status) if is_unreached(&status) => {
                         last = Status::new(status.code(), format!("{endpoint}: {}", describe(&status)));
-                        // Whoever of those in flight is first moves on.
+                        // The first of those in flight moves on.
                         let _ = self.current.compare_exchange(current, current + 1, Relaxed, Relaxed);
                     }
                     answered => return answered,

@@ -80,7 +80,7 @@ pub(super) async fn run(args: TransferArgs) -> ExitCode {
 
 async fn transfer(channel: Channel, to: &str, token: &Token) -> Result<String, Status> {
     let started = Instant::now();
-    // Whoever answers at an endpoint is not shown the token.
+    // What answers at an endpoint is not shown the token.
     let pass = match token.is_set() {
         true => token.pass(node(channel.clone(), token).await?.boot),
         false => Pass::default(),
@@ -93,7 +93,7 @@ async fn transfer(channel: Channel, to: &str, token: &Token) -> Result<String, S
     Ok(format!("{} leads now (ballot {counter}, {took})", plain(&name)))
 }
 
-/// Who answers, if it knows the token.
+/// The node that answers, if it knows the token.
 async fn node(channel: Channel, token: &Token) -> Result<Identity, Status> {
     let identified = timeout(TIMEOUT, identify(channel, token)).await.unwrap_or(Err(DialError::TimedOut));
     identified.map_err(|error| match error {

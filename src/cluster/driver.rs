@@ -141,7 +141,7 @@ impl Driver {
         }
     }
 
-    /// Whoever asked may have gone since.
+    /// The caller may have gone since; then nobody reads the answer.
     fn handle_request(&mut self, request: ClusterRequest) {
         let (now, election) = (self.clock.now(), &mut self.election);
         match request {
@@ -238,7 +238,7 @@ impl Driver {
             self.list_version += 1;
             self.recent = self.election.members().recent().cloned().collect();
         }
-        // Who stops is left by the others one by one: nobody needs to read that.
+        // When this node stops, the others leave it one by one, which nobody needs to read.
         if !self.election.is_stopping() {
             changes.iter().for_each(log);
         }

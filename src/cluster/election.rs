@@ -204,7 +204,7 @@ impl Election {
     pub fn dial_failed(&mut self, now: Time, peer: Peer, error: &DialError) -> bool {
         self.enter(now);
         let is_news = self.members.dial_failed(now, peer, error);
-        // Who stops is there.
+        // A node that stops is still there.
         if self.follows(peer) && *error != DialError::Stopping {
             self.lose_leader(now, Loss::Unreached(error.to_string()));
         }
@@ -425,7 +425,7 @@ impl Election {
 
     // ── What follows from them ─────────────────────────────────────────────────────────────────────────────────
 
-    /// Who is there, and what is to be kept towards them.
+    /// The members, and which lanes are to be kept to them.
     pub fn members(&self) -> &Membership {
         &self.members
     }

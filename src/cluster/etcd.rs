@@ -250,7 +250,8 @@ async fn perform(
     }
 }
 
-/// Who gives up the lead does not call itself leader any more when the next one does. A view of before the resignation
+/// A leader that gives up the lead does not call itself leader any more when the next one does. A view of before the
+/// resignation
 /// says nothing: the driver may be about to publish that this node leads.
 async fn stands_down(
     views: &mut watch::Receiver<Arc<ClusterView>>,

@@ -1,4 +1,5 @@
-//! Keeps the connection to one peer: dials, opens the lane, sends heartbeats, again and again, for as long as the driver wants it.
+//! Keeps the connection to one peer: dials, opens the lane, sends heartbeats, again and again, for as long as the driver wants
+//! it.
 
 use std::{
     error::Error,
@@ -92,7 +93,8 @@ impl Link {
                 changed = orders.changed() => {
                     changed.ok()?;
                     let now = *orders.borrow();
-                    // What the peer sends while it dials is a hint to dial it: two that ended each other's dials would never meet. And who is
+                    // What the peer sends while it dials is a hint to dial it: two that ended each other's dials would never
+                    // meet. And who is
                     // busy answers a connection late, but does not lose it.
                     let dials_for = began.elapsed().checked_sub(pause.wait);
                     let heeds_hints =
@@ -183,7 +185,8 @@ impl Link {
             () = self.send_heartbeats(before.wanted, lane) => return None,
             changed = orders.wait_for(is_other) => changed.is_ok_and(|orders| orders.redials != before.redials),
         };
-        // Who is not suspected may finish what it holds; the lane is watched until then, though by no heartbeats of ours.
+        // A peer that is not suspected may finish what it holds; the lane is watched until then, without heartbeats of this
+        // node.
         if !redials && retiring.len() < RETIRING_LANES_MAX {
             lane.retire();
             retiring.spawn(async move { drop(timeout(DEADLINE_MAX, running).await) });

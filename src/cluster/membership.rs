@@ -370,7 +370,7 @@ impl Membership {
     /// The peer could not be dialled. Returns whether that is news.
     pub fn dial_failed(&mut self, now: Time, peer: Peer, error: &DialError) -> bool {
         let Some(state) = self.peers.get_mut(&peer) else { return false };
-        // Who was never met may still be starting, and has its ten heartbeats of time.
+        // A node that was never met may still be starting, and has ten heartbeats of time.
         let met = state.member.heard.is_some();
         let judged = match error {
             DialError::Refused | DialError::Unresolvable if met => Status::Dead,
@@ -771,7 +771,7 @@ impl Membership {
         let silence_max = self.silence_max(self.interval);
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let is_lane_open = state.up.is_some() || state.draining;
-        // Who was to answer at a longer interval until now has as long as anybody from now on.
+        // A peer that had a longer interval until now has the same time as the others from now on.
         let heard = state.member.heard.map(|heard| heard.max(self.interval_since));
         let Some(since) = (if is_lane_open { heard } else { state.unreached }) else { return };
         let silence = now.saturating_sub(since);

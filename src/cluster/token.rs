@@ -1,4 +1,4 @@
-//! What peers know and strangers do not.
+//! The token, which peers know and strangers do not.
 //!
 //! Nodes never show it to each other. Whoever dials proves that it knows the token, and whoever answers proves it in turn and
 //! says, proven too, who it is; then calls carry a pass, which is good at that process alone:

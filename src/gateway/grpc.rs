@@ -176,7 +176,7 @@ struct CallContext {
     /// When nobody waits any more.
     deadline: Instant,
     from: SocketAddr,
-    /// Whoever calls knows the cluster's token.
+    /// The caller knows the cluster's token.
     is_peer: bool,
     /// A peer had it first.
     is_forwarded: bool,
@@ -242,7 +242,7 @@ fn drop_unread(unread: Option<Arc<Unread>>) {
     }
 }
 
-/// Whoever does not speak gRPC would take an error of gRPC, whose HTTP status is 200, for a success.
+/// A client that does not speak gRPC would take an error of gRPC, whose HTTP status is 200, for a success.
 fn expect_grpc(gateway: &Gateway, request: &Request) -> Result<(), ApiError> {
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let is_post = request.method() == Method::POST;

@@ -23,7 +23,7 @@ pub fn held_by(address: SocketAddr) -> String {
     let sockets =
         ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
     let sockets = sockets.iter().flat_map(|table| table.lines().skip(1)).filter_map(SocketEntry::parse);
-    // Who listens is more to blame than its connections.
+    // A listener is named rather than the connections that it accepted.
     let holder = sockets.filter(|socket| clash(socket.local, address)).max_by_key(|socket| socket.listens);
     holder.map_or_else(String::new, |holder| format!(" by {holder}"))
 }
@@ -77,7 +77,7 @@ fn process_of(inode: u64) -> Option<(u32, String)> {
     let mut holders = pids.filter(|pid: &u32| has_file(*pid, &socket));
     let pid = holders.next()?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    // Whoever chose the name may have put anything into it.
+    // The name was chosen by another process, and may hold anything.
     Some((pid, plain(name.trim_end())))
 }
 

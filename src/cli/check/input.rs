@@ -39,7 +39,7 @@ impl NumberInput {
             self.bytes_read += self.buffer.len() as u64;
             self.lines.feed(mem::take(&mut self.buffer));
         } else {
-            // Whoever read on after an error would be told the same for ever.
+            // Reading on after an error would return the same error for ever.
             self.is_closed = true;
             self.lines.end();
         }

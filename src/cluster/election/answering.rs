@@ -1,4 +1,4 @@
-//! What it answers those who ask, claim, or hand over.
+//! How a node answers a question, a claim and a hand-over.
 
 use super::{
     Ballot, Claim, ClaimVerdict, Election, HandOver, QuestionAnswer, Role, Rule,

@@ -65,7 +65,7 @@ impl Election {
         let patience = if reached { timing::UNREACHED_AGAIN } else { timing::UNREACHED_YET } * heartbeat;
         let unreached = self.members.unreached_since(leader).map(|since| now.saturating_sub(since));
         let is_stopping = self.members.status(leader) == Status::Stopped;
-        // Who stops is not called any more: while the lane is open, it carries what is to be finished.
+        // While this node stops, the leader does not call it any more; its open lane carries what is to be finished.
         let is_left = self.stopping && self.members.has_lane(leader);
         let is_silent = now.saturating_sub(heard) >= self.members.silence_max(heartbeat) && !is_left;
         if is_silent && self.keeps(Rule::Suspicion) {

@@ -35,10 +35,10 @@ pub(super) struct Leading {
 #[derive(Debug)]
 pub(super) struct HandingOver {
     pub(super) cause: Cause,
-    /// Who is asked; nobody between two rounds.
+    /// The node that is asked; none between two rounds.
     pub(super) to: Option<Peer>,
     pub(super) until: Time,
-    /// Who could not, this round.
+    /// Those that could not take over, in this round.
     pub(super) tried: BTreeSet<Peer>,
 }
 

@@ -176,7 +176,8 @@ impl Election {
         matches!(self.members.status(peer), Status::Alive | Status::Suspect)
     }
 
-    /// Who may lead asks everybody, the highest first, until somebody objects; who only looks for the leader asks a few.
+    /// A node that may lead asks everybody, the highest id first, until somebody objects. One that only looks for the leader
+    /// asks a few.
     fn ask_all(&mut self, now: Time) {
         let everybody: Vec<Peer> = self.members.peers().collect();
         let room = match self.keeps(Rule::FewAreAskedAtFirst) {
@@ -218,8 +219,9 @@ impl Election {
         self.seek(now);
     }
 
-    /// Who is told the leader asks nobody. Nor does who stops: it would only hold up those that could lead, and hears of
-    /// them by itself.
+    /// Sends the question, except where a coordinator says who leads, and except from a node that stops: its question would
+    /// only
+    /// hold up those that could lead, and it hears of the next leader anyway.
     pub(super) fn ask(&mut self, peers: Vec<Peer>, is_candidate: bool) {
         if self.stopping || self.is_appointed() {
             return;
@@ -290,13 +292,13 @@ impl Election {
         if let Some(asking) = self.asking(round) {
             asking.veto = true;
         }
-        // Who hears of the leader by another node's word asks it at once: so it is heard of.
+        // A node that hears of the leader from another one asks that leader at once, and so becomes known to it.
         if !self.asked.contains(&met.peer) && !self.follows(met.peer) && self.keeps(Rule::LeaderIsAsked) {
             self.ask(vec![met.peer], false);
         }
     }
 
-    /// Who came later goes; a node that has led or followed in this life stays.
+    /// Of two nodes with one id the one that came later ends; a node that has led or followed in this life stays.
     pub(super) fn meet_twin(&mut self, by: Arc<str>) {
         let came_later = matches!(&self.role, Role::Seeking(seeking) if seeking.lost.is_none());
         if came_later {

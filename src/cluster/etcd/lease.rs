@@ -293,7 +293,7 @@ impl LeaseState {
             Ok(StepOutcome::Registered) => self.has_registered(now),
             Ok(StepOutcome::Renewed { ttl, told }) => {
                 self.renewed(sent, ttl);
-                // Who reads hears of all that was written before: this is another store, and what was known is void.
+                // A read returns everything that was written before it. So this is another store, and what was known is void.
                 if told.revision < self.known_when_sent {
                     self.forget_store();
                 }
@@ -494,7 +494,9 @@ impl LeaseState {
         })
     }
 
-    /// Who came later goes, unless the other one was only a lease that ran out; a node that lost its lease stays.
+    /// Of two nodes with one id the one that came later ends, unless the other one was only a lease that ran out. A node that
+    /// lost
+    /// its lease stays.
     fn taken(&self, now: Time) -> Option<Arc<str>> {
         let waited = self.registered.is_some_and(|at| now.saturating_sub(at) >= HEALTHY);
         let twin = self.twin().filter(|_| waited && self.registrations == 1)?;

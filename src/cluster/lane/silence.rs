@@ -166,7 +166,7 @@ mod tests {
         let mut silence = Silence::begin(ms(1000), H);
         assert!((1120..1480).step_by(120).all(|now| !silence.look(ms(now), ms(1000))), "late at each look");
         assert!(silence.until <= ms(1000 + 350 + 200), "{:?}", silence.until);
-        // Who is heard again has the same patience anew.
+        // A peer that is heard again has the same time anew.
         let mut silence = Silence::begin(ms(1000), H);
         assert!(!silence.look(ms(1340), ms(1000)) && !silence.look(ms(1500), ms(1490)));
         assert!(!silence.look(ms(1850), ms(1490)), "late once more, in the next silence");

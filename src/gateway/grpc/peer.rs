@@ -164,7 +164,7 @@ impl PeerService {
         Ok(asks.map(|asks| asks.and_then(bounded)))
     }
 
-    /// Who answers, then the answers, and in between, when it comes to it, that this node stops.
+    /// This node's identity first, then the answers, and between them a notice when this node stops.
     fn answering(
         &self,
         answers: impl Stream<Item = Result<LaneAnswers, Status>> + Send + 'static,

@@ -103,7 +103,7 @@ fn is_stamped(request: &HeartbeatRequest) -> bool {
     request.sender.is_some() || request.claim.is_some() || !request.members.is_empty()
 }
 
-/// Who speaks; a call of the election means nothing without it.
+/// The sender, without which a call of the election means nothing.
 pub(super) fn sender(wire: Option<proto::Identity>) -> Result<Identity, Status> {
     let wire = wire.ok_or_else(|| Status::invalid_argument("a peer's call needs its `sender`"))?;
     Identity::try_from(wire).map_err(Status::invalid_argument)

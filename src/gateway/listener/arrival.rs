@@ -116,7 +116,7 @@ enum BodyState {
 impl Rest {
     /// Reads and drops it. Returns whether that was all of it, so that the connection can go on.
     pub async fn drain(&mut self) -> bool {
-        // Whoever waits for leave to send is not made to.
+        // A client that waits for leave to send (`Expect: 100-continue`) is not made to send.
         if self.state == BodyState::Broken
             || self.awaits_leave
             || self.body.size_hint().lower() > UNREAD_BYTES_MAX
@@ -140,7 +140,7 @@ impl Rest {
         }
         socket.keep(async move {
             if skip(&mut body, LINGER_BYTES_MAX).await == BodyState::Coming {
-                // Whoever reads the answer while it sends has time for it.
+                // A client that reads the answer while it sends has time for it.
                 sleep(LINGER).await;
             }
         });

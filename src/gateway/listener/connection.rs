@@ -135,7 +135,7 @@ impl<S: AnswerService> Connection<S> {
         while !self.stop.is_cancelled() {
             tokio::select! {
                 biased;
-                // Who has asked nothing more had its answers long ago, and others need the place.
+                // A client that has asked nothing more had its answers long ago, and others need the place.
                 _ = connection.as_mut() => return socket.place.usage.last_use() != used,
                 () = &mut reset => return false,
                 () = self.stop.cancelled() => {}

@@ -86,7 +86,7 @@ impl Socket {
                     self.may_send.store(true, Relaxed);
                     dropped += read as u64;
                     buffer.clear();
-                    // Whoever sends fast must not keep the others from this thread.
+                    // A client that sends fast must not keep the others from this thread.
                     let turn = &self.place.usage.flow.turn;
                     turn.charge(read);
                     if turn.is_over() {
@@ -99,7 +99,7 @@ impl Socket {
                 Err(error) => return Err(error),
             }
         }
-        // Whoever reads the answer while it sends has time for it.
+        // A client that reads the answer while it sends has time for it.
         Ok(timeout(LINGER, self.was_reset()).await?)
     }
 

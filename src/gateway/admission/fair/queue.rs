@@ -180,7 +180,7 @@ impl Queue {
         self.tickets += 1;
         let (line, floor) = (&mut self.lines[index], self.floor);
         if line.waiting.is_empty() {
-            // Who asked for nothing meanwhile has saved nothing up.
+            // A line in which nothing waited has saved nothing up.
             line.cost = line.cost.max(floor);
         }
         line.waiting.push_back(Waiting { number, expected, waker });
