@@ -27,7 +27,6 @@ mod wire;
 mod simulation;
 
 use std::{
-    collections::BTreeMap,
     error::Error,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -37,18 +36,17 @@ use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::JoinSet,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    limits::{CLUSTER_EVENTS_MAX, HAND_OVER_TIMEOUT},
+    limits::HAND_OVER_TIMEOUT,
     text::plain,
     worker::{Figures, Worker},
 };
 use driver::Driver;
-use election::{Claim, ClaimVerdict, Election, HandOver, Judged, QuestionAnswer, TransferError};
+use election::{Claim, ClaimVerdict, HandOver, Judged, QuestionAnswer, TransferError};
 use lane::Lane;
 use membership::{DialError, MemberList, Peer, Refusal, Time, Wanted};
 use token::Token;
@@ -247,46 +245,12 @@ pub struct Cluster {
 impl Cluster {
     /// Builds the handle and the task that runs the cluster until `stop`, or until it cannot go on.
     pub fn new(
-        settings: ClusterConfig,
+        config: ClusterConfig,
         worker: Arc<Worker>,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = Result<(), IdTaken>> + Send + 'static) {
-        let ClusterConfig { me, peers, heartbeat, token, coordinator } = settings;
-        let (me, clock, view) = (Arc::new(me), Clock::default(), watch::Sender::new(Arc::default()));
-        let mut links = JoinSet::new();
-        let (election, etcd) = match coordinator {
-            Coordinator::Bully => (Election::new(&me, &peers, heartbeat), None),
-            Coordinator::Etcd(access) => {
-                let (keeper, handle) = etcd::open(access, Arc::clone(&me), clock, view.subscribe());
-                links.spawn(keeper.run());
-                (Election::appointed(&me, &peers, heartbeat), Some(handle))
-            }
-        };
-        let (events, receiver) = mpsc::channel(CLUSTER_EVENTS_MAX);
-        let driver = Driver {
-            election,
-            etcd,
-            // Followers compare versions: those of another life must not look like ours.
-            list_version: me.boot | 1,
-            me,
-            token,
-            clock,
-            heartbeat,
-            worker,
-            events: receiver,
-            to_links: events.clone(),
-            view,
-            orders: BTreeMap::new(),
-            lanes: BTreeMap::new(),
-            twin: JoinSet::new(),
-            twin_sought: None,
-            links,
-            calls: JoinSet::new(),
-            recent: Arc::default(),
-            ticks: 0,
-            told_late: false,
-        };
-        driver.publish();
+        let heartbeat = config.heartbeat;
+        let (driver, events) = Driver::new(config, worker);
         let stopping = CancellationToken::new();
         let cluster = Self { view: driver.view.subscribe(), events, heartbeat, stopping };
         (cluster, driver.run(stop))

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use crate::{
     cluster::{
-        Coordinator, PeerAddress,
+        ClusterConfig, Coordinator, Identity, PeerAddress,
         etcd::{Access, Tls},
         token::{TRIAL, Token, TokenError},
     },
@@ -243,6 +243,17 @@ impl NodeConfig {
             exit_with_stdin: args.exit_with_stdin,
             told,
         })
+    }
+
+    /// That of the cluster, for a node of this identity.
+    pub fn cluster(&self, me: Identity) -> ClusterConfig {
+        ClusterConfig {
+            me,
+            peers: self.peers.clone(),
+            heartbeat: self.heartbeat,
+            token: self.token.clone(),
+            coordinator: self.coordinator.clone(),
+        }
     }
 
     /// What an operator is to know at start.

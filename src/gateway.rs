@@ -31,7 +31,7 @@ use tonic::Code;
 
 use crate::{
     cluster::{Cluster, Status, token::Door},
-    limits::WATCHERS_MAX,
+    limits::{BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, HELD_BYTES_MAX, WATCHERS_MAX},
     metrics::{Gauges, Metrics},
     scheduler::Scheduler,
     worker::Worker,
@@ -53,7 +53,7 @@ pub struct Gateway {
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What an operator may turn.
-    pub settings: GatewayConfig,
+    pub config: GatewayConfig,
     /// In which order callers are served.
     pub queue: FairQueue,
     /// Requests in flight.
@@ -84,12 +84,40 @@ pub struct GatewayConfig {
 }
 
 impl Gateway {
+    /// A gateway in front of these.
+    pub fn new(
+        config: GatewayConfig,
+        scheduler: Scheduler,
+        cluster: Arc<Cluster>,
+        worker: Arc<Worker>,
+        door: Door,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            scheduler,
+            cluster,
+            worker,
+            door,
+            strangers: Strangers::new(Arc::clone(&metrics)),
+            metrics,
+            config,
+            queue: FairQueue::default(),
+            in_flight: Gate::new(config.in_flight_max),
+            watchers: Arc::new(Shares::new(WATCHERS_MAX)),
+            memory: Arc::new(Memory::new(HELD_BYTES_MAX)),
+            bulks: Arc::new(Shares::new(BULKS_MAX)),
+            bulk_longs: Semaphore::new(BULK_LONGS_MAX),
+            bulk_groups: Semaphore::new(BULK_GROUPS_MAX),
+            events: Events::default(),
+        }
+    }
+
     /// A place among the requests in flight.
     ///
     /// # Errors
     /// `resource_exhausted` when all are taken.
     pub fn enter(&self) -> Result<InFlightPass<'_>, ApiError> {
-        self.in_flight.enter().ok_or_else(|| busy(self.settings.in_flight_max))
+        self.in_flight.enter().ok_or_else(|| busy(self.config.in_flight_max))
     }
 
     /// Looks whether there is a place among the requests in flight, for a request that will need one when it is whole.
@@ -97,7 +125,7 @@ impl Gateway {
     /// # Errors
     /// `resource_exhausted` when all are taken.
     pub fn expect_room(&self) -> Result<(), ApiError> {
-        if self.in_flight.is_full() { Err(busy(self.settings.in_flight_max)) } else { Ok(()) }
+        if self.in_flight.is_full() { Err(busy(self.config.in_flight_max)) } else { Ok(()) }
     }
 
     /// A place among the clients that watch, for one at this address.

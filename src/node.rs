@@ -8,7 +8,6 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::Semaphore,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -19,16 +18,12 @@ use crate::{
     config::{HostPort, NodeConfig},
     gateway::{
         Gateway,
-        admission::{fair::FairQueue, gate::Gate, memory::Memory, places::Room, shares::Shares},
+        admission::places::Room,
         grpc,
         http::{self, events::Events},
         listener::{Listener, Protocols},
-        strangers::Strangers,
     },
-    limits::{
-        ACCEPT_BACKLOG, BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, DESCRIPTORS_MIN, DRAIN, HELD_BYTES_MAX,
-        LAME_DUCK, WATCHERS_MAX,
-    },
+    limits::{ACCEPT_BACKLOG, DESCRIPTORS_MIN, DRAIN, LAME_DUCK},
     metrics::Metrics,
     scheduler::Scheduler,
     worker::Worker,
@@ -187,38 +182,14 @@ impl Node {
         let Self { config, room, grpc, http } = self;
         let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
         let metrics = Arc::new(Metrics::default());
-        let boot = identity.boot;
-        let settings = cluster::ClusterConfig {
-            me: identity,
-            peers: config.peers,
-            heartbeat: config.heartbeat,
-            token: config.token.clone(),
-            coordinator: config.coordinator,
-        };
-        let (cluster, driver) = Cluster::new(settings, Arc::clone(&worker), leave.clone());
-        let (cluster, queue) = (Arc::new(cluster), FairQueue::default());
-        let gateway = Arc::new(Gateway {
-            scheduler: Scheduler::new(
-                Arc::clone(&cluster),
-                Arc::clone(&worker),
-                Arc::clone(&metrics),
-                config.fallback,
-            ),
-            cluster,
-            worker: Arc::clone(&worker),
-            door: Door::new(config.token, boot),
-            strangers: Strangers::new(Arc::clone(&metrics)),
-            metrics: Arc::clone(&metrics),
-            settings: config.gateway,
-            queue: queue.clone(),
-            in_flight: Gate::new(config.gateway.in_flight_max),
-            watchers: Arc::new(Shares::new(WATCHERS_MAX)),
-            memory: Arc::new(Memory::new(HELD_BYTES_MAX)),
-            bulks: Arc::new(Shares::new(BULKS_MAX)),
-            bulk_longs: Semaphore::new(BULK_LONGS_MAX),
-            bulk_groups: Semaphore::new(BULK_GROUPS_MAX),
-            events: Events::default(),
-        });
+        let door = Door::new(config.token.clone(), identity.boot);
+        let (cluster, driver) = Cluster::new(config.cluster(identity), Arc::clone(&worker), leave.clone());
+        let cluster = Arc::new(cluster);
+        let scheduler =
+            Scheduler::new(Arc::clone(&cluster), Arc::clone(&worker), Arc::clone(&metrics), config.fallback);
+        let gateway =
+            Gateway::new(config.gateway, scheduler, cluster, Arc::clone(&worker), door, Arc::clone(&metrics));
+        let (queue, gateway) = (gateway.queue.clone(), Arc::new(gateway));
         let grpc_service = grpc::service(Arc::clone(&gateway))?;
         let http_service = http::service(Arc::clone(&gateway));
         let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics))

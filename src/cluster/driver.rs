@@ -10,7 +10,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Clock, ClusterRequest, ClusterView, Event, IdTaken, Identity, Leader, LinkEvent,
+    Clock, ClusterConfig, ClusterRequest, ClusterView, Coordinator, Event, IdTaken, Identity, Leader,
+    LinkEvent,
     calls::{Call, Reply, Twin},
     election::{Election, TransferError},
     etcd::{self, Order},
@@ -20,33 +21,37 @@ use super::{
     timing,
     token::Token,
 };
-use crate::{limits::CALLS_MAX, proto, worker::Worker};
+use crate::{
+    limits::{CALLS_MAX, CLUSTER_EVENTS_MAX},
+    proto,
+    worker::Worker,
+};
 
 pub(super) struct Driver {
-    pub(super) election: Election,
+    election: Election,
     /// The task that asks etcd who leads; none with Bully.
-    pub(super) etcd: Option<etcd::KeeperHandle>,
-    pub(super) me: Arc<Identity>,
-    pub(super) token: Token,
-    pub(super) clock: Clock,
-    pub(super) heartbeat: Duration,
-    pub(super) worker: Arc<Worker>,
-    pub(super) events: mpsc::Receiver<Event>,
-    pub(super) to_links: mpsc::Sender<Event>,
+    etcd: Option<etcd::KeeperHandle>,
+    me: Arc<Identity>,
+    token: Token,
+    clock: Clock,
+    heartbeat: Duration,
+    worker: Arc<Worker>,
+    events: mpsc::Receiver<Event>,
+    to_links: mpsc::Sender<Event>,
     pub(super) view: watch::Sender<Arc<ClusterView>>,
-    pub(super) orders: BTreeMap<Peer, watch::Sender<Orders>>,
-    pub(super) lanes: BTreeMap<Peer, Lane>,
-    pub(super) links: JoinSet<()>,
-    pub(super) calls: JoinSet<(Peer, Reply)>,
+    orders: BTreeMap<Peer, watch::Sender<Orders>>,
+    lanes: BTreeMap<Peer, Lane>,
+    links: JoinSet<()>,
+    calls: JoinSet<(Peer, Reply)>,
     /// Looks for the node that is said to have this one's id, and when the last look began.
-    pub(super) twin: JoinSet<Result<IdTaken, DialError>>,
-    pub(super) twin_sought: Option<Time>,
-    pub(super) recent: Arc<[Change]>,
+    twin: JoinSet<Result<IdTaken, DialError>>,
+    twin_sought: Option<Time>,
+    recent: Arc<[Change]>,
     /// Counts what the heartbeats carry to the others: changes at once, figures every ten heartbeats.
-    pub(super) list_version: u64,
-    pub(super) ticks: u64,
+    list_version: u64,
+    ticks: u64,
     /// It was said that this node's timers come late.
-    pub(super) told_late: bool,
+    told_late: bool,
 }
 
 /// What came of a turn of the driver.
@@ -58,6 +63,47 @@ enum TurnOutcome {
 }
 
 impl Driver {
+    /// A driver that has published its first view, and where the gateway sends what it is asked.
+    pub(super) fn new(config: ClusterConfig, worker: Arc<Worker>) -> (Self, mpsc::Sender<Event>) {
+        let ClusterConfig { me, peers, heartbeat, token, coordinator } = config;
+        let (me, clock, view) = (Arc::new(me), Clock::default(), watch::Sender::new(Arc::default()));
+        let mut links = JoinSet::new();
+        let (election, etcd) = match coordinator {
+            Coordinator::Bully => (Election::new(&me, &peers, heartbeat), None),
+            Coordinator::Etcd(access) => {
+                let (keeper, handle) = etcd::open(access, Arc::clone(&me), clock, view.subscribe());
+                links.spawn(keeper.run());
+                (Election::appointed(&me, &peers, heartbeat), Some(handle))
+            }
+        };
+        let (to_links, events) = mpsc::channel(CLUSTER_EVENTS_MAX);
+        let driver = Self {
+            election,
+            etcd,
+            // Followers compare versions: those of another life must not look like ours.
+            list_version: me.boot | 1,
+            me,
+            token,
+            clock,
+            heartbeat,
+            worker,
+            events,
+            to_links: to_links.clone(),
+            view,
+            orders: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            twin: JoinSet::new(),
+            twin_sought: None,
+            links,
+            calls: JoinSet::new(),
+            recent: Arc::default(),
+            ticks: 0,
+            told_late: false,
+        };
+        driver.publish();
+        (driver, to_links)
+    }
+
     /// Runs until the node stops, or must not go on; or until a task of it dies, which none does by itself.
     pub(super) async fn run(mut self, stop: CancellationToken) -> Result<(), IdTaken> {
         self.perform();
@@ -311,7 +357,7 @@ impl Driver {
         self.election.keep_id();
     }
 
-    pub(super) fn publish(&self) {
+    fn publish(&self) {
         self.view.send_replace(Arc::new(self.compose()));
     }
 

@@ -325,7 +325,7 @@ fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call
         // With this code clients try another node.
         places::refuse_crowded(request, Code::Unavailable)?;
     }
-    let deadline = arrived + patience(headers, gateway.settings.deadline)?;
+    let deadline = arrived + patience(headers, gateway.config.deadline)?;
     Ok(CallContext { trace, arrived, deadline, from, is_peer, is_forwarded })
 }
 

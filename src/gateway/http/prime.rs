@@ -170,10 +170,10 @@ pub(super) async fn check(
 ) -> Result<Response, ApiError> {
     let (Parts { headers, extensions, .. }, body) = request.into_parts();
     let arrival = Arrival::of(&extensions);
-    let deadline = deadline(&headers, arrival.at, gateway.settings.deadline)?;
+    let deadline = deadline(&headers, arrival.at, gateway.config.deadline)?;
     expect_plain(&headers)?;
     expect_json(&headers, "application/json")?;
-    let (mut pieces, max) = (body.into_data_stream(), gateway.settings.body_bytes_max);
+    let (mut pieces, max) = (body.into_data_stream(), gateway.config.body_bytes_max);
     let deadline_of_body = deadline.min(arrival.at + BODY_TIMEOUT);
     let mut held = gateway.memory.hold(arrival.from.ip());
     let arriving = gateway.in_flight.arrive();
@@ -216,7 +216,7 @@ pub async fn get_prime(
         path.map_err(|_| ApiError::invalid("the path is not UTF-8; write the number in decimal digits"))?;
     let number: Number = path.iter().next().map_or("", |(_, number)| number).parse()?;
     let arrived = Arrival::of(request.extensions()).at;
-    let deadline = deadline(headers, arrived, gateway.settings.deadline)?;
+    let deadline = deadline(headers, arrived, gateway.config.deadline)?;
     let check = Check { number, deadline, trace, forwarded: false };
     let outcome = while_awaited(request.extensions(), deadline, answer(&gateway, &check)).await?;
     let etag = etag(&check.number, &outcome);

@@ -156,7 +156,7 @@ pub async fn check_primes(
 ) -> Result<Response, ApiError> {
     let (head, body) = request.into_parts();
     let headers = &head.headers;
-    let terms = Terms { patience: patience(headers, gateway.settings.deadline)?, trace };
+    let terms = Terms { patience: patience(headers, gateway.config.deadline)?, trace };
     expect_plain(headers)?;
     if is_ndjson(headers) {
         let place = bulk::enter(&gateway, from.ip())?;
