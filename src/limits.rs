@@ -10,10 +10,11 @@ pub const CONNECTIONS_MAX: usize = 4096;
 /// From so many on, or from half of the places where there are fewer, the address with most connections loses its idlest one
 /// for each that comes. While 12,000 connections a second came and went, a node had up to 113 MiB.
 pub const CONNECTIONS_CROWDED: usize = 1024;
-/// The time between two connections that are served to an address that has most of them while that many are open, and would
-/// lose an idle one for each: a thousand a second cost a tenth of a core.
+/// The time between two new connections of the address that has most of them, when each costs that address an idle one: a
+/// thousand a second instead of as many as the node can make and end.
 pub const PENDING_INTERVAL: Duration = Duration::from_millis(1);
-/// How long such a connection waits to be served: an attacker's wait here for ever, and an honest client asks elsewhere by then.
+/// How long such a connection waits to be served. Then it is closed, one at each [`PENDING_INTERVAL`]: an honest client asks
+/// elsewhere by then, and an attacker's would hold its place for ever.
 pub const PENDING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that are accepted at once, before the others have their turns. With 32, a stranger who connects without a pause
 /// kept thousands waiting to be accepted, and others waited 0.4 s behind them.
@@ -101,7 +102,7 @@ pub const POLL_COST: usize = 256;
 pub const FRAME_COST: usize = 256;
 /// What a request costs beside its bytes and frames: some thirty requests are a turn.
 pub const REQUEST_COST: usize = 512;
-/// What a number of a bulk costs, of which each group costs as much as a request beside: some seven batches are a turn.
+/// What a number of a bulk costs. Each group costs as much as a request beside, so that some seven batches are a turn.
 pub const BULK_NUMBER_COST: usize = 4;
 /// What a new connection costs, as much as eight requests. At the cost of one request, thousands of new connections kept others
 /// waiting for a second.

@@ -251,8 +251,7 @@ async fn perform(
 }
 
 /// A leader that gives up the lead does not call itself leader any more when the next one does. A view of before the
-/// resignation
-/// says nothing: the driver may be about to publish that this node leads.
+/// resignation says nothing: the driver may be about to publish that this node leads.
 async fn stands_down(
     views: &mut watch::Receiver<Arc<ClusterView>>,
     resignation: u64,

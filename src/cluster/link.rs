@@ -1,5 +1,5 @@
-//! Keeps the connection to one peer: dials, opens the lane, sends heartbeats, again and again, for as long as the driver wants
-//! it.
+//! Keeps the connection to one peer: dials, opens the lane, sends heartbeats, again and again, for as long as the driver
+//! wants it.
 
 use std::{
     error::Error,
@@ -93,9 +93,8 @@ impl Link {
                 changed = orders.changed() => {
                     changed.ok()?;
                     let now = *orders.borrow();
-                    // What the peer sends while it dials is a hint to dial it: two that ended each other's dials would never
-                    // meet. And who is
-                    // busy answers a connection late, but does not lose it.
+                    // When a peer dials this one, that is a hint to dial it, too. But two nodes that ended each other's dials
+                    // for it would never meet; and a peer that is busy answers a connection late, but does not lose it.
                     let dials_for = began.elapsed().checked_sub(pause.wait);
                     let heeds_hints =
                         !is_connected.load(Relaxed) && dials_for.is_none_or(|time| time >= self.heartbeat);

@@ -152,9 +152,10 @@ impl<S: AnswerService> Listener<S> {
         self.admit(stream, from, None, connections, stop)
     }
 
-    /// Begins to serve one of those that wait, or as many as there is room for without ending another one.
+    /// Begins to serve one of those that wait, or as many as there is room for without ending another one. One that has waited
+    /// for too long is closed: thousands that came together would otherwise end in one turn.
     fn admit_pending(&mut self, connections: &mut JoinSet<()>, stop: &CancellationToken) {
-        while self.pending.pop_overdue(Instant::now()).is_some() {
+        if self.pending.pop_overdue(Instant::now()).is_some() {
             self.metrics.connections_refused.inc();
         }
         for _ in 0..ACCEPTS_AT_ONCE_MAX {

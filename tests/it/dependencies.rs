@@ -41,8 +41,7 @@ fn printed_by(program: &str, arguments: &[&str]) -> String {
 
 /// Those of this platform: the build has fetched them, so that no network is needed.
 fn packages() -> Vec<Value> {
-    let rustc = option_env!("RUSTC").unwrap_or("rustc");
-    let version = printed_by(rustc, &["-vV"]);
+    let version = printed_by("rustc", &["-vV"]);
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
     let of_host = ["metadata", "--locked", "--format-version", "1", "--filter-platform", host];
     let metadata: Value = serde_json::from_str(&printed_by(env!("CARGO"), &of_host)).unwrap();

@@ -409,6 +409,17 @@ async fn node_for(files: usize) -> Option<(Process, SocketAddr, SocketAddr)> {
     Some((node, grpc, http))
 }
 
+/// So many connections of one address, each answered once, that the address with most loses one for each that comes.
+async fn crowd(http: SocketAddr) -> Vec<Raw> {
+    let mut held = Vec::new();
+    for _ in 0..CONNECTIONS_CROWDED {
+        let mut connection = Raw::connect(http).await;
+        assert!(is_alive(&mut connection).await);
+        held.push(connection);
+    }
+    held
+}
+
 /// Many of the places are there for whoever comes; past them the address that has most loses its idlest connection, and
 /// nobody else does, however long that one has been idle.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -416,12 +427,7 @@ async fn when_many_places_are_taken_the_address_with_most_of_them_loses_the_one_
     let Some((_node, grpc, http)) = node_for(2 * CONNECTIONS_MAX).await else { return };
     let mut other = connect_from([127, 0, 0, 2], http).await;
     assert!(is_alive(&mut other).await);
-    let mut held = Vec::new();
-    for _ in 0..CONNECTIONS_CROWDED {
-        let mut connection = Raw::connect(http).await;
-        assert!(is_alive(&mut connection).await);
-        held.push(connection);
-    }
+    let mut held = crowd(http).await;
     let (sent, took) = held[0].closed().await;
     assert!(sent.is_empty() && took < AT_ONCE, "{took:?}");
     let existing = &mut held[1];
@@ -454,12 +460,7 @@ async fn a_crowd_that_comes_at_once_from_one_address_is_served() {
 async fn the_address_with_most_connections_waits_for_more_of_them_and_nobody_else_does() {
     const MORE: usize = 300;
     let Some((_node, _, http)) = node_for(2 * CONNECTIONS_MAX).await else { return };
-    let mut held = Vec::new();
-    for _ in 0..CONNECTIONS_CROWDED {
-        let mut connection = Raw::connect(http).await;
-        assert!(is_alive(&mut connection).await);
-        held.push(connection);
-    }
+    let _held = crowd(http).await;
     let started = Instant::now();
     let more: JoinSet<(Duration, Raw)> = (0..MORE)
         .map(|_| async move {
@@ -481,12 +482,7 @@ async fn the_address_with_most_connections_waits_for_more_of_them_and_nobody_els
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_wait_take_no_place_from_another_address() {
     let Some((_node, grpc, http)) = node_for(3 * CONNECTIONS_MAX).await else { return };
-    let mut held = Vec::new();
-    for _ in 0..CONNECTIONS_CROWDED {
-        let mut connection = Raw::connect(http).await;
-        assert!(is_alive(&mut connection).await);
-        held.push(connection);
-    }
+    let mut held = crowd(http).await;
     for _ in 0..CONNECTIONS_MAX {
         held.push(Raw::connect(http).await);
     }

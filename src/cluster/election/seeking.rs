@@ -176,8 +176,8 @@ impl Election {
         matches!(self.members.status(peer), Status::Alive | Status::Suspect)
     }
 
-    /// A node that may lead asks everybody, the highest id first, until somebody objects. One that only looks for the leader
-    /// asks a few.
+    /// A node that may lead asks everybody, the highest id first, until somebody objects. One that only looks for the
+    /// leader asks a few.
     fn ask_all(&mut self, now: Time) {
         let everybody: Vec<Peer> = self.members.peers().collect();
         let room = match self.keeps(Rule::FewAreAskedAtFirst) {
@@ -220,8 +220,7 @@ impl Election {
     }
 
     /// Sends the question, except where a coordinator says who leads, and except from a node that stops: its question would
-    /// only
-    /// hold up those that could lead, and it hears of the next leader anyway.
+    /// only hold up those that could lead, and it hears of the next leader anyway.
     pub(super) fn ask(&mut self, peers: Vec<Peer>, is_candidate: bool) {
         if self.stopping || self.is_appointed() {
             return;

@@ -494,9 +494,8 @@ impl LeaseState {
         })
     }
 
-    /// Of two nodes with one id the one that came later ends, unless the other one was only a lease that ran out. A node that
-    /// lost
-    /// its lease stays.
+    /// Of two nodes with one id the one that came later ends, unless the other one was only a lease that ran out. A node
+    /// that lost its lease stays.
     fn taken(&self, now: Time) -> Option<Arc<str>> {
         let waited = self.registered.is_some_and(|at| now.saturating_sub(at) >= HEALTHY);
         let twin = self.twin().filter(|_| waited && self.registrations == 1)?;

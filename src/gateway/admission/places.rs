@@ -114,7 +114,7 @@ impl TakenPlaces {
         longest_idle(may_go(largest, new_may_go).map(|(number, usage)| ((*address, *number), usage)))
     }
 
-    /// Whether no address has more, and this one has one that may go.
+    /// Whether no address has more connections than this one, of which one is idle and may end.
     fn is_largest_and_idle(&self, address: Address, new_may_go: bool) -> bool {
         self.by_address.get(&address).is_some_and(|own| {
             self.by_address.values().all(|other| other.len() <= own.len())
@@ -203,7 +203,8 @@ impl Places {
         lock(&self.taken).count >= self.crowded_from
     }
 
-    /// Whether a connection from this address would end an idle one of that address itself. So many places are held.
+    /// Whether a connection from this address would end an idle one of that address itself. `held` places are taken by
+    /// connections that are not served.
     pub(in crate::gateway) fn is_crowded_by(&self, address: Address, held: usize) -> bool {
         let taken = lock(&self.taken);
         taken.count >= self.crowded_from && taken.is_largest_and_idle(address, self.new_may_go(held))
@@ -228,7 +229,7 @@ impl Places {
         held: Option<OwnedSemaphorePermit>,
         leave: CancellationToken,
     ) -> Option<Place> {
-        let free = held.or_else(|| Arc::clone(&self.free).try_acquire_owned().ok());
+        let free = held.or_else(|| self.hold());
         let is_reserved = free.is_none();
         let permit = free.or_else(|| Arc::clone(&self.reserved).try_acquire_owned().ok())?;
         let number = self.count.fetch_add(1, Relaxed);
@@ -243,8 +244,8 @@ impl Places {
         Some(place)
     }
 
-    /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one. So many
-    /// places are held.
+    /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one. `held`
+    /// places are taken by connections that are not served.
     pub(in crate::gateway) fn make_room(&self, held: usize) -> bool {
         let mut taken = lock(&self.taken);
         let (is_crowded, is_full) = (taken.count >= self.crowded_from, self.is_full());
