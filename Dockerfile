@@ -2,15 +2,18 @@ FROM rust:1-bookworm AS build
 WORKDIR /build
 # Line numbers would treble the binary; backtraces keep the names.
 ENV CARGO_PROFILE_RELEASE_DEBUG=none
-# The dependencies first, under an empty crate: a layer that lasts until one of them changes.
+# The dependencies first, under empty crates: a layer that lasts until one of them changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src benches \
-    && echo 'fn main() {}' | tee build.rs src/main.rs benches/kernel.rs \
-    && touch src/lib.rs \
-    && cargo build --release --locked
+COPY crates/election/Cargo.toml crates/election/
+COPY crates/prime/Cargo.toml crates/prime/
+RUN mkdir -p src crates/election/src crates/prime/src crates/prime/benches \
+    && echo 'fn main() {}' | tee build.rs src/main.rs crates/prime/benches/kernel.rs \
+    && touch src/lib.rs crates/election/src/lib.rs crates/prime/src/lib.rs \
+    && cargo build --release --locked --package primacy
 COPY . .
-# Cargo goes by times, and the files may be older than the empty crate.
-RUN touch build.rs src/lib.rs src/main.rs && cargo build --release --locked
+# Cargo goes by times, and the files may be older than the empty crates.
+RUN touch build.rs src/lib.rs src/main.rs crates/*/src/lib.rs \
+    && cargo build --release --locked --package primacy
 
 FROM debian:bookworm-slim
 COPY --from=build /build/target/release/primacy /usr/local/bin/

@@ -5,34 +5,25 @@
 //!        ▲                                                   │  ▲
 //!        └───────────────────── orders ──────────────────────┤  └── calls (questions, victories, hand-overs)
 //!                                                            ▼
-//!                            gateway and scheduler read  watch<ClusterView>
+//!                            gateway and scheduler read  watch<Snapshot>
 //! ```
 //! Where an etcd says who leads, [`etcd`] passes that to the driver, and the election keeps to it.
 
 mod calls;
 mod driver;
-pub mod election;
 pub mod etcd;
 pub mod introduction;
 pub mod lane;
 mod link;
-pub mod membership;
-pub mod timing;
 pub mod token;
 pub mod trace;
-mod wire;
 
-#[cfg(test)]
-#[path = "../tests/election/mod.rs"]
-mod simulation;
+use std::{error::Error, sync::Arc, time::Duration};
 
-use std::{
-    error::Error,
-    sync::Arc,
-    time::{Duration, SystemTime},
+use primacy_election::{
+    Claim, ClaimVerdict, DialError, Figures, HandOver, Identity, Judged, Member, MemberList, Peer,
+    PeerAddress, QuestionAnswer, Refusal, Time, TransferError, Wanted,
 };
-
-use rustix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -41,101 +32,55 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api::{
+        cluster::{ClusterView, Leader},
+        error::CallError,
+    },
     limits::HAND_OVER_TIMEOUT,
-    text::plain,
-    worker::{Figures, Worker},
+    proto,
+    worker::Worker,
 };
 use driver::Driver;
-use election::{Claim, ClaimVerdict, HandOver, Judged, QuestionAnswer, TransferError};
 use lane::Lane;
-use membership::{DialError, MemberList, Peer, Refusal, Time, Wanted};
 use token::Token;
-
-pub use membership::{Change, Member, Status};
 
 /// What a node says to a lane that it does not open because it is stopping.
 pub const STOPPING: &str = "this node is stopping";
 
-/// Who a node is, in this life.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// Its id, 1 or more; `None` for a node that only works and never leads.
-    pub id: Option<u32>,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Drawn anew by every process.
-    pub boot: u64,
-    /// Where its peers and gRPC clients reach it.
-    pub grpc_addr: Arc<str>,
-    /// Where HTTP clients reach it.
-    pub http_addr: Arc<str>,
-    /// Its version.
-    pub version: Arc<str>,
-}
-
-/// A configured peer: `4=leader:50051`, or without the id, which is then learnt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// Its id, if given.
-    pub id: Option<u32>,
-    /// `host:port`.
-    pub grpc_addr: Arc<str>,
-}
-
-/// Time since the node started, and how to say it to people. On Linux it goes on while the machine is suspended.
-#[derive(Debug, Clone, Copy)]
-pub struct Clock {
-    /// By the system's clock.
-    started: Duration,
-    started_at: SystemTime,
-}
-
-/// The cluster as this node sees it at one moment; immutable.
+/// What the driver knows at one moment; immutable.
 #[derive(Debug, Clone, Default)]
-pub struct ClusterView {
-    /// Whose view it is.
-    pub me: Arc<Identity>,
-    /// The clock that its times are of.
-    pub clock: Clock,
-    /// All members by id, this node included, but for ghosts.
-    pub members: Vec<Member>,
-    /// Dead entries of nodes that have returned at other addresses.
-    ghosts: Vec<Member>,
-    /// Who led when it was composed.
-    leader: Option<Leader>,
-    /// Until when that holds, if it ends by itself: a node that wakes up may be beyond it before it can say so.
-    leader_until: Option<Time>,
-    /// The resignation of this node that it was composed after.
-    resignations: u64,
+pub struct Snapshot {
+    /// What people see of it.
+    pub view: ClusterView,
+    /// Where work is sent.
+    pub lanes: Lanes,
+    task_view: TaskView,
+}
+
+/// Where work is sent.
+#[derive(Debug, Clone, Default)]
+pub struct Lanes {
     /// The lane on which the leader schedules for this node.
-    pub leader_lane: Option<Lane>,
+    pub leader: Option<Lane>,
     /// The lanes to those that do work for this node, while it leads or has no leader.
     pub workers: Vec<Lane>,
-    /// The last changes, the newest first.
-    pub recent: Arc<[Change]>,
-    /// Counts the changes.
-    pub version: u64,
+}
+
+/// What only the cluster's own tasks read.
+#[derive(Debug, Clone, Default)]
+struct TaskView {
+    /// Dead entries of nodes that have returned at other addresses.
+    ghosts: Vec<Member>,
+    /// What this node's heartbeats claim, if it leads.
+    claim: Option<Claim>,
     /// Counts what the heartbeats carry to the others.
     list_version: u64,
     /// The version of the leader's list that this node holds.
     adopted_version: u64,
-    /// What this node's heartbeats claim, if it leads.
-    claim: Option<Claim>,
+    /// The resignation of this node that it was composed after.
+    resignations: u64,
     /// When it was composed.
     composed: Time,
-}
-
-/// A leadership, as this node knows it.
-#[derive(Debug, Clone)]
-pub struct Leader {
-    /// The leader's id.
-    pub id: u32,
-    /// Its name.
-    pub name: Arc<str>,
-    /// The counter of its ballot.
-    pub counter: u64,
-    /// When this node first followed it.
-    pub since: Time,
 }
 
 /// What the driver is told.
@@ -172,26 +117,6 @@ enum ClusterRequest {
     HandOver(Identity, HandOver, oneshot::Sender<Result<bool, Refusal>>),
     Transfer(String, oneshot::Sender<Result<(), TransferError>>),
     Stop,
-}
-
-/// Why the cluster does not answer a peer.
-#[derive(Debug, Clone, Error, PartialEq, Eq)]
-pub enum CallError {
-    /// Too many events wait.
-    #[error("this node is busy; try again in a moment")]
-    Busy,
-    /// The sender cannot be a member.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// No leader is reached.
-    #[error("no leader is reached; try again in a moment")]
-    NoLeader,
-    /// The leader does not hand over.
-    #[error(transparent)]
-    Transfer(#[from] TransferError),
-    /// The member does not lead in time.
-    #[error("{0} did not take over in time, and the leader goes on leading")]
-    NotTaken(String),
 }
 
 /// Why a cluster cannot go on.
@@ -236,10 +161,19 @@ pub enum Coordinator {
 /// A handle to the cluster.
 #[derive(Debug)]
 pub struct Cluster {
-    view: watch::Receiver<Arc<ClusterView>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     events: mpsc::Sender<Event>,
     heartbeat: Duration,
     stopping: CancellationToken,
+}
+
+impl Snapshot {
+    /// The member list for followers, who are to know of the ghosts that they are dead, and first: what follows is where
+    /// they are.
+    fn members_to_wire(&self, now: Time) -> Vec<proto::Member> {
+        let all = self.task_view.ghosts.iter().chain(&self.view.members);
+        all.map(|member| self.view.member_to_wire(member, now)).collect()
+    }
 }
 
 impl Cluster {
@@ -252,18 +186,18 @@ impl Cluster {
         let heartbeat = config.heartbeat;
         let (driver, events) = Driver::new(config, worker);
         let stopping = CancellationToken::new();
-        let cluster = Self { view: driver.view.subscribe(), events, heartbeat, stopping };
+        let cluster = Self { snapshots: driver.snapshots.subscribe(), events, heartbeat, stopping };
         (cluster, driver.run(stop))
     }
 
-    /// The view of this moment. Hold it briefly: it is the one that the driver replaces.
-    pub fn view(&self) -> watch::Ref<'_, Arc<ClusterView>> {
-        self.view.borrow()
+    /// What is known at this moment. Hold it briefly: it is what the driver replaces.
+    pub fn snapshot(&self) -> watch::Ref<'_, Arc<Snapshot>> {
+        self.snapshots.borrow()
     }
 
-    /// To wait for the next view.
-    pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterView>> {
-        self.view.clone()
+    /// To wait for the next snapshot.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
     }
 
     /// A node asks who leads, perhaps as a candidate.
@@ -308,22 +242,24 @@ impl Cluster {
     /// # Errors
     /// See [`CallError`].
     pub async fn transfer(&self, to: String) -> Result<Leader, CallError> {
-        let mut views = self.view.clone();
+        let mut snapshots = self.subscribe();
         let target = to.clone();
         self.request(|reply| ClusterRequest::Transfer(target, reply)).await??;
-        let leads = |view: &Arc<ClusterView>| view.leader.as_ref().is_some_and(|leader| *leader.name == *to);
-        match timeout(TRANSFER_TIMEOUT, views.wait_for(leads)).await {
-            Ok(Ok(view)) => view.leader.clone().ok_or(CallError::NoLeader),
+        let leads = |snapshot: &Arc<Snapshot>| {
+            snapshot.view.leader.as_ref().is_some_and(|leader| *leader.name == *to)
+        };
+        match timeout(TRANSFER_TIMEOUT, snapshots.wait_for(leads)).await {
+            Ok(Ok(snapshot)) => snapshot.view.leader.clone().ok_or(CallError::NoLeader),
             Ok(Err(_)) | Err(_) => Err(CallError::NotTaken(to)),
         }
     }
 
     /// Hands over, if this node leads and anybody can lead after it; from now on it never leads again.
     pub async fn stop_leading(&self) {
-        let mut views = self.view.clone();
+        let mut snapshots = self.subscribe();
         if self.events.send(Event::ClusterRequest(ClusterRequest::Stop)).await.is_ok() {
-            let is_done = |view: &Arc<ClusterView>| !view.leads() || !view.has_successor();
-            let _ = timeout(HAND_OVER_TIMEOUT, views.wait_for(is_done)).await;
+            let is_done = |snapshot: &Arc<Snapshot>| !snapshot.view.leads() || !snapshot.view.has_successor();
+            let _ = timeout(HAND_OVER_TIMEOUT, snapshots.wait_for(is_done)).await;
         }
     }
 
@@ -339,7 +275,7 @@ impl Cluster {
 
     /// The version of the leader's member list that this node holds.
     pub fn adopted_version(&self) -> u64 {
-        self.view().adopted_version
+        self.snapshot().task_view.adopted_version
     }
 
     /// Whether the task that runs it is there.
@@ -368,66 +304,6 @@ impl Cluster {
     }
 }
 
-impl ClusterView {
-    /// Who leads now; `None` while this node reaches no leader.
-    pub fn leader(&self, now: Time) -> Option<&Leader> {
-        self.leader.as_ref().filter(|_| self.leader_until.is_none_or(|until| now < until))
-    }
-
-    /// Whether this node leads.
-    pub fn leads(&self) -> bool {
-        self.leader(self.clock.now()).is_some_and(|leader| Some(leader.id) == self.me.id)
-    }
-
-    /// Whether there is a member that could lead after this node.
-    fn has_successor(&self) -> bool {
-        let is_able = |member: &Member| member.id.is_some() && member.status == Status::Alive;
-        self.members.iter().any(|member| is_able(member) && member.id != self.me.id)
-    }
-
-    /// Whether the member leads.
-    fn is_leader(&self, member: &Member, now: Time) -> bool {
-        self.leader(now).is_some_and(|leader| Some(leader.id) == member.id)
-    }
-}
-
-impl Default for Clock {
-    /// A clock that starts now.
-    fn default() -> Self {
-        Self { started: since_boot(), started_at: SystemTime::now() }
-    }
-}
-
-impl Clock {
-    /// The time since it started.
-    pub fn now(&self) -> Time {
-        since_boot().saturating_sub(self.started)
-    }
-
-    /// When timers, which a suspension only delays, are to go off for a time of this clock: at once if it is past.
-    fn instant(&self, time: Time) -> tokio::time::Instant {
-        tokio::time::Instant::now() + time.saturating_sub(self.now())
-    }
-
-    /// Milliseconds since the Unix epoch at a time of this clock.
-    pub fn epoch_ms(&self, time: Time) -> u64 {
-        let at = self.started_at + time;
-        at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)
-    }
-}
-
-/// What a lease is counted by: it must not stand still while etcd's goes on.
-#[cfg(target_os = "linux")]
-const CLOCK: ClockId = ClockId::Boottime;
-#[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::Monotonic;
-
-/// It never goes back, and counts from a moment that is the same for as long as the machine runs.
-fn since_boot() -> Duration {
-    let time = clock_gettime(CLOCK);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-}
-
 /// The cause of all causes: "connection reset by peer", not "transport error".
 pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut innermost = error;
@@ -439,35 +315,3 @@ pub fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'stat
 
 /// A hand-over takes some milliseconds; after this the operator is told that it failed.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3);
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn after_a_jump_of_the_clock_what_was_due_is_due_at_once() {
-        let mut clock = Clock::default();
-        let due = clock.now() + Duration::from_secs(100);
-        let far = clock.instant(due) - tokio::time::Instant::now();
-        assert!(far > Duration::from_secs(90), "{far:?}");
-        // As if the machine had slept for an hour.
-        clock.started -= Duration::from_secs(3600).min(clock.started);
-        assert!(clock.now() > due);
-        assert!(clock.instant(due) <= tokio::time::Instant::now());
-        let next = clock.instant(clock.now() + Duration::from_secs(1)) - tokio::time::Instant::now();
-        assert!(next <= Duration::from_secs(1), "{next:?}");
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_clock_counts_suspensions() {
-        // Where nothing was suspended yet both clocks say the same: `unshare --time --boottime 9999` parts them.
-        let now = || clock_gettime(ClockId::Boottime).tv_sec.unsigned_abs();
-        let (before, read, after) = (now(), since_boot().as_secs(), now());
-        assert!((before..=after).contains(&read), "{read} is not from {before} to {after}");
-    }
-}

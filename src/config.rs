@@ -10,11 +10,12 @@ use clap::{
     builder::{BoolishValueParser, RangedU64ValueParser},
     parser::ValueSource,
 };
+use primacy_election::{Identity, PeerAddress};
 use thiserror::Error;
 
 use crate::{
     cluster::{
-        ClusterConfig, Coordinator, Identity, PeerAddress,
+        ClusterConfig, Coordinator,
         etcd::{Access, Tls},
         token::{TRIAL, Token, TokenError},
     },

@@ -4,7 +4,6 @@ pub mod admission;
 pub mod bulk;
 pub mod context;
 pub mod encoding;
-pub mod error;
 mod etag;
 pub mod files;
 pub mod grpc;
@@ -16,26 +15,27 @@ pub mod strangers;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use primacy_election::Status;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+use crate::{
+    api::error::ApiError,
+    cluster::{Cluster, token::Door},
+    limits::{BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, HELD_BYTES_MAX, WATCHERS_MAX},
+    metrics::{Gauges, Metrics},
+    scheduler::Scheduler,
+    worker::Worker,
+};
 use admission::{
     fair::FairQueue,
     gate::{Gate, InFlightPass},
     memory::Memory,
     shares::{Share, Shares},
 };
-use error::ApiError;
 use http::events::Events;
 use strangers::Strangers;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tonic::Code;
-
-use crate::{
-    cluster::{Cluster, Status, token::Door},
-    limits::{BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, HELD_BYTES_MAX, WATCHERS_MAX},
-    metrics::{Gauges, Metrics},
-    scheduler::Scheduler,
-    worker::Worker,
-};
 
 /// What every request can reach.
 #[derive(Debug)]
@@ -142,10 +142,10 @@ impl Gateway {
 
     /// What is read off when somebody asks for the metrics.
     pub fn gauges(&self) -> Gauges {
-        let view = self.cluster.view();
+        let view = &self.cluster.snapshot().view;
         let alive = view.members.iter().filter(|member| member.status == Status::Alive);
         Gauges {
-            in_flight: self.in_flight.count() as u64,
+            in_flight: self.in_flight.count(),
             pool_queued: self.worker.queued() as u64,
             completed: self.worker.figures().completed,
             members_alive: alive.count() as u64,

@@ -20,7 +20,10 @@
 //!  ─────────────────────
 //!   worker               bounded execution off the runtime's threads
 //!   metrics              what is counted
-//!   prime                the mathematics
+//!   api                  what is said: a file a concept, its shapes and what turns one into another
+//!   clock                the time
+//!   connection           what listens, accepts and dials
+//!   counted              counts that lower themselves
 //!   text                 text of others, made harmless
 //!   limits               the named limits
 //!   proto                generated from proto/
@@ -37,12 +40,16 @@ pub mod scheduler;
 pub mod cluster;
 pub mod worker;
 pub mod metrics;
-pub mod prime;
+pub mod api;
+pub mod clock;
+pub mod connection;
+pub mod counted;
 pub mod text;
 pub mod limits;
 pub mod proto;
 
-pub use prime::is_prime;
+pub use primacy_prime as prime;
+pub use primacy_prime::is_prime;
 
 /// The examples of the README compile and hold.
 #[cfg(doctest)]

@@ -5,17 +5,18 @@ pub mod ports;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use primacy_election::{Identity, PeerAddress};
 use thiserror::Error;
 use tokio::{
-    net::{TcpListener, TcpSocket},
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cluster::{self, Cluster, IdTaken, Identity, token::Door},
+    cluster::{Cluster, IdTaken, token::Door},
     config::{HostPort, NodeConfig},
+    connection::Acceptor,
     gateway::{
         Gateway,
         admission::places::Room,
@@ -23,7 +24,7 @@ use crate::{
         http::{self, events::Events},
         listener::{Listener, Protocols},
     },
-    limits::{ACCEPT_BACKLOG, DESCRIPTORS_MIN, DRAIN, LAME_DUCK},
+    limits::{DESCRIPTORS_MIN, DRAIN, LAME_DUCK},
     metrics::Metrics,
     scheduler::Scheduler,
     worker::Worker,
@@ -83,8 +84,8 @@ pub enum NodeError {
 pub struct Node {
     config: NodeConfig,
     room: Room,
-    grpc: TcpListener,
-    http: TcpListener,
+    grpc: Acceptor,
+    http: Acceptor,
 }
 
 /// The tasks that end by themselves when the node stops.
@@ -135,7 +136,7 @@ impl Node {
 
     /// Tells the node its peers, for those who learn their addresses only after binding.
     #[must_use]
-    pub fn with_peers(mut self, peers: Vec<cluster::PeerAddress>) -> Self {
+    pub fn with_peers(mut self, peers: Vec<PeerAddress>) -> Self {
         self.config.peers = peers;
         self
     }
@@ -263,20 +264,12 @@ fn spawn(tasks: &mut JoinSet<Ended>, name: &'static str, task: impl Future<Outpu
     });
 }
 
-fn bind(address: SocketAddr, protocol: &'static str, setting: &str) -> Result<TcpListener, NodeError> {
+fn bind(address: SocketAddr, protocol: &'static str, setting: &str) -> Result<Acceptor, NodeError> {
     let setting = setting.to_owned();
-    listen(address).map_err(|error| match error.kind() {
+    Acceptor::bind(address).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => {
             NodeError::Taken { protocol, address, by: ports::held_by(address), setting }
         }
         _ => NodeError::Bind { protocol, address, setting, error },
     })
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // A node that is started again takes its address while connections of the last one are still known.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(ACCEPT_BACKLOG)
 }

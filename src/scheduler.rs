@@ -13,30 +13,28 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use thiserror::Error;
+use primacy_election::{Member, Status};
 use tokio::{sync::watch, time::timeout_at};
 use tonic::{Code, Request, metadata::AsciiMetadataValue};
 
 use crate::{
+    api::{error::CheckError, prime::Outcome, primes::BatchOutcome, results::Recorded},
     cluster::{
-        Cluster, ClusterView, Member, Status,
+        Cluster, Snapshot,
         lane::{Ask, AskError, Charge, Failure, Lane},
         trace::Trace,
     },
     limits::{ATTEMPTS_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
     metrics::Metrics,
     prime::{Certainty, Number, Verdict},
-    proto::{
-        self, PrimeRequest, PrimeResponse, RecentResultsRequest, peer_client::PeerClient,
-        scheduler_client::SchedulerClient, worker_client::WorkerClient,
-    },
-    text::plain,
+    proto::{self, peer_client::PeerClient, scheduler_client::SchedulerClient, worker_client::WorkerClient},
     worker::{PoolError, Worker},
 };
 use job::Job;
-pub use job::{Batch, BatchOutcome};
 use pick::pick;
-use results::{Recorded, Results};
+use results::Results;
+
+pub use job::Batch;
 
 /// The metadata that marks a check as forwarded by a peer: its receiver does not forward it again.
 pub const FORWARDED_BY: &str = "primacy-forwarded-by";
@@ -54,38 +52,6 @@ pub struct Check {
     pub forwarded: bool,
 }
 
-/// The answer to a check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether it is prime, and how sure that is.
-    pub verdict: Verdict,
-    /// The name of the node that did the work.
-    pub processed_by: Arc<str>,
-}
-
-/// Why a check has no answer.
-#[derive(Debug, Clone, Error, PartialEq, Eq)]
-pub enum CheckError {
-    /// Every queue that could take it is full.
-    #[error("{0}")]
-    Overloaded(String),
-    /// The time that the client gave is over.
-    #[error("the deadline passed before there was an answer; ask with a longer one, up to 300 s")]
-    DeadlineExceeded,
-    /// There is no worker, and this node was told not to work itself.
-    #[error("no workers available")]
-    NoWorkers,
-    /// A peer forwarded it to this node, which does not lead any more and reaches no workers.
-    #[error("this node does not lead; ask the one that does")]
-    NotLeading,
-    /// Those that were asked could not.
-    #[error("{0}")]
-    Unavailable(String),
-    /// A defect.
-    #[error("{0}")]
-    Internal(String),
-}
-
 /// Schedules checks.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -99,7 +65,7 @@ pub struct Scheduler {
     fallback: bool,
 }
 
-type Views = watch::Receiver<Arc<ClusterView>>;
+type Snapshots = watch::Receiver<Arc<Snapshot>>;
 
 /// Whom a check is sent to, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,13 +124,13 @@ impl Scheduler {
     /// The newest answers of the cluster as the leader has them; this node's own when it reaches no leader. At most
     /// `limit`, and no more than `bytes_max` of numbers.
     pub async fn newest_results(&self, limit: usize, bytes_max: usize) -> Vec<Recorded> {
-        let leader = self.cluster.view().leader_lane.clone();
+        let leader = self.cluster.snapshot().lanes.leader.clone();
         let Some(leader) = leader else { return self.own_results(limit, bytes_max) };
         let limit_wire = u32::try_from(limit).unwrap_or(u32::MAX);
         let mut client = PeerClient::new(leader.connection())
             .max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
         let bytes_wire = u32::try_from(bytes_max).unwrap_or(u32::MAX);
-        let request = RecentResultsRequest { limit: limit_wire, bytes_max: bytes_wire };
+        let request = proto::RecentResultsRequest { limit: limit_wire, bytes_max: bytes_wire };
         let call = leader.call(async { client.recent_results(request).await });
         match tokio::time::timeout(RESULTS_TIMEOUT, call).await {
             Ok(Ok(response)) => {
@@ -195,7 +161,7 @@ impl Scheduler {
                         return job.work(self).await;
                     }
                     Some(error) => return Err(error),
-                    None if job.is_forwarded() && !self.cluster.view().leads() => {
+                    None if job.is_forwarded() && !self.cluster.snapshot().view.leads() => {
                         return Err(CheckError::NotLeading);
                     }
                     None if !self.may_wait() => return Err(CheckError::NoWorkers),
@@ -244,34 +210,34 @@ impl Scheduler {
     /// Whether somebody will be there in a moment: members are alive, and only their lanes are not open, as after a
     /// change of leader.
     fn may_wait(&self) -> bool {
-        let view = self.cluster.view();
+        let view = &self.cluster.snapshot().view;
         let others = |member: &&Member| member.boot != Some(view.me.boot) && member.status == Status::Alive;
         view.members.iter().any(|member| others(&member))
     }
 
     /// Whether a leader that could not do it is not the leader any more. It may know that before this node does.
     fn has_left(&self, leader: &Lane, failure: &Failure) -> bool {
-        let still_leads = self.cluster.view().leader_lane.as_ref().is_some_and(|lane| lane.is(leader));
+        let still_leads = self.cluster.snapshot().lanes.leader.as_ref().is_some_and(|lane| lane.is(leader));
         failure.code == Code::Aborted || (failure.code == Code::Unavailable && !still_leads)
     }
 
     /// The lane to ask next, of those that this job was not tried on yet; a long one counts as its load from now on.
     fn next(&self, job: &impl Job, tried: &[Lane]) -> Option<(Lane, Recipient, Option<Charge>)> {
-        let view = self.cluster.view();
+        let lanes = &self.cluster.snapshot().lanes;
         let fresh = |lane: &Lane| !tried.iter().any(|before| before.is(lane));
-        if let Some(leader) = view.leader_lane.as_ref().filter(|lane| !job.is_forwarded() && fresh(lane)) {
+        if let Some(leader) = lanes.leader.as_ref().filter(|lane| !job.is_forwarded() && fresh(lane)) {
             return Some((leader.clone(), Recipient::Leader, None));
         }
         let load = |lane: &Lane| if fresh(lane) { job.load(lane) } else { None };
         // A full lane answers at once that it is full: all full is overload, and not nobody.
-        let full = || view.workers.iter().position(|lane| fresh(lane) && lane.is_full());
+        let full = || lanes.workers.iter().position(|lane| fresh(lane) && lane.is_full());
         let Some(cost_us) = job.long_cost_us() else {
-            let place = pick(view.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed));
-            return place.or_else(full).map(|place| (view.workers[place].clone(), Recipient::Worker, None));
+            let place = pick(lanes.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed));
+            return place.or_else(full).map(|place| (lanes.workers[place].clone(), Recipient::Worker, None));
         };
         let mut rotation = self.long_rotation.lock().unwrap_or_else(PoisonError::into_inner);
         *rotation = rotation.wrapping_add(1);
-        let lane = &view.workers[pick(view.workers.iter().map(load), *rotation).or_else(full)?];
+        let lane = &lanes.workers[pick(lanes.workers.iter().map(load), *rotation).or_else(full)?];
         Some((lane.clone(), Recipient::Worker, Some(lane.charge(cost_us))))
     }
 
@@ -302,8 +268,8 @@ impl Scheduler {
         Ok(response.into_inner().into())
     }
 
-    fn long_request(&self, check: &Check, recipient: Recipient) -> Request<PrimeRequest> {
-        let mut request = Request::new(PrimeRequest { number: 0, decimal: check.number.to_string() });
+    fn long_request(&self, check: &Check, recipient: Recipient) -> Request<proto::PrimeRequest> {
+        let mut request = Request::new(proto::PrimeRequest { number: 0, decimal: check.number.to_string() });
         self.equip(&mut request, check.deadline, Some(&check.trace), recipient);
         request
     }
@@ -334,7 +300,7 @@ impl Scheduler {
 }
 
 /// The first call only begins to listen, so that no change is missed between looking and waiting.
-async fn wait_for_change(views: &mut Option<Views>, cluster: &Cluster) -> Result<(), CheckError> {
+async fn wait_for_change(views: &mut Option<Snapshots>, cluster: &Cluster) -> Result<(), CheckError> {
     match views {
         Some(views) => views.changed().await.map_err(|_| CheckError::NoWorkers),
         None => {
@@ -369,70 +335,6 @@ impl From<AskError> for CheckError {
                 _ => Self::Internal(message),
             },
         }
-    }
-}
-
-impl From<PrimeResponse> for Outcome {
-    fn from(response: PrimeResponse) -> Self {
-        let verdict = Verdict { is_prime: response.is_prime, certainty: response.certainty().into() };
-        Self { verdict, processed_by: plain(&response.processed_by).into() }
-    }
-}
-
-impl From<Outcome> for PrimeResponse {
-    fn from(outcome: Outcome) -> Self {
-        Self {
-            is_prime: outcome.verdict.is_prime,
-            processed_by: outcome.processed_by.to_string(),
-            certainty: proto::Certainty::from(outcome.verdict.certainty).into(),
-        }
-    }
-}
-
-impl From<Certainty> for proto::Certainty {
-    fn from(certainty: Certainty) -> Self {
-        match certainty {
-            Certainty::Proven => Self::Proven,
-            Certainty::Probable => Self::Probable,
-        }
-    }
-}
-
-impl From<proto::Certainty> for Certainty {
-    /// The seed's workers say nothing: their numbers are short.
-    fn from(wire: proto::Certainty) -> Self {
-        match wire {
-            proto::Certainty::Probable => Self::Probable,
-            proto::Certainty::Proven | proto::Certainty::Unspecified => Self::Proven,
-        }
-    }
-}
-
-impl From<Recorded> for proto::Result {
-    fn from(result: Recorded) -> Self {
-        Self {
-            number: result.number.to_string(),
-            is_prime: result.verdict.is_prime,
-            processed_by: result.processed_by.to_string(),
-            certainty: proto::Certainty::from(result.verdict.certainty).into(),
-            at_ms: result.at_ms,
-            duration_us: result.duration_us,
-        }
-    }
-}
-
-impl TryFrom<proto::Result> for Recorded {
-    type Error = crate::prime::NumberError;
-
-    fn try_from(wire: proto::Result) -> Result<Self, Self::Error> {
-        let certainty = wire.certainty().into();
-        Ok(Self {
-            number: wire.number.parse()?,
-            verdict: Verdict { is_prime: wire.is_prime, certainty },
-            processed_by: plain(&wire.processed_by).into(),
-            at_ms: wire.at_ms,
-            duration_us: wire.duration_us,
-        })
     }
 }
 

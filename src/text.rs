@@ -10,6 +10,9 @@ use std::fmt::{self, Write};
 
 use crate::limits::{LINE_CHARS_MAX, TEXT_CHARS_MAX};
 
+/// What some editors put before a text in UTF-8; it is not a part of it.
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The longest name of a node.
 const NAME_BYTES_MAX: usize = 64;
 /// The longest name, address or version that a node gives of itself.

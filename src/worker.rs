@@ -10,14 +10,15 @@ use std::{
     thread,
 };
 
+use primacy_election::Figures;
 use tokio::task::yield_now;
 
 use crate::{
     limits::SHORT_CHECKS_BEFORE_YIELD,
     prime::{self, Certainty, Number, Verdict},
 };
-
 use pool::Pool;
+
 pub use pool::PoolError;
 
 /// Checks numbers on this node.
@@ -26,15 +27,6 @@ pub struct Worker {
     name: Arc<str>,
     pool: Pool,
     completed: AtomicU64,
-}
-
-/// What a worker holds and has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Checks that it holds now.
-    pub in_flight: u64,
-    /// Checks that it has answered since it started.
-    pub completed: u64,
 }
 
 impl Worker {

@@ -15,11 +15,10 @@ use super::{
     fail, misused, written,
 };
 use crate::{
-    gateway::http::prime::PrimeAnswer,
+    api::prime::{Outcome, PrimeAnswer},
     limits::DEADLINE_MAX,
     prime::{Certainty, Number},
-    proto::{PrimeRequest, scheduler_client::SchedulerClient},
-    scheduler::Outcome,
+    proto::{self, scheduler_client::SchedulerClient},
 };
 
 #[derive(Debug, Args)]
@@ -50,7 +49,7 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
 }
 
 async fn check(channel: Channel, number: &Number) -> Result<Outcome, Status> {
-    let mut request = Request::new(PrimeRequest { number: 0, decimal: number.to_string() });
+    let mut request = Request::new(proto::PrimeRequest { number: 0, decimal: number.to_string() });
     request.set_timeout(DEADLINE_MAX);
     let response = SchedulerClient::new(channel).check_prime(request).await?;
     Ok(response.into_inner().into())

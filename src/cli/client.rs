@@ -13,11 +13,12 @@ use clap::Args;
 use futures_util::future::join_all;
 use thiserror::Error as ThisError;
 use tokio::time::sleep;
-use tonic::{Code, Status, TimeoutExpired, transport::Endpoint};
+use tonic::{Code, Status, TimeoutExpired};
 
 use crate::{
     cluster::{innermost, lane::describe},
     config::{HostPort, ListItem},
+    connection::{ConnectError, Dial},
 };
 
 pub(super) use channel::Channel;
@@ -42,7 +43,7 @@ pub(super) enum ClientError {
     #[error("--endpoints names none; it takes HOST:PORT,…, such as 127.0.0.1:50051")]
     NoEndpoints,
     #[error(transparent)]
-    Endpoint(#[from] tonic::transport::Error),
+    Endpoint(#[from] ConnectError),
 }
 
 /// A node that answers nothing for this long, not even a ping, is left for the next.
@@ -62,13 +63,16 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(args: ClientArgs) -> Result<Self, ClientError> {
         let connect = |endpoint: HostPort| {
-            let channel = Endpoint::from_shared(format!("http://{endpoint}"))?
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(SILENCE)
-                .keep_alive_timeout(SILENCE)
-                .connect_lazy();
-            Ok::<_, tonic::transport::Error>((endpoint, Channel::new(channel)))
+            let dial = Dial {
+                address: &endpoint.as_arc(),
+                tls: None,
+                connect_timeout: Some(CONNECT),
+                ping_interval: SILENCE,
+                ping_timeout: SILENCE,
+                is_pinged_idle: false,
+            };
+            let channel = dial.connect_lazily()?;
+            Ok::<_, ConnectError>((endpoint, Channel::new(channel)))
         };
         let given = args.endpoints.into_iter().filter_map(|endpoint| endpoint.0);
         let endpoints = given.map(connect).collect::<Result<Vec<_>, _>>()?;

@@ -14,9 +14,9 @@ use super::{
     colours, fail, misused, print_all,
 };
 use crate::{
-    gateway::http::cluster::ClusterAnswer,
+    api::cluster::ClusterAnswer,
     limits::{CHANGES_KEPT, MEMBERS_MAX},
-    proto::{ClusterView, WatchClusterRequest, scheduler_client::SchedulerClient},
+    proto::{self, scheduler_client::SchedulerClient},
     text::{line, plain},
 };
 
@@ -54,30 +54,30 @@ pub(super) async fn run(args: StatusArgs) -> ExitCode {
 }
 
 /// The cluster as a node sees it at this moment.
-pub(super) async fn view(channel: Channel) -> Result<ClusterView, Status> {
+pub(super) async fn view(channel: Channel) -> Result<proto::ClusterView, Status> {
     let (view, _) = open(channel).await?;
     Ok(view)
 }
 
 /// Watches a node: the view of this moment, and those that follow.
-async fn open(channel: Channel) -> Result<(ClusterView, ViewStream), Status> {
+async fn open(channel: Channel) -> Result<(proto::ClusterView, ViewStream), Status> {
     let mut client = SchedulerClient::new(channel);
-    let mut views = ViewStream(client.watch_cluster(WatchClusterRequest {}).await?.into_inner());
+    let mut views = ViewStream(client.watch_cluster(proto::WatchClusterRequest {}).await?.into_inner());
     let first = views.next().await?.ok_or_else(|| Status::unavailable("the node is stopping"))?;
     Ok((first, views))
 }
 
 /// What a node tells; whatever answers at an address may call itself one.
-struct ViewStream(Streaming<ClusterView>);
+struct ViewStream(Streaming<proto::ClusterView>);
 
 impl ViewStream {
     /// The next view, made harmless: it is not looked at anywhere before.
-    async fn next(&mut self) -> Result<Option<ClusterView>, Status> {
+    async fn next(&mut self) -> Result<Option<proto::ClusterView>, Status> {
         Ok(self.0.message().await?.map(harmless))
     }
 }
 
-fn harmless(mut view: ClusterView) -> ClusterView {
+fn harmless(mut view: proto::ClusterView) -> proto::ClusterView {
     view.members.truncate(MEMBERS_MAX);
     view.recent.truncate(CHANGES_KEPT);
     let leader = view.leader.iter_mut().map(|leader| &mut leader.name);
@@ -93,7 +93,7 @@ fn harmless(mut view: ClusterView) -> ClusterView {
     view
 }
 
-fn render(view: ClusterView, output: OutputFormat) -> String {
+fn render(view: proto::ClusterView, output: OutputFormat) -> String {
     if output == OutputFormat::Json {
         // A struct of strings and numbers always serialises.
         return serde_json::to_string_pretty(&ClusterAnswer::from(view)).unwrap_or_default();
@@ -102,6 +102,6 @@ fn render(view: ClusterView, output: OutputFormat) -> String {
 }
 
 /// The time of now by the observer's clock, when the view came so long ago.
-fn now_ms(view: &ClusterView, age: Duration) -> u64 {
+fn now_ms(view: &proto::ClusterView, age: Duration) -> u64 {
     view.observed_at_ms.saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{Args, builder::NonEmptyStringValueParser};
+use primacy_election::{DialError, Identity};
 use tokio::time::timeout;
 use tonic::{Code, Request, Status, service::interceptor::InterceptedService};
 
@@ -15,13 +16,11 @@ use super::{
 };
 use crate::{
     cluster::{
-        Identity,
         introduction::identify,
-        membership::DialError,
         token::{Pass, Token},
     },
     config::{SettingNames, TokenArg},
-    proto::{Leader, TransferRequest, peer_client::PeerClient},
+    proto::{self, peer_client::PeerClient},
     text::plain,
 };
 
@@ -85,10 +84,10 @@ async fn transfer(channel: Channel, to: &str, token: &Token) -> Result<String, S
         true => token.pass(node(channel.clone(), token).await?.boot),
         false => Pass::default(),
     };
-    let mut request = Request::new(TransferRequest { to: to.to_owned() });
+    let mut request = Request::new(proto::TransferRequest { to: to.to_owned() });
     request.set_timeout(TIMEOUT);
     let response = PeerClient::new(InterceptedService::new(channel, pass)).transfer(request).await?;
-    let Leader { name, counter, .. } = response.into_inner().leader.unwrap_or_default();
+    let proto::Leader { name, counter, .. } = response.into_inner().leader.unwrap_or_default();
     let took = words::duration(u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
     Ok(format!("{} leads now (ballot {counter}, {took})", plain(&name)))
 }
@@ -103,7 +102,7 @@ async fn node(channel: Channel, token: &Token) -> Result<Identity, Status> {
     })
 }
 
-async fn leader(client: &Client) -> Option<Leader> {
+async fn leader(client: &Client) -> Option<proto::Leader> {
     client.call(status::view).await.ok()?.leader
 }
 

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     limits::{DESCRIPTORS_MIN, DESCRIPTORS_OWN, DESCRIPTORS_PER_CHILD, DRAIN, LAME_DUCK},
     node::{descriptors, ports},
-    proto::MemberStatus,
+    proto,
 };
 
 #[derive(Debug, Clone, Args)]
@@ -242,7 +242,7 @@ async fn ready(leader: &Plan, members: usize) {
     let channel = Channel::new(endpoint.connect_lazy());
     loop {
         if let Ok(view) = status::view(channel.clone()).await {
-            let alive = view.members.iter().filter(|member| member.status() == MemberStatus::Alive);
+            let alive = view.members.iter().filter(|member| member.status() == proto::MemberStatus::Alive);
             if alive.count() == members && view.leader.is_some() {
                 return;
             }

@@ -2,20 +2,22 @@
 
 use std::{error::Error, sync::Arc, time::Duration};
 
+use primacy_election::{
+    Ballot, Claim, ClaimVerdict, DialError, HandOver, Identity, Judged, Peer, PeerRequest, QuestionAnswer,
+    Sought, Time, timing,
+};
 use tokio::time::timeout;
 
 use super::{
-    ClusterView, IdTaken, Identity,
-    election::{Ballot, Claim, ClaimVerdict, HandOver, Judged, PeerRequest, QuestionAnswer},
-    innermost,
+    IdTaken, innermost,
     introduction::{identify, introduce},
     link::connect,
-    membership::{DialError, Peer, Sought, Time},
-    timing,
     token::{PeerConnection, Token},
 };
-use crate::proto::{
-    ElectionRequest, HandOverRequest, VictoryRequest, peer_client::PeerClient, worker_client::WorkerClient,
+use crate::{
+    api::election::{answer_from_wire, verdict_from_wire},
+    cluster::Snapshot,
+    proto::{self, peer_client::PeerClient, worker_client::WorkerClient},
 };
 
 /// A call to a peer.
@@ -27,7 +29,7 @@ pub(super) struct Call {
     /// The connection that is open; else the peer is dialled.
     pub(super) connection: Option<PeerConnection>,
     pub(super) sought: Sought,
-    pub(super) view: Arc<ClusterView>,
+    pub(super) snapshot: Arc<Snapshot>,
     pub(super) heartbeat: Duration,
     pub(super) asked: Time,
 }
@@ -82,28 +84,29 @@ impl Call {
             Err(DialError::Itself) => return Ok((None, Some(Identity::clone(&self.me)))),
             connection => connection?,
         };
-        let answer = WorkerClient::new(connection).election(ElectionRequest { candidate_id, sender }).await?;
+        let answer =
+            WorkerClient::new(connection).election(proto::ElectionRequest { candidate_id, sender }).await?;
         let mut answer = answer.into_inner();
         let says = answer.receiver.take().and_then(|by| Identity::try_from(by).ok());
-        Ok((QuestionAnswer::from_wire(answer), proven.or(says)))
+        Ok((answer_from_wire(answer), proven.or(says)))
     }
 
     async fn announce(&self, claim: &Claim) -> Called<Option<ClaimVerdict>> {
         let answer = self
             .worker()
             .await?
-            .victory(VictoryRequest {
+            .victory(proto::VictoryRequest {
                 new_leader_id: claim.ballot.id.cast_signed(),
                 new_leader_addr: self.me.grpc_addr.to_string(),
                 sender: Some((&*self.me).into()),
                 claim: Some(claim.into()),
             })
             .await?;
-        Ok(ClaimVerdict::from_wire(answer.into_inner().verdict))
+        Ok(verdict_from_wire(answer.into_inner().verdict))
     }
 
     async fn offer(&self, offer: &HandOver) -> Called<bool> {
-        let request = HandOverRequest { sender: Some((&*self.me).into()), ..offer.into() };
+        let request = proto::HandOverRequest { sender: Some((&*self.me).into()), ..offer.into() };
         let answer = PeerClient::new(self.connection().await?.0).hand_over(request).await?;
         Ok(answer.into_inner().accepted)
     }
@@ -118,7 +121,7 @@ impl Call {
             return Ok((connection.clone(), None));
         }
         let channel = connect(&self.sought.address, self.heartbeat * timing::ANSWER).await?;
-        introduce(channel, &self.token, &self.sought, &self.view).await
+        introduce(channel, &self.token, &self.sought, &self.snapshot).await
     }
 }
 

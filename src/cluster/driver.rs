@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Display, sync::Arc, time::Duration};
 
+use primacy_election::{
+    Change, ChangeKind, DialError, Effect, Election, Identity, Member, Orders, Peer, PeerRequest, Rules,
+    Status, Time, TransferError, Wanted, timing,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -10,20 +14,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Clock, ClusterConfig, ClusterRequest, ClusterView, Coordinator, Event, IdTaken, Identity, Leader,
-    LinkEvent,
+    ClusterConfig, ClusterRequest, Coordinator, Event, IdTaken, Lanes, LinkEvent, Snapshot, TaskView,
     calls::{Call, Reply, Twin},
-    election::{Election, TransferError},
     etcd::{self, Order},
     lane::Lane,
     link::Link,
-    membership::{Change, ChangeKind, DialError, Orders, Peer, Status, Time, Wanted},
-    timing,
     token::Token,
 };
 use crate::{
+    api::cluster::{ClusterView, Leader},
+    clock::Clock,
     limits::{CALLS_MAX, CLUSTER_EVENTS_MAX},
-    proto,
     worker::Worker,
 };
 
@@ -38,7 +39,7 @@ pub(super) struct Driver {
     worker: Arc<Worker>,
     events: mpsc::Receiver<Event>,
     to_links: mpsc::Sender<Event>,
-    pub(super) view: watch::Sender<Arc<ClusterView>>,
+    pub(super) snapshots: watch::Sender<Arc<Snapshot>>,
     orders: BTreeMap<Peer, watch::Sender<Orders>>,
     lanes: BTreeMap<Peer, Lane>,
     links: JoinSet<()>,
@@ -66,12 +67,12 @@ impl Driver {
     /// A driver that has published its first view, and where the gateway sends what it is asked.
     pub(super) fn new(config: ClusterConfig, worker: Arc<Worker>) -> (Self, mpsc::Sender<Event>) {
         let ClusterConfig { me, peers, heartbeat, token, coordinator } = config;
-        let (me, clock, view) = (Arc::new(me), Clock::default(), watch::Sender::new(Arc::default()));
+        let (me, clock, snapshots) = (Arc::new(me), Clock::default(), watch::Sender::new(Arc::default()));
         let mut links = JoinSet::new();
         let (election, etcd) = match coordinator {
-            Coordinator::Bully => (Election::new(&me, &peers, heartbeat), None),
+            Coordinator::Bully => (Election::bully(&me, &peers, heartbeat, Rules::ALL), None),
             Coordinator::Etcd(access) => {
-                let (keeper, handle) = etcd::open(access, Arc::clone(&me), clock, view.subscribe());
+                let (keeper, handle) = etcd::open(access, Arc::clone(&me), clock, snapshots.subscribe());
                 links.spawn(keeper.run());
                 (Election::appointed(&me, &peers, heartbeat), Some(handle))
             }
@@ -89,7 +90,7 @@ impl Driver {
             worker,
             events,
             to_links: to_links.clone(),
-            view,
+            snapshots,
             orders: BTreeMap::new(),
             lanes: BTreeMap::new(),
             twin: JoinSet::new(),
@@ -155,7 +156,7 @@ impl Driver {
             Event::Link(peer, event) => self.handle_link(peer, event),
             Event::ClusterRequest(request) => self.handle_request(request),
         }
-        if may_be_quiet && !self.election.has_sends() { TurnOutcome::NoNews } else { TurnOutcome::News }
+        if may_be_quiet && !self.election.has_effects() { TurnOutcome::NoNews } else { TurnOutcome::News }
     }
 
     fn handle_link(&mut self, peer: Peer, event: LinkEvent) {
@@ -276,17 +277,29 @@ impl Driver {
                 None => self.start_link(peer, wanted),
             }
         }
-        for send in self.election.drain_sends() {
-            self.call(send.to, send.request);
+        let mut has_changed = false;
+        for effect in self.election.drain_effects() {
+            has_changed |= matches!(effect, Effect::Changed(_));
+            self.effect(effect);
         }
-        let changes = self.election.drain_changes();
-        if !changes.is_empty() {
+        if has_changed {
             self.list_version += 1;
             self.recent = self.election.members().recent().cloned().collect();
         }
-        // When this node stops, the others leave it one by one, which nobody needs to read.
-        if !self.election.is_stopping() {
-            changes.iter().for_each(log);
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, request } => self.call(to, request),
+            // When this node stops, the others leave it one by one, which nobody needs to read.
+            Effect::Changed(_) if self.election.is_stopping() => {}
+            Effect::Changed(change) => log(&change),
+            Effect::Refused { node, refusal } => {
+                tracing::debug!("{refusal}: {} at {}", node.name, node.grpc_addr);
+            }
+            Effect::MetTwin(at) => {
+                tracing::error!("another node with this one's id is alive at {at}; one of them must go");
+            }
         }
     }
 
@@ -301,14 +314,14 @@ impl Driver {
             heartbeat: self.heartbeat,
             clock: self.clock,
             orders: receiver,
-            view: self.view.subscribe(),
+            snapshots: self.snapshots.subscribe(),
             events: self.to_links.clone(),
         };
         self.orders.insert(peer, orders);
         self.links.spawn(link.run());
     }
 
-    fn call(&mut self, peer: Peer, request: super::election::PeerRequest) {
+    fn call(&mut self, peer: Peer, request: PeerRequest) {
         let Some(sought) = self.election.members().sought(peer) else { return };
         // Asked too much at once: what is not sent is an answer that does not come.
         if self.calls.len() >= CALLS_MAX {
@@ -325,7 +338,7 @@ impl Driver {
                 .filter(|_| self.election.members().is_up(peer))
                 .map(Lane::connection),
             sought,
-            view: Arc::clone(&self.view.borrow()),
+            snapshot: Arc::clone(&self.snapshots.borrow()),
             heartbeat: self.heartbeat,
             asked: self.clock.now(),
         };
@@ -358,38 +371,44 @@ impl Driver {
     }
 
     fn publish(&self) {
-        self.view.send_replace(Arc::new(self.compose()));
+        self.snapshots.send_replace(Arc::new(self.compose()));
     }
 
-    /// The view of this moment. Lanes are in it only while their peers may be given work.
-    fn compose(&self) -> ClusterView {
+    /// What is known at this moment. Lanes are in it only while their peers may be given work.
+    fn compose(&self) -> Snapshot {
         let (now, members) = (self.clock.now(), self.election.members());
         let lane_of = |peer: Peer| self.lanes.get(&peer).filter(|_| members.is_up(peer)).cloned();
         let does_work = |peer: &&Peer| members.orders(**peer).wanted == Wanted::Work;
         let workers = self.lanes.keys().filter(does_work).filter_map(|peer| lane_of(*peer));
+        let lanes =
+            Lanes { leader: self.election.leading_peer().and_then(lane_of), workers: workers.collect() };
+        let (shown, ghosts) = members.shown_and_ghosts();
+        let task_view = TaskView {
+            ghosts,
+            claim: self.election.claim(now),
+            list_version: self.list_version,
+            adopted_version: members.adopted_version(),
+            resignations: self.election.resignations(),
+            composed: now,
+        };
+        Snapshot { view: self.view(shown), lanes, task_view }
+    }
+
+    fn view(&self, members: Vec<Member>) -> ClusterView {
         let leader = self.election.leader().map(|(member, ballot, since)| Leader {
             id: ballot.id,
             name: Arc::clone(&member.name),
             counter: ballot.counter,
             since,
         });
-        let (shown, ghosts) = members.shown_and_ghosts();
         ClusterView {
             me: Arc::clone(&self.me),
             clock: self.clock,
-            members: shown,
-            ghosts,
+            members,
             leader,
             leader_until: self.election.recognised_until(),
-            resignations: self.election.resignations(),
-            leader_lane: self.election.leading_peer().and_then(lane_of),
-            workers: workers.collect(),
             recent: Arc::clone(&self.recent),
-            version: members.changes() + self.election.highest().counter,
-            list_version: self.list_version,
-            adopted_version: members.adopted_version(),
-            claim: self.election.claim(now),
-            composed: now,
+            version: self.election.members().changes() + self.election.highest().counter,
         }
     }
 }
@@ -411,42 +430,6 @@ fn log(change: &Change) {
         ChangeKind::Leads => tracing::info!("{name} leads ({reason})"),
         ChangeKind::LeaderLost => {
             tracing::warn!("Leader {name} is lost ({reason}); every node schedules for itself meanwhile");
-        }
-    }
-}
-
-impl ClusterView {
-    /// The member list as watchers take it; what was heard, as its age.
-    pub fn members_to_wire(&self, now: Time) -> Vec<proto::Member> {
-        self.members.iter().map(|member| self.member_to_wire(member, now)).collect()
-    }
-
-    /// For followers, who are to know of the ghosts that they are dead, and first: what follows is where they are.
-    pub(super) fn all_to_wire(&self, now: Time) -> Vec<proto::Member> {
-        let all = self.ghosts.iter().chain(&self.members);
-        all.map(|member| self.member_to_wire(member, now)).collect()
-    }
-
-    fn member_to_wire(&self, member: &super::Member, now: Time) -> proto::Member {
-        let status = match member.status {
-            Status::Alive => proto::MemberStatus::Alive,
-            Status::Suspect => proto::MemberStatus::Suspect,
-            Status::Dead => proto::MemberStatus::Dead,
-            Status::Stopped => proto::MemberStatus::Stopped,
-        };
-        let role = if self.is_leader(member, now) { proto::Role::Leader } else { proto::Role::Worker };
-        proto::Member {
-            id: member.id.map(u32::cast_signed),
-            name: member.name.to_string(),
-            grpc_addr: member.grpc_addr.to_string(),
-            http_addr: member.http_addr.to_string(),
-            role: role.into(),
-            status: status.into(),
-            last_seen_ms: member.heard.map(|heard| super::millis(now.saturating_sub(heard))),
-            in_flight: member.figures.in_flight,
-            completed: member.figures.completed,
-            version: member.version.to_string(),
-            boot: member.boot.unwrap_or_default(),
         }
     }
 }

@@ -12,15 +12,14 @@
 
 mod client;
 mod connection;
-mod lease;
 mod wire;
-
-#[cfg(test)]
-#[path = "../../tests/lease/mod.rs"]
-mod lease_simulator;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use primacy_election::{
+    Identity, Member, Recognised, Status, Time,
+    lease::{Fit, LeaseState, News, Next, Step, StepFailure, StepOutcome},
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -28,17 +27,18 @@ use tokio::{
 };
 use tonic::Code;
 
-use super::{Clock, ClusterView, Identity, Status, election::Recognised, membership::Time, plain};
+use super::Snapshot;
 use crate::{
+    clock::Clock,
     limits::{ETCD_ENDPOINTS_MAX, ETCD_NEWS_MAX, ETCD_PAUSE, ETCD_TIMEOUT, LEASE_TTL},
     proto::etcd::etcdserverpb::WatchResponse,
+    text::plain,
 };
 use client::{EtcdClient, EtcdError};
 use connection::EtcdConnection;
-use lease::{Fit, LeaseState, News, Next, Step, StepFailure, StepOutcome};
 
 pub use connection::{Access, Tls};
-pub(super) use lease::Order;
+pub(super) use primacy_election::lease::Order;
 
 /// The driver's side.
 pub(super) struct KeeperHandle {
@@ -52,7 +52,7 @@ pub(super) struct LeaseKeeper {
     me: Arc<Identity>,
     client: Arc<EtcdClient>,
     clock: Clock,
-    views: watch::Receiver<Arc<ClusterView>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
     orders: mpsc::Receiver<Order>,
     recognised: watch::Sender<Recognised>,
     /// At most one.
@@ -85,7 +85,7 @@ pub(super) fn open(
     access: Access,
     me: Arc<Identity>,
     clock: Clock,
-    views: watch::Receiver<Arc<ClusterView>>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
 ) -> (LeaseKeeper, KeeperHandle) {
     let (to_keeper, orders) = mpsc::channel(ORDERS_MAX);
     let recognised = watch::Sender::new(Recognised::default());
@@ -95,7 +95,7 @@ pub(super) fn open(
         me,
         client: Arc::new(EtcdClient::new(access)),
         clock,
-        views,
+        snapshots,
         orders,
         recognised,
         calls: JoinSet::new(),
@@ -157,11 +157,11 @@ impl LeaseKeeper {
         match self.lease_state.next(now, &self.fit()) {
             Next::WaitUntil(time) => self.clock.instant(time),
             Next::Do(step) => {
-                let (me, client, views) =
-                    (Arc::clone(&self.me), Arc::clone(&self.client), self.views.clone());
+                let (me, client, snapshots) =
+                    (Arc::clone(&self.me), Arc::clone(&self.client), self.snapshots.clone());
                 let resignation = self.lease_state.resignations();
                 self.calls.spawn(async move {
-                    let result = perform(&step, &me, &client, views, resignation).await;
+                    let result = perform(&step, &me, &client, snapshots, resignation).await;
                     (now, step, result)
                 });
                 self.clock.instant(now + ETCD_TIMEOUT)
@@ -207,8 +207,8 @@ impl LeaseKeeper {
 
     /// The candidates that are alive; of the leader's own view, which hears their heartbeats.
     fn fit(&self) -> Vec<Fit> {
-        let view = self.views.borrow();
-        let is_fit = |member: &&super::Member| member.id.is_some() && member.status == Status::Alive;
+        let view = &self.snapshots.borrow().view;
+        let is_fit = |member: &&Member| member.id.is_some() && member.status == Status::Alive;
         let fit = view.members.iter().filter(is_fit);
         fit.filter_map(|member| Some(Fit { boot: member.boot?, since: member.since })).collect()
     }
@@ -218,7 +218,7 @@ async fn perform(
     step: &Step,
     me: &Identity,
     client: &EtcdClient,
-    mut views: watch::Receiver<Arc<ClusterView>>,
+    mut snapshots: watch::Receiver<Arc<Snapshot>>,
     resignation: u64,
 ) -> Result<StepOutcome, EtcdError> {
     match step {
@@ -239,12 +239,12 @@ async fn perform(
             Ok(StepOutcome::Told(wire::told_by_txn(client.txn(request).await?, holder)))
         }
         Step::HandOver { mine, to } => {
-            stands_down(&mut views, resignation).await?;
+            stands_down(&mut snapshots, resignation).await?;
             let request = wire::hand_over(*mine, to);
             Ok(StepOutcome::Told(wire::told_by_txn(client.txn(request).await?, to.clone())))
         }
         Step::Revoke { lease } => {
-            stands_down(&mut views, resignation).await?;
+            stands_down(&mut snapshots, resignation).await?;
             client.revoke(*lease).await.map(|()| StepOutcome::Revoked)
         }
     }
@@ -253,11 +253,12 @@ async fn perform(
 /// A leader that gives up the lead does not call itself leader any more when the next one does. A view of before the
 /// resignation says nothing: the driver may be about to publish that this node leads.
 async fn stands_down(
-    views: &mut watch::Receiver<Arc<ClusterView>>,
+    snapshots: &mut watch::Receiver<Arc<Snapshot>>,
     resignation: u64,
 ) -> Result<(), EtcdError> {
-    let stands_down = |view: &Arc<ClusterView>| view.resignations >= resignation && !view.leads();
-    let stood_down = timeout(ETCD_TIMEOUT, views.wait_for(stands_down)).await;
+    let stands_down =
+        |snapshot: &Arc<Snapshot>| snapshot.task_view.resignations >= resignation && !snapshot.view.leads();
+    let stood_down = timeout(ETCD_TIMEOUT, snapshots.wait_for(stands_down)).await;
     stood_down.map_err(|_| EtcdError::TimedOut)?.map(drop).map_err(|_| EtcdError::TimedOut)
 }
 
@@ -352,16 +353,18 @@ impl Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::TaskView;
 
     #[tokio::test(start_paused = true)]
     async fn who_resigns_waits_until_the_view_knows_it() {
-        let views = watch::Sender::new(Arc::new(ClusterView::default()));
-        let mut seen = views.subscribe();
+        let snapshots = watch::Sender::new(Arc::new(Snapshot::default()));
+        let mut seen = snapshots.subscribe();
         assert!(
             stands_down(&mut seen, 1).await.is_err(),
             "what the driver does meanwhile is not in this view"
         );
-        views.send_replace(Arc::new(ClusterView { resignations: 1, ..ClusterView::default() }));
+        let task_view = TaskView { resignations: 1, ..TaskView::default() };
+        snapshots.send_replace(Arc::new(Snapshot { task_view, ..Snapshot::default() }));
         assert!(stands_down(&mut seen, 1).await.is_ok());
     }
 }

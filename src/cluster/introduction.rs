@@ -1,6 +1,7 @@
 //! Who answers at an address. Where there is a token it must prove that it knows it before it is believed in anything, or
 //! shown what calls of peers carry.
 
+use primacy_election::{DialError, Identity, Sought};
 use tonic::{
     Code, Request, Status,
     body::Body,
@@ -10,12 +11,11 @@ use tonic::{
 };
 
 use super::{
-    ClusterView, Identity,
+    Snapshot,
     lane::describe,
-    membership::{DialError, Sought},
     token::{PeerConnection, Token},
 };
-use crate::proto::{IdentifyRequest, peer_client::PeerClient};
+use crate::proto::{self, peer_client::PeerClient};
 
 /// Asks who answers. With a token it has proven it; without one it only says so.
 ///
@@ -29,7 +29,7 @@ where
     <S::ResponseBody as HttpBody>::Error: Into<StdError> + Send,
 {
     let challenge = token.challenge();
-    let mut request = Request::new(IdentifyRequest {});
+    let mut request = Request::new(proto::IdentifyRequest {});
     if let Some(challenge) = &challenge {
         token.ask(challenge).put(request.metadata_mut());
     }
@@ -60,16 +60,16 @@ pub(super) async fn introduce(
     channel: Channel,
     token: &Token,
     sought: &Sought,
-    view: &ClusterView,
+    snapshot: &Snapshot,
 ) -> Result<(PeerConnection, Option<Identity>), DialError> {
     if !token.is_set() {
         return Ok((PeerConnection::new(channel, token.pass(0)), None));
     }
     let identity = identify(channel.clone(), token).await?;
-    if identity.boot == view.me.boot {
+    if identity.boot == snapshot.view.me.boot {
         return Err(DialError::Itself);
     }
-    if !sought.may_be(&identity, view.members.iter().chain(&view.ghosts)) {
+    if !sought.may_be(&identity, snapshot.view.members.iter().chain(&snapshot.task_view.ghosts)) {
         return Err(DialError::Misled);
     }
     Ok((PeerConnection::new(channel, token.pass(identity.boot)), Some(identity)))

@@ -15,9 +15,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use primacy_election::{DialError, Identity, MISSED, Time, Wanted};
 use thiserror::Error;
 use tokio::{
     sync::{Notify, Semaphore, mpsc, oneshot, watch},
@@ -27,20 +28,16 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Code, Status, Streaming, TimeoutExpired};
 
-use super::{
-    Identity, STOPPING, innermost,
-    membership::{DialError, MISSED, Time, Wanted},
-    millis, plain,
-    token::PeerConnection,
-    trace::Trace,
-};
+use super::{STOPPING, innermost, token::PeerConnection, trace::Trace};
 use crate::{
+    clock::millis,
+    counted::Counted,
     limits::{
         BATCHES_PER_PEER_MAX, FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_BATCH_MAX, LANE_GATHERING_LOAD,
         LANE_IN_FLIGHT_MAX, LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX,
     },
-    proto::{LaneAnswers, LaneAsks, LaneFailure, peer_client::PeerClient},
-    text::line,
+    proto::{self, peer_client::PeerClient},
+    text::{line, plain},
 };
 
 /// A short check to be asked of a lane.
@@ -110,10 +107,10 @@ struct Shared {
     connection: PeerConnection,
     long_calls: Semaphore,
     batches: Semaphore,
-    in_flight: AtomicUsize,
+    in_flight: AtomicU64,
     /// Those in flight that have not left yet.
     gathering: AtomicUsize,
-    long_cost_us: AtomicU64,
+    long_cost_us: Arc<AtomicU64>,
     /// When it was opened; the penalty is counted from here.
     opened: Instant,
     penalty_until_ms: AtomicU64,
@@ -143,8 +140,8 @@ pub struct LaneDriver {
     lane: Lane,
     names: Names,
     queue: mpsc::Receiver<Open>,
-    outgoing: mpsc::Sender<LaneAsks>,
-    answers: Streaming<LaneAnswers>,
+    outgoing: mpsc::Sender<proto::LaneAsks>,
+    answers: Streaming<proto::LaneAnswers>,
     waiting: Vec<Open>,
     open: HashMap<u64, AskReply>,
     next_ask: u64,
@@ -174,9 +171,9 @@ impl Lane {
         connection: &PeerConnection,
         kind: Wanted,
         me: &Identity,
-    ) -> Result<(Streaming<LaneAnswers>, mpsc::Sender<LaneAsks>), Status> {
+    ) -> Result<(Streaming<proto::LaneAnswers>, mpsc::Sender<proto::LaneAsks>), Status> {
         let (outgoing, requests) = mpsc::channel(4);
-        let hello = LaneAsks { sender: Some(me.into()), ..LaneAsks::default() };
+        let hello = proto::LaneAsks { sender: Some(me.into()), ..proto::LaneAsks::default() };
         // The channel is new and holds four.
         let _ = outgoing.try_send(hello);
         let mut client =
@@ -192,8 +189,8 @@ impl Lane {
     async fn greet(
         connection: PeerConnection,
         kind: Wanted,
-        mut answers: Streaming<LaneAnswers>,
-        outgoing: mpsc::Sender<LaneAsks>,
+        mut answers: Streaming<proto::LaneAnswers>,
+        outgoing: mpsc::Sender<proto::LaneAsks>,
     ) -> Result<(Self, LaneDriver, Identity), DialError> {
         let first = answers.message().await.map_err(|status| refusal(&status))?;
         let receiver = first.and_then(|first| first.receiver);
@@ -224,9 +221,9 @@ impl Lane {
             connection,
             long_calls: Semaphore::new(LONG_CALLS_PER_PEER_MAX),
             batches: Semaphore::new(BATCHES_PER_PEER_MAX),
-            in_flight: AtomicUsize::new(0),
+            in_flight: AtomicU64::new(0),
             gathering: AtomicUsize::new(0),
-            long_cost_us: AtomicU64::new(0),
+            long_cost_us: Arc::default(),
             opened: Instant::now(),
             penalty_until_ms: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
@@ -301,11 +298,12 @@ impl Lane {
         }
     }
 
-    fn count(&self, count: usize) -> Counted<'_> {
-        if self.0.in_flight.fetch_add(count, Relaxed) == 0 {
+    fn count(&self, count: usize) -> Counted<&AtomicU64> {
+        let (counted, before) = Counted::after(&self.0.in_flight, count as u64);
+        if before == 0 {
             self.0.filled.notify_one();
         }
-        Counted(&self.0.in_flight, count)
+        counted
     }
 
     /// Whether the other side holds anything of ours: asks, batches or calls.
@@ -322,12 +320,12 @@ impl Lane {
 
     /// The time since it was opened.
     fn time(&self) -> Time {
-        self.0.opened.elapsed()
+        Time::at(self.0.opened.elapsed())
     }
 
     /// The other side has just shown that it lives.
     pub fn hear(&self) {
-        self.0.heard_ms.store(millis(self.time()), Relaxed);
+        self.0.heard_ms.store(millis(self.time().elapsed()), Relaxed);
         self.0.is_silent.store(false, Relaxed);
     }
 
@@ -343,7 +341,7 @@ impl Lane {
 
     /// When it was last heard.
     fn heard(&self) -> Time {
-        Time::from_millis(self.0.heard_ms.load(Relaxed))
+        Time::at(Duration::from_millis(self.0.heard_ms.load(Relaxed)))
     }
 
     /// The connection that the lane runs over, for calls of their own.
@@ -385,7 +383,7 @@ impl Lane {
     /// Short checks in flight, and the penalty of a failure of late. A message that is about to leave is worth some: it
     /// wakes a process, and every ask that joins it saves another one.
     pub fn load(&self) -> u64 {
-        let load = self.0.in_flight.load(Relaxed) as u64 + self.penalty();
+        let load = self.0.in_flight.load(Relaxed) + self.penalty();
         match self.0.gathering.load(Relaxed) {
             0 => load,
             _ => load.saturating_sub(LANE_GATHERING_LOAD),
@@ -394,8 +392,7 @@ impl Lane {
 
     /// Counts a long check of so many microseconds as load of this lane, for as long as the charge lives.
     pub fn charge(&self, cost_us: u64) -> Charge {
-        self.0.long_cost_us.fetch_add(cost_us, Relaxed);
-        Charge { lane: self.clone(), cost_us }
+        Counted::new(Arc::clone(&self.0.long_cost_us), cost_us)
     }
 
     /// Long checks in flight by their estimated time in microseconds, and the penalty of a failure of late. Each counts
@@ -502,9 +499,9 @@ impl LaneDriver {
         }
     }
 
-    fn batch(&mut self) -> LaneAsks {
+    fn batch(&mut self) -> proto::LaneAsks {
         let first_ask = self.next_ask;
-        let mut batch = LaneAsks { first_ask, ..LaneAsks::default() };
+        let mut batch = proto::LaneAsks { first_ask, ..proto::LaneAsks::default() };
         batch.values.reserve_exact(self.waiting.len());
         let now = Instant::now();
         self.lane.0.gathering.fetch_sub(self.waiting.len(), Relaxed);
@@ -523,13 +520,13 @@ impl LaneDriver {
         batch
     }
 
-    fn take(&mut self, answers: LaneAnswers, on_stopping: &impl Fn()) -> Result<(), LaneEnd> {
+    fn take(&mut self, answers: proto::LaneAnswers, on_stopping: &impl Fn()) -> Result<(), LaneEnd> {
         self.lane.hear();
         if answers.stopping {
             self.lane.retire();
             on_stopping();
         }
-        let LaneAnswers { asks, are_prime, processed_by, names, failures, .. } = answers;
+        let proto::LaneAnswers { asks, are_prime, processed_by, names, failures, .. } = answers;
         if asks.len() != are_prime.len() || asks.len() != processed_by.len() {
             return Err(LaneEnd::Broken("it sent an answer without its parts".to_owned()));
         }
@@ -539,7 +536,7 @@ impl LaneDriver {
             self.deliver(ask, Ok(LaneAnswer { is_prime, processed_by }))?;
         }
         for failure in failures {
-            let LaneFailure { ask, code, message } = failure;
+            let proto::LaneFailure { ask, code, message } = failure;
             self.deliver(ask, Err(Failure { code: code.into(), message: line(&message) }))?;
         }
         Ok(())
@@ -558,13 +555,9 @@ impl LaneDriver {
 
 /// Waits for asks, and takes all that come with the first in the same turn of the runtime: it stands behind those that
 /// are ready to run, each of which may ask too. A lone ask leaves at once. Returns 0 when no more will come.
-async fn recv_batch(
-    queue: &mut mpsc::Receiver<Open>,
-    batch: &mut Vec<Open>,
-    in_flight: &AtomicUsize,
-) -> usize {
+async fn recv_batch(queue: &mut mpsc::Receiver<Open>, batch: &mut Vec<Open>, in_flight: &AtomicU64) -> usize {
     let taken = queue.recv_many(batch, LANE_BATCH_MAX).await;
-    if taken > 0 && in_flight.load(Relaxed) > taken {
+    if taken > 0 && in_flight.load(Relaxed) > taken as u64 {
         yield_now().await;
         while batch.len() < LANE_BATCH_MAX
             && let Ok(open) = queue.try_recv()
@@ -576,7 +569,7 @@ async fn recv_batch(
 }
 
 /// Waits for room; false if the stream has ended.
-async fn has_room(outgoing: &mpsc::Sender<LaneAsks>) -> bool {
+async fn has_room(outgoing: &mpsc::Sender<proto::LaneAsks>) -> bool {
     outgoing.reserve().await.is_ok()
 }
 
@@ -598,27 +591,8 @@ impl Names {
     }
 }
 
-/// Counts so many in flight for as long as it lives.
-struct Counted<'a>(&'a AtomicUsize, usize);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Relaxed);
-    }
-}
-
-/// A long check as load of a lane; dropping it takes the load away.
-#[derive(Debug)]
-pub struct Charge {
-    lane: Lane,
-    cost_us: u64,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.lane.0.long_cost_us.fetch_sub(self.cost_us, Relaxed);
-    }
-}
+/// A long check as load of a lane, in microseconds of its estimated cost; dropping it takes the load away.
+pub type Charge = Counted<Arc<AtomicU64>>;
 
 /// What the status of a call beside the lane says: an answer of the other side has no source; one that was made here
 /// has, be it because the deadline passed or because the connection is gone.

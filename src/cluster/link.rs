@@ -12,29 +12,29 @@ use std::{
     time::Duration,
 };
 
+use primacy_election::{
+    Ballot, DialError, Figures, Identity, Judged, Orders, Peer, Sought, Time, Wanted, timing,
+};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::{
-    Clock, ClusterView, Event, Identity, LinkEvent,
-    election::{Ballot, ClaimVerdict, Judged},
-    innermost,
+    Event, LinkEvent, Snapshot, innermost,
     introduction::introduce,
     lane::{Lane, LaneDriver, LaneEnd},
-    membership::{DialError, Orders, Peer, Sought, Time, Wanted},
-    plain, timing,
     token::Token,
 };
 use crate::{
-    limits::{
-        DEADLINE_MAX, HEAD_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RETIRING_LANES_MAX,
-    },
-    proto::{HeartbeatRequest, worker_client::WorkerClient},
-    worker::Figures,
+    api::election::verdict_from_wire,
+    clock::{Clock, millis},
+    connection::{ConnectError, Dial},
+    limits::{DEADLINE_MAX, PEER_MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RETIRING_LANES_MAX},
+    proto::{self, worker_client::WorkerClient},
+    text::plain,
 };
 
 pub(super) struct Link {
@@ -46,7 +46,7 @@ pub(super) struct Link {
     pub(super) clock: Clock,
     /// What the driver wants.
     pub(super) orders: watch::Receiver<Orders>,
-    pub(super) view: watch::Receiver<Arc<ClusterView>>,
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) events: mpsc::Sender<Event>,
 }
 
@@ -148,8 +148,8 @@ impl Link {
         let opened = async {
             let channel = connect(&self.sought.address, time).await?;
             is_connected.store(true, Relaxed);
-            let view = Arc::clone(&self.view.borrow());
-            let (connection, proven) = introduce(channel, &self.token, &self.sought, &view).await?;
+            let snapshot = Arc::clone(&self.snapshots.borrow());
+            let (connection, proven) = introduce(channel, &self.token, &self.sought, &snapshot).await?;
             let (lane, driver, identity) = Lane::open(connection, wanted, &self.me).await?;
             Ok((lane, driver, proven.unwrap_or(identity)))
         };
@@ -214,7 +214,7 @@ impl Link {
             let response = response.into_inner();
             their_version = response.members_version;
             let figures = Figures { in_flight: response.in_flight, completed: response.completed };
-            let judged = ballot.zip(ClaimVerdict::from_wire(response.verdict));
+            let judged = ballot.zip(verdict_from_wire(response.verdict));
             let judged = judged.map(|(ballot, verdict)| Judged { asked, ballot, verdict });
             if self.tell(LinkEvent::Acked { figures, judged }).await.is_none() {
                 return;
@@ -234,39 +234,40 @@ impl Link {
         }
     }
 
-    fn heartbeat_request(&self, now: Time, their_version: u64) -> (HeartbeatRequest, Option<Ballot>) {
-        let view = self.view.borrow();
-        let claim = view.claim.as_ref().filter(|_| view.leader(now).is_some());
-        let claim = claim.map(|claim| claim.told_at(now, view.composed));
+    fn heartbeat_request(&self, now: Time, their_version: u64) -> (proto::HeartbeatRequest, Option<Ballot>) {
+        let snapshot = self.snapshots.borrow();
+        let task_view = &snapshot.task_view;
+        let claim = task_view.claim.as_ref().filter(|_| snapshot.view.leader(now).is_some());
+        let claim = claim.map(|claim| claim.told_at(now, task_view.composed));
         let (leads, ballot) = (claim.is_some(), claim.as_ref().map(|claim| claim.ballot));
-        let changed = leads && their_version != view.list_version;
-        let request = HeartbeatRequest {
+        let changed = leads && their_version != task_view.list_version;
+        let request = proto::HeartbeatRequest {
             worker_id: self.me.name.to_string(),
             sender: Some((&*self.me).into()),
-            interval_ms: u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX),
-            members_version: if leads { view.list_version } else { 0 },
-            members: if changed { view.all_to_wire(now) } else { Vec::new() },
+            interval_ms: millis(self.heartbeat),
+            members_version: if leads { task_view.list_version } else { 0 },
+            members: if changed { snapshot.members_to_wire(now) } else { Vec::new() },
             claim: claim.as_ref().map(Into::into),
         };
         (request, ballot)
     }
 }
 
-/// Connects; the name is resolved anew each time.
+/// Connects to a peer; the name is resolved anew each time.
 pub(super) async fn connect(address: &str, time: Duration) -> Result<Channel, DialError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| DialError::Other(plain(&format!("{address} is no address: {error}"))))?
-        .connect_timeout(time)
-        .tcp_nodelay(true)
-        .http2_keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .http2_max_header_list_size(HEAD_BYTES_MAX as u32);
-    endpoint.connect().await.map_err(|error| dial_error(&error))
+    let dial = Dial {
+        address,
+        tls: None,
+        connect_timeout: Some(time),
+        ping_interval: PING_INTERVAL,
+        ping_timeout: PING_TIMEOUT,
+        is_pinged_idle: true,
+    };
+    dial.connect().await.map_err(|error| dial_error(&error))
 }
 
-fn dial_error(error: &(dyn Error + 'static)) -> DialError {
-    let mut cause = Some(error);
+fn dial_error(error: &ConnectError) -> DialError {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = cause {
         if let Some(io) = current.downcast_ref::<io::Error>()
             && io.kind() == io::ErrorKind::ConnectionRefused

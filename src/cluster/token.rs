@@ -17,6 +17,7 @@
 
 use std::sync::Arc;
 
+use primacy_election::Identity;
 use rand::random;
 use ring::hmac::{Context, HMAC_SHA256, Key, Tag};
 use subtle::ConstantTimeEq;
@@ -28,7 +29,6 @@ use tonic::{
     transport::Channel,
 };
 
-use super::Identity;
 use crate::limits::TOKEN_CHARS_MAX;
 
 /// A connection to a peer, on which every call carries the pass.

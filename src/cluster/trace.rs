@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
-use crate::proto::LaneTrace;
+use crate::proto;
 
 /// The `X-Request-Id` and the W3C `traceparent` of a request. What the client did not name is made when it is looked at:
 /// mostly nobody does.
@@ -40,14 +40,14 @@ impl Trace {
         }
     }
 
-    pub(super) fn on_lane(&self, ask: u64) -> LaneTrace {
+    pub(super) fn on_lane(&self, ask: u64) -> proto::LaneTrace {
         let (request_id, traceparent) = (self.request_id().into_owned(), self.traceparent().into_owned());
-        LaneTrace { ask, request_id, traceparent }
+        proto::LaneTrace { ask, request_id, traceparent }
     }
 }
 
-impl From<LaneTrace> for Trace {
-    fn from(trace: LaneTrace) -> Self {
+impl From<proto::LaneTrace> for Trace {
+    fn from(trace: proto::LaneTrace) -> Self {
         Self::new(Some(&trace.request_id), Some(&trace.traceparent), 0)
     }
 }

@@ -31,11 +31,13 @@ use super::{
         memory::Held,
         shares::Share,
     },
-    error::ApiError,
 };
-use crate::limits::{
-    BULK_BYTES, BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_NUMBER_COST,
-    BULK_PIECES_BEFORE_YIELD, BULK_STOP_TIMEOUT, BULKS_MAX, REQUEST_COST,
+use crate::{
+    api::error::ApiError,
+    limits::{
+        BULK_BYTES, BULK_CHUNK_BYTES, BULK_CHUNKS_MAX, BULK_IDLE_TIMEOUT, BULK_NUMBER_COST,
+        BULK_PIECES_BEFORE_YIELD, BULK_STOP_TIMEOUT, BULKS_MAX, REQUEST_COST,
+    },
 };
 use window::{Answered, Terms, Window};
 

@@ -7,11 +7,10 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::error::ApiError;
 use crate::{
+    api::error::{ApiError, CheckError},
     cluster::trace::Trace,
     limits::{DEADLINE_MAX, REQUEST_ID_CHARS_MAX},
-    scheduler::CheckError,
 };
 
 /// The header of a request's id.

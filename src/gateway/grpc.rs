@@ -32,22 +32,18 @@ use super::{
     Gateway,
     admission::{memory::Held, places},
     context::{echo, patience, trace_of},
-    error::ApiError,
     listener::{
         AnswerService,
         arrival::{Arrival, Unread},
     },
 };
 use crate::{
+    api::error::{ApiError, CheckError},
     cluster::trace::Trace,
     limits::{MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX},
-    prime::Number,
-    proto::{
-        PrimeRequest, peer_server::PeerServer, scheduler_server::SchedulerServer, worker_server::WorkerServer,
-    },
-    scheduler::{CheckError, FORWARDED_BY},
+    proto::{peer_server::PeerServer, scheduler_server::SchedulerServer, worker_server::WorkerServer},
+    scheduler::FORWARDED_BY,
 };
-
 use framing::Framed;
 use health::HealthService;
 use reflection::ReflectionService;
@@ -159,15 +155,6 @@ impl Services {
     }
 }
 
-/// The number of a request: `number`, or `decimal` where that is set.
-fn number_of(request: &PrimeRequest) -> Result<Number, ApiError> {
-    match (request.number, request.decimal.as_str()) {
-        (number, "") => Ok(number.into()),
-        (0, decimal) => Ok(decimal.parse()?),
-        _ => Err(ApiError::invalid("set `number` or `decimal`, not both")),
-    }
-}
-
 /// What every call brings beside its message; the layer around the services leaves it to them.
 #[derive(Debug, Clone)]
 struct CallContext {
@@ -256,7 +243,7 @@ fn expect_grpc(gateway: &Gateway, request: &Request) -> Result<(), ApiError> {
             "the content type application/grpc or application/grpc+proto",
         ),
     };
-    let http = &gateway.cluster.view().me.http_addr;
+    let http = &gateway.cluster.snapshot().view.me.http_addr;
     Err(ApiError::http(
         status,
         format!("gRPC is spoken here, which takes {takes}; JSON over HTTP is at {http}"),

@@ -27,20 +27,18 @@ use tower::{Layer, Service, service_fn};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::cluster::trace::Trace;
-
 use super::{
     Gateway,
     admission::{gate::InFlightPass, places},
     context::{REQUEST_ID, TRACEPARENT, echo, trace_of},
     encoding::negotiate,
-    error::ApiError,
     listener::{
         AnswerService,
         arrival::{Arrival, Unread},
     },
     openapi, page,
 };
+use crate::{api::error::ApiError, cluster::trace::Trace};
 
 /// What answers say that leave while they are made: no cache keeps them, and no proxy holds them back until there is enough
 /// to fill a buffer (nginx and those that do as it does) or to compress.

@@ -21,7 +21,7 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinSet, yield_now},
     time::{MissedTickBehavior, interval, sleep},
@@ -36,6 +36,7 @@ use super::admission::{
     places::{Places, Room},
 };
 use crate::{
+    connection::Acceptor,
     limits::{
         ACCEPT_PAUSE, ACCEPT_RECOVERED, ACCEPTS_AT_ONCE_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX,
         HEAD_BYTES_MAX, HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_INTERVAL,
@@ -66,9 +67,9 @@ impl<S> AnswerService for S where
 {
 }
 
-/// Serves requests on a socket.
+/// Serves requests on a bound address.
 pub struct Listener<S> {
-    socket: TcpListener,
+    acceptor: Acceptor,
     service: S,
     builder: Builder<TokioExecutor>,
     metrics: Arc<Metrics>,
@@ -87,10 +88,10 @@ struct PendingConnection {
 
 impl<S: AnswerService> Listener<S> {
     /// A listener that is ready to run.
-    pub fn new(socket: TcpListener, protocols: Protocols, service: S, metrics: Arc<Metrics>) -> Self {
+    pub fn new(acceptor: Acceptor, protocols: Protocols, service: S, metrics: Arc<Metrics>) -> Self {
         let (places, builder) = (Places::new(Room::MOST, FairQueue::default()), builder(protocols));
         let (pending, addresses) = (Pending::default(), Addresses::default());
-        Self { socket, service, builder, metrics, places, pending, addresses }
+        Self { acceptor, service, builder, metrics, places, pending, addresses }
     }
 
     /// The same with room for so many connections, whose work waits in this queue.
@@ -111,7 +112,7 @@ impl<S: AnswerService> Listener<S> {
                 () = stop.cancelled() => break,
                 Some(_) = connections.join_next() => {}
                 _ = pause.tick(), if !self.pending.is_empty() => self.admit_pending(&mut connections, &stop),
-                accepted = self.socket.accept() => match accepted {
+                accepted = self.acceptor.accept() => match accepted {
                     Ok((stream, from)) => {
                         accepting.works();
                         let has_room = self.arrives(stream, from, &mut connections, &stop);
@@ -126,7 +127,7 @@ impl<S: AnswerService> Listener<S> {
                 },
             }
         }
-        drop((self.socket, self.pending));
+        drop((self.acceptor, self.pending));
         // Each connection has the drain time as a bound of its own.
         while connections.join_next().await.is_some() {}
     }

@@ -12,7 +12,6 @@ use axum::{
 use utoipa::OpenApi;
 
 use super::{
-    error::Problem,
     files::{CONTRACT, DOCS, File},
     http::{
         self,
@@ -20,6 +19,7 @@ use super::{
         problems::{self, ViewProblems},
     },
 };
+use crate::api::error::Problem;
 
 /// What Swagger UI needs: its own files, images within its styles, and to ask this node.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \

@@ -9,12 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use primacy_election::Status;
 
 use super::{
     Gateway,
     files::{File, PAGE},
 };
-use crate::{cluster::Status, limits::POLICY_MEMBERS_BYTES_MAX};
+use crate::limits::POLICY_MEMBERS_BYTES_MAX;
 
 /// The page and what it is made of.
 pub fn routes() -> Router<Arc<Gateway>> {
@@ -27,7 +28,8 @@ pub fn routes() -> Router<Arc<Gateway>> {
 }
 
 fn index(file: &File, State(gateway): State<Arc<Gateway>>, request: &Request) -> Response {
-    let view = Arc::clone(&gateway.cluster.view());
+    let snapshot = Arc::clone(&gateway.cluster.snapshot());
+    let view = &snapshot.view;
     let (alive, others): (Vec<_>, Vec<_>) =
         view.members.iter().partition(|member| member.status == Status::Alive);
     let addresses = alive.into_iter().chain(others).map(|member| &*member.http_addr);

@@ -11,7 +11,7 @@ use std::{
 
 use tonic::Code;
 
-use super::error::ApiError;
+use crate::api::error::ApiError;
 use crate::{
     limits::{STRANGERS_CALL_CHARS_MAX, STRANGERS_LOG_INTERVAL},
     metrics::Metrics,

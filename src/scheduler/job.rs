@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Instant};
 
 use tonic::{Code, Request};
 
-use super::{Check, CheckError, Outcome, Recipient, Scheduler};
+use super::{Check, Recipient, Scheduler};
 use crate::{
+    api::{error::CheckError, prime::Outcome, primes::BatchOutcome},
     cluster::{
         lane::{AskError, Failure, Lane},
         trace::Trace,
     },
-    proto::{BatchRequest, BatchResponse, peer_client::PeerClient},
-    text::plain,
+    proto::{self, peer_client::PeerClient},
 };
 
 /// Short checks of one client that travel together.
@@ -25,15 +25,6 @@ pub struct Batch {
     pub trace: Arc<Trace>,
     /// A peer forwarded it: it is not forwarded again.
     pub forwarded: bool,
-}
-
-/// The answer to a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchOutcome {
-    /// Whether each is prime, in the order of the batch; proven, because they are short.
-    pub are_prime: Vec<bool>,
-    /// The name of the node that did the work.
-    pub processed_by: Arc<str>,
 }
 
 /// What can be asked of another node, or done here.
@@ -123,7 +114,7 @@ impl Job for Batch {
         lane: &Lane,
         recipient: Recipient,
     ) -> Result<BatchOutcome, AskError> {
-        let mut request = Request::new(BatchRequest { values: self.values.clone() });
+        let mut request = Request::new(proto::BatchRequest { values: self.values.clone() });
         // A made id would outweigh many of the numbers.
         let trace = self.trace.is_named().then_some(&*self.trace);
         scheduler.equip(&mut request, self.deadline, trace, recipient);
@@ -135,31 +126,13 @@ impl Job for Batch {
             }
         });
         let response = lane.call_batch(self.values.len(), call).await?.into_inner();
-        BatchOutcome::from_wire(response, self.values.len())
+        BatchOutcome::from_wire(response, self.values.len()).map_err(|wrong| {
+            AskError::Failed(Failure { code: Code::Unavailable, message: wrong.to_string() })
+        })
     }
 
     async fn work(&self, scheduler: &Scheduler) -> Result<BatchOutcome, CheckError> {
         let are_prime = scheduler.worker.check_batch(&self.values).await;
         Ok(BatchOutcome { are_prime, processed_by: Arc::clone(scheduler.worker.name()) })
-    }
-}
-
-impl BatchOutcome {
-    fn from_wire(response: BatchResponse, count: usize) -> Result<Self, AskError> {
-        let BatchResponse { are_prime, processed_by } = response;
-        let processed_by = plain(&processed_by);
-        if are_prime.len() != count {
-            let message = format!("{processed_by} answered {} numbers of {count}", are_prime.len());
-            return Err(AskError::Failed(Failure { code: Code::Unavailable, message }));
-        }
-        let are_prime = are_prime.into_iter().map(|is_prime| is_prime != 0).collect();
-        Ok(Self { are_prime, processed_by: processed_by.into() })
-    }
-}
-
-impl From<BatchOutcome> for BatchResponse {
-    fn from(outcome: BatchOutcome) -> Self {
-        let are_prime = outcome.are_prime.into_iter().map(u8::from).collect();
-        Self { are_prime, processed_by: outcome.processed_by.to_string() }
     }
 }

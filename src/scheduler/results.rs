@@ -1,29 +1,11 @@
 //! The newest answers, kept in a ring.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Mutex, PoisonError,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::{
-    limits::RESULTS_KEPT,
-    prime::{Number, Verdict},
-};
-
-/// An answer that was given.
-#[derive(Debug, Clone)]
-pub struct Recorded {
-    /// The number that was asked.
-    pub number: Number,
-    /// What was answered.
-    pub verdict: Verdict,
-    /// Who did the work.
-    pub processed_by: Arc<str>,
-    /// When, in milliseconds since the Unix epoch.
-    pub at_ms: u64,
-    /// How long the check took where it was scheduled, in microseconds.
-    pub duration_us: u64,
-}
+use crate::{api::results::Recorded, limits::RESULTS_KEPT};
 
 /// The last 1,000 answers of this node.
 ///

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    counted::Counted,
     limits::{POOL_QUEUE_MAX, POOL_TURN, QUICK_COST_MAX_US},
     prime::{Number, Verdict},
 };
@@ -76,7 +77,8 @@ impl Pool {
     }
 
     pub(super) async fn check(&self, number: Number) -> Result<Verdict, PoolError> {
-        let held = AwaitedCheck::new(&self.in_flight);
+        let in_flight = Counted::new(Arc::clone(&self.in_flight), 1);
+        let held = AwaitedCheck { stop: Arc::default(), _in_flight: in_flight };
         let (reply, verdict) = oneshot::channel();
         self.queue.push(PoolJob { number, stop: Arc::clone(&held.stop), reply })?;
         verdict.await.map_err(|_| PoolError::Defect)
@@ -104,20 +106,12 @@ impl Drop for Pool {
 /// A check somebody waits for; dropping it stops the computation.
 struct AwaitedCheck {
     stop: Arc<AtomicBool>,
-    in_flight: Arc<AtomicU64>,
-}
-
-impl AwaitedCheck {
-    fn new(in_flight: &Arc<AtomicU64>) -> Self {
-        in_flight.fetch_add(1, Relaxed);
-        Self { stop: Arc::default(), in_flight: Arc::clone(in_flight) }
-    }
+    _in_flight: Counted<Arc<AtomicU64>>,
 }
 
 impl Drop for AwaitedCheck {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
-        self.in_flight.fetch_sub(1, Relaxed);
     }
 }
 

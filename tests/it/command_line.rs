@@ -11,6 +11,7 @@ use std::{
 };
 
 use primacy::{
+    connection::Acceptor,
     gateway::listener::{Listener, Protocols},
     is_prime,
     proto::{MemberStatus, WatchClusterRequest, scheduler_client::SchedulerClient},
@@ -726,7 +727,7 @@ async fn the_next_endpoint_is_asked_when_one_is_dead_or_silent() {
 
 /// Answers like a proxy that reaches nobody: over HTTP/1 and 2, with a page.
 async fn proxy_without_a_server() -> SocketAddr {
-    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
     let page =
         || async { (axum::http::StatusCode::BAD_GATEWAY, axum::response::Html("<h1>502 Bad Gateway</h1>")) };
@@ -750,7 +751,7 @@ async fn web_server() -> SocketAddr {
 
 /// Knows no call of ours.
 async fn another_grpc_server() -> SocketAddr {
-    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
     let (_, health) = tonic_health::server::health_reporter();
     let services = tonic::service::Routes::new(health).into_axum_router().with_state(());

@@ -15,7 +15,6 @@ use std::{
 
 use clap::Parser;
 use primacy::{
-    cluster::PeerAddress,
     config::{NodeArgs, NodeConfig},
     node::{Node, NodeError},
     proto::{
@@ -23,6 +22,7 @@ use primacy::{
         scheduler_client::SchedulerClient,
     },
 };
+use primacy_election::PeerAddress;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt},
     task::JoinHandle,

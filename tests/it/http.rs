@@ -12,11 +12,11 @@ use std::{
 use futures_util::stream;
 use num_bigint::BigUint;
 use primacy::{
-    cluster::PeerAddress,
     node::Node,
     prime::Number,
     proto::{PrimeRequest, scheduler_client::SchedulerClient},
 };
+use primacy_election::PeerAddress;
 use reqwest::{
     Client, Method, RequestBuilder, Url,
     header::{HeaderMap, HeaderName, HeaderValue},

@@ -10,13 +10,13 @@ use std::{
 };
 
 use primacy::{
-    cluster::PeerAddress,
     node::Node,
     proto::{
         ClusterView, MemberStatus, PrimeRequest, TransferRequest, peer_client::PeerClient,
         scheduler_client::SchedulerClient,
     },
 };
+use primacy_election::PeerAddress;
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -131,7 +131,7 @@ async fn an_operator_moves_the_leadership_and_it_stays() {
     }
     let counter = cluster.worker(1).view().await.leader.unwrap().counter;
     // The highest id would lead again after ten seconds, were it not for the operator.
-    let healthy = primacy::cluster::timing::HEALTHY + std::time::Duration::from_secs(2);
+    let healthy = primacy_election::timing::HEALTHY + std::time::Duration::from_secs(2);
     tokio::time::sleep(healthy).await;
     for node in &cluster.nodes {
         let leader = node.view().await.leader.unwrap();

@@ -14,14 +14,11 @@ use std::{
 use futures_util::{
     StreamExt,
     future::{join, join_all},
-    stream,
-    stream::BoxStream,
+    stream::{self, BoxStream},
 };
 use primacy::{
     cluster::{
-        self,
         lane::{Ask, AskError, Lane},
-        membership::Wanted,
         token::{self, Pass},
     },
     is_prime,
@@ -38,6 +35,7 @@ use primacy::{
         worker_server::{Worker, WorkerServer},
     },
 };
+use primacy_election::Wanted;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use tokio::{
     io::copy_bidirectional,
@@ -358,7 +356,7 @@ async fn a_wanted_lane_gives_back_what_a_silent_peer_holds_and_goes_on_when_it_i
     let worker = OddWorker::new(1, Manner::Hangs);
     let connection =
         token::PeerConnection::new(channel(worker.start().await).await.unwrap(), Pass::default());
-    let me = cluster::Identity {
+    let me = primacy_election::Identity {
         id: None,
         name: "me".into(),
         boot: 17,

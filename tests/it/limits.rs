@@ -13,9 +13,13 @@ use std::{
 };
 
 use axum::{Router, body::Bytes, http::uri::PathAndQuery};
-use futures_util::{StreamExt, future::join_all, stream, stream::FuturesUnordered};
-
+use futures_util::{
+    StreamExt,
+    future::join_all,
+    stream::{self, FuturesUnordered},
+};
 use primacy::{
+    connection::Acceptor,
     gateway::listener::{Listener, Protocols},
     limits::{
         CONNECTIONS_CROWDED, CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
@@ -29,7 +33,7 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -272,7 +276,7 @@ async fn a_first_head_takes_no_longer_than_its_time_whatever_it_begins_with() {
         (Protocols::Grpc, PREFACE),
     ];
     for (protocols, begun) in begun {
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let stop = CancellationToken::new();
         let listener = Listener::new(socket, protocols, Router::new().with_state(()), Arc::default());
@@ -358,7 +362,7 @@ async fn a_bulk_that_is_not_read_holds_up_no_other_call_on_its_connection() {
 /// The clock stands still and jumps.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_not_read_is_closed() {
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
     let stop = CancellationToken::new();
     let large = Router::new().route("/", axum::routing::get(|| async { vec![0; 64 << 20] }));

@@ -23,7 +23,6 @@ mod load;
 mod long;
 mod machine;
 mod many;
-mod membership;
 mod mixed;
 mod outside_text;
 mod prime;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use primacy::{
+    connection::Acceptor,
     proto::{
         Certainty, Change, CheckedPrime, ClusterView, Identity, LaneAnswers, Leader, Member, PrimeFailure,
         PrimeRequest, PrimeResponse, WatchClusterRequest, checked_prime,
@@ -263,7 +264,7 @@ async fn a_terminal_is_written_nothing_else_than_a_pipe() {
 /// Its HTTP port is asked what it is, and may answer anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_http_port_calls_itself_is_made_harmless() {
-    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = Acceptor::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let at = socket.local_addr().unwrap().to_string();
     let members = serde_json::json!([{"name": HOSTILE, "grpc_addr": HOSTILE.repeat(1000)}]);
     let body = serde_json::json!({"observed_by": HOSTILE, "members": members}).to_string();
@@ -318,7 +319,7 @@ async fn a_member_with_a_name_that_cannot_be_typed_is_refused_and_told_what_may_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_peer_forges_no_line_of_the_log_and_nothing_on_the_page() {
     let at = free_address();
-    let socket = TcpListener::bind(at).await.unwrap();
+    let socket = Acceptor::bind(at).unwrap();
     let refusal = || async {
         let mut response = axum::response::Response::new(axum::body::Body::empty());
         Status::permission_denied(HOSTILE.repeat(10)).add_header(response.headers_mut()).unwrap();

@@ -2,11 +2,8 @@
 
 use std::{net::SocketAddr, process};
 
-use primacy::{
-    cluster::{PeerAddress, token::Token},
-    node::Node,
-    proto::MemberStatus,
-};
+use primacy::{cluster::token::Token, node::Node, proto::MemberStatus};
+use primacy_election::PeerAddress;
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -15,6 +15,7 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::{check, input::NumberInput, line, progress::Progress, short};
 use crate::{
+    api::prime::Outcome,
     cli::{
         FAILED, OutputFormat,
         client::{Client, PAUSE, ROUNDS},
@@ -23,8 +24,7 @@ use crate::{
     cluster::lane::describe,
     limits::DEADLINE_MAX,
     prime::Number,
-    proto::{CheckedPrime, PrimeFailure, PrimeRequest, checked_prime, scheduler_client::SchedulerClient},
-    scheduler::Outcome,
+    proto::{self, checked_prime, scheduler_client::SchedulerClient},
 };
 
 /// Numbers without an answer, which are kept so that they can be sent again, and their bytes in decimal.
@@ -49,12 +49,12 @@ struct BulkCheck<'a> {
 }
 
 struct OpenCall {
-    requests: mpsc::Sender<PrimeRequest>,
-    answers: Streaming<CheckedPrime>,
+    requests: mpsc::Sender<proto::PrimeRequest>,
+    answers: Streaming<proto::CheckedPrime>,
 }
 
 enum CallEvent {
-    Answer(Result<Option<CheckedPrime>, Status>),
+    Answer(Result<Option<proto::CheckedPrime>, Status>),
     Read(io::Result<()>),
 }
 
@@ -174,7 +174,7 @@ impl BulkCheck<'_> {
         }
     }
 
-    async fn take(&mut self, checked: CheckedPrime) -> Result<(), ExitCode> {
+    async fn take(&mut self, checked: proto::CheckedPrime) -> Result<(), ExitCode> {
         let Some(Ok(number)) = self.waiting.pop_front() else {
             return self.broke(&Status::internal("it answered what was not asked")).await;
         };
@@ -184,7 +184,7 @@ impl BulkCheck<'_> {
         match checked.outcome {
             Some(checked_prime::Outcome::Answer(answer)) => self.put(&number, &answer.into()),
             // That node could not; another one may.
-            Some(checked_prime::Outcome::Failure(PrimeFailure { code, .. }))
+            Some(checked_prime::Outcome::Failure(proto::PrimeFailure { code, .. }))
                 if Code::from(code) == Code::Unavailable =>
             {
                 self.ask_elsewhere(&number).await
@@ -253,9 +253,9 @@ impl BulkCheck<'_> {
     }
 }
 
-fn request(number: &Number) -> PrimeRequest {
+fn request(number: &Number) -> proto::PrimeRequest {
     match number.word().and_then(|word| i64::try_from(word).ok()) {
-        Some(number) => PrimeRequest { number, decimal: String::new() },
-        None => PrimeRequest { number: 0, decimal: number.to_string() },
+        Some(number) => proto::PrimeRequest { number, decimal: String::new() },
+        None => proto::PrimeRequest { number: 0, decimal: number.to_string() },
     }
 }

@@ -5,7 +5,7 @@ use crate::{
         table,
         words::{clock, duration},
     },
-    proto::{Change, ClusterView, Member, MemberStatus},
+    proto,
 };
 
 /// Elections that are shown.
@@ -15,9 +15,9 @@ const COLUMNS: [&str; 9] =
     ["NAME", "ID", "ADDRESS", "STATUS", "ROLE", "COUNTER", "IN-FLIGHT", "LAST-SEEN", "VERSION"];
 
 /// The members as a table, then who leads, who is missing, and the last elections. `now_ms` is by the observer's clock.
-pub(super) fn text(view: &ClusterView, now_ms: u64, coloured: bool) -> String {
+pub(super) fn text(view: &proto::ClusterView, now_ms: u64, coloured: bool) -> String {
     let mut lines = vec![members(view, now_ms, coloured), String::new(), leader(view, now_ms)];
-    let missing = view.members.iter().filter(|member| member.status() != MemberStatus::Alive);
+    let missing = view.members.iter().filter(|member| member.status() != proto::MemberStatus::Alive);
     lines.extend(missing.map(|member| colour(away(view, member, now_ms), member.status(), coloured)));
     let elections: Vec<String> = view
         .recent
@@ -33,17 +33,17 @@ pub(super) fn text(view: &ClusterView, now_ms: u64, coloured: bool) -> String {
     lines.join("\n")
 }
 
-fn members(view: &ClusterView, now_ms: u64, coloured: bool) -> String {
+fn members(view: &proto::ClusterView, now_ms: u64, coloured: bool) -> String {
     let rows = view.members.iter().map(|member| row(view, member, now_ms));
     let table = table(COLUMNS, rows, &[1, 5, 6, 7]);
-    let statuses = view.members.iter().map(Member::status);
+    let statuses = view.members.iter().map(proto::Member::status);
     // The header has no status, and no colour.
-    let statuses = std::iter::once(MemberStatus::Alive).chain(statuses);
+    let statuses = std::iter::once(proto::MemberStatus::Alive).chain(statuses);
     let lines = table.lines().zip(statuses).map(|(line, status)| colour(line.to_owned(), status, coloured));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn row(view: &ClusterView, member: &Member, now_ms: u64) -> [String; 9] {
+fn row(view: &proto::ClusterView, member: &proto::Member, now_ms: u64) -> [String; 9] {
     let leader = view.leader.as_ref().filter(|leader| Some(leader.id) == member.id);
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let since_then = now_ms.saturating_sub(view.observed_at_ms);
@@ -60,7 +60,7 @@ fn row(view: &ClusterView, member: &Member, now_ms: u64) -> [String; 9] {
     ]
 }
 
-fn leader(view: &ClusterView, now_ms: u64) -> String {
+fn leader(view: &proto::ClusterView, now_ms: u64) -> String {
     let observer = &view.observed_by;
     if let Some(leader) = &view.leader {
         let lasted = duration(now_ms.saturating_sub(leader.since_ms));
@@ -72,7 +72,7 @@ fn leader(view: &ClusterView, now_ms: u64) -> String {
     match view.recent.iter().find(|change| change.change.starts_with("leader")) {
         Some(lost) => {
             let lasted = duration(now_ms.saturating_sub(lost.at_ms));
-            let Change { name, reason, .. } = lost;
+            let proto::Change { name, reason, .. } = lost;
             format!(
                 "no leader has been reached for {lasted}: {name} was lost, {reason}; observed by {observer}"
             )
@@ -82,9 +82,9 @@ fn leader(view: &ClusterView, now_ms: u64) -> String {
 }
 
 /// Since when a member is not alive, and why, if that is remembered.
-fn away(view: &ClusterView, member: &Member, now_ms: u64) -> String {
+fn away(view: &proto::ClusterView, member: &proto::Member, now_ms: u64) -> String {
     let (name, status) = (&member.name, status_word(member));
-    let became = |change: &&Change| change.name == member.name && change.change == status;
+    let became = |change: &&proto::Change| change.name == member.name && change.change == status;
     match view.recent.iter().find(became) {
         Some(change) => {
             let lasted = duration(now_ms.saturating_sub(change.at_ms));
@@ -94,12 +94,12 @@ fn away(view: &ClusterView, member: &Member, now_ms: u64) -> String {
     }
 }
 
-fn leads(change: &Change) -> bool {
+fn leads(change: &proto::Change) -> bool {
     change.change == "leader"
 }
 
 /// Such as `11:29:49Z  worker3 took over from leader: connection refused, 41 ms`. A hand-over takes no time.
-fn line(change: &Change, now_ms: u64) -> String {
+fn line(change: &proto::Change, now_ms: u64) -> String {
     let verb = if change.reason.starts_with("took over") { "" } else { "leads: " };
     let took =
         if change.duration_ms == 0 { String::new() } else { format!(", {}", duration(change.duration_ms)) };
@@ -107,17 +107,17 @@ fn line(change: &Change, now_ms: u64) -> String {
     format!("{at}  {name} {verb}{reason}{took}")
 }
 
-fn status_word(member: &Member) -> String {
+fn status_word(member: &proto::Member) -> String {
     member.status().as_str_name().to_lowercase()
 }
 
 /// Yellow for a suspect, red for the dead, faint for who stopped.
-fn colour(line: String, status: MemberStatus, coloured: bool) -> String {
+fn colour(line: String, status: proto::MemberStatus, coloured: bool) -> String {
     let code = match status {
-        MemberStatus::Suspect => 33,
-        MemberStatus::Dead => 31,
-        MemberStatus::Stopped => 2,
-        MemberStatus::Alive | MemberStatus::Unspecified => 0,
+        proto::MemberStatus::Suspect => 33,
+        proto::MemberStatus::Dead => 31,
+        proto::MemberStatus::Stopped => 2,
+        proto::MemberStatus::Alive | proto::MemberStatus::Unspecified => 0,
     };
     if coloured && code != 0 { format!("\x1b[{code}m{line}\x1b[0m") } else { line }
 }
@@ -127,12 +127,12 @@ mod tests {
     use super::*;
     use crate::proto::Leader;
 
-    fn change(at_ms: u64, name: &str, change: &str, reason: &str, duration_ms: u64) -> Change {
+    fn change(at_ms: u64, name: &str, change: &str, reason: &str, duration_ms: u64) -> proto::Change {
         let [name, change, reason] = [name, change, reason].map(str::to_owned);
-        Change { at_ms, name, change, reason, duration_ms }
+        proto::Change { at_ms, name, change, reason, duration_ms }
     }
 
-    fn below_the_table(view: &ClusterView) -> String {
+    fn below_the_table(view: &proto::ClusterView) -> String {
         let text = text(view, view.observed_at_ms, false);
         text.split_once("\n\n").unwrap().1.to_owned()
     }
@@ -147,11 +147,11 @@ mod tests {
             change(2_000, "leader", "leader", "took over from worker1, as an operator asked", 0),
             change(1_000, "worker1", "leader", "the first election", 25),
         ];
-        let mut dead = Member { name: "leader".to_owned(), ..Member::default() };
-        dead.set_status(MemberStatus::Dead);
-        let mut unmet = Member { name: "worker2".to_owned(), ..Member::default() };
-        unmet.set_status(MemberStatus::Suspect);
-        let view = ClusterView {
+        let mut dead = proto::Member { name: "leader".to_owned(), ..proto::Member::default() };
+        dead.set_status(proto::MemberStatus::Dead);
+        let mut unmet = proto::Member { name: "worker2".to_owned(), ..proto::Member::default() };
+        unmet.set_status(proto::MemberStatus::Suspect);
+        let view = proto::ClusterView {
             leader: Some(leader),
             members: vec![dead, unmet],
             observed_by: "worker1".to_owned(),
@@ -170,11 +170,11 @@ mod tests {
 
     #[test]
     fn without_a_leader_it_says_since_when_and_why() {
-        let mut view = ClusterView {
+        let mut view = proto::ClusterView {
             observed_by: "worker1".to_owned(),
             observed_at_ms: 252_000,
             recent: vec![change(250_800, "leader", "leader lost", "it missed three heartbeats", 57_000)],
-            ..ClusterView::default()
+            ..proto::ClusterView::default()
         };
         let told = "no leader has been reached for 1.2 s: leader was lost, it missed three heartbeats; observed by worker1";
         assert_eq!(below_the_table(&view), told);

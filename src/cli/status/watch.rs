@@ -15,11 +15,11 @@ use tonic::Status;
 
 use super::{ViewStream, now_ms, open, text::text};
 use crate::{
+    api::cluster::ClusterAnswer,
     cli::{
         OutputFormat, client::Client, colours, fail, fail_in_log, print_aside, told_to_stop, words::clock,
     },
-    gateway::http::cluster::ClusterAnswer,
-    proto::ClusterView,
+    proto,
     text::line,
 };
 
@@ -61,7 +61,7 @@ async fn show(client: Client, mut screen: Screen) -> ExitCode {
 
 /// What there is to show.
 enum WatchNews {
-    View(Box<ClusterView>),
+    View(Box<proto::ClusterView>),
     /// About the watching itself.
     Notice(String),
 }
@@ -81,7 +81,7 @@ struct Watch {
     /// The node that is watched, or that was: its name and its address.
     node: Option<String>,
     /// The first view of a node, which a notice goes before.
-    first: Option<Box<ClusterView>>,
+    first: Option<Box<proto::ClusterView>>,
     /// It was said that no node answers.
     was_told: bool,
 }
@@ -98,7 +98,7 @@ impl Watch {
     }
 
     /// The next view of the node that is watched, if there is one and it goes on.
-    async fn next_view(&mut self) -> Option<Box<ClusterView>> {
+    async fn next_view(&mut self) -> Option<Box<proto::ClusterView>> {
         let views = self.views.as_mut()?;
         let next = match self.refreshed {
             true => timeout(REFRESH, views.next()).await,
@@ -135,7 +135,7 @@ impl Watch {
         }
     }
 
-    fn found(&mut self, view: ClusterView) -> WatchNews {
+    fn found(&mut self, view: proto::ClusterView) -> WatchNews {
         let view = Box::new(view);
         let node = format!("{} at {}", view.observed_by, self.client.current());
         let before = self.node.replace(node.clone()).filter(|before| self.was_told || *before != node);
@@ -162,7 +162,7 @@ struct Screen {
     in_place: bool,
     coloured: bool,
     /// The last view, and when it came.
-    shown: Option<(Box<ClusterView>, Instant)>,
+    shown: Option<(Box<proto::ClusterView>, Instant)>,
     notice: String,
     /// How many lines are drawn.
     drawn: usize,
@@ -200,7 +200,7 @@ impl Screen {
         self.draw()
     }
 
-    fn next(&mut self, view: ClusterView) -> String {
+    fn next(&mut self, view: proto::ClusterView) -> String {
         if self.output == OutputFormat::Json {
             // A struct of strings and numbers always serialises.
             return serde_json::to_string(&ClusterAnswer::from(view)).unwrap_or_default() + "\n";

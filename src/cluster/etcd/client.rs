@@ -16,7 +16,7 @@ use tonic::{Code, Response, Status, Streaming};
 
 use super::connection::{Access, EtcdConnection, EtcdConnections};
 use crate::{
-    cluster::{innermost, plain},
+    cluster::innermost,
     limits::{ETCD_TIMEOUT, RENEW_TIMEOUT},
     proto::etcd::etcdserverpb::{
         LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseRevokeRequest, PutRequest,
@@ -24,6 +24,7 @@ use crate::{
         WatchResponse, kv_client::KvClient, lease_client::LeaseClient, watch_client::WatchClient,
         watch_request::RequestUnion,
     },
+    text::plain,
 };
 
 /// Why a call brought nothing.

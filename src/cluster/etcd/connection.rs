@@ -22,18 +22,20 @@ use tonic::{
     Code, Request, Response, Status,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Certificate, Channel, ClientTlsConfig, Identity},
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::client::EtcdError;
 use crate::{
-    cluster::{innermost, plain},
+    cluster::innermost,
+    connection::Dial,
     limits::{
         ETCD_AUTHENTICATE_TIMEOUT, ETCD_DENIED_PAUSE, ETCD_DENIED_PAUSE_MAX, ETCD_DIAL_PAUSE_MAX,
         ETCD_DIAL_TIMEOUT, ETCD_PING_INTERVAL, ETCD_PROBE_TIMEOUT, ETCD_TIMEOUT, LEASE_TTL,
     },
     proto::etcd::etcdserverpb::{AuthenticateRequest, auth_client::AuthClient},
+    text::plain,
 };
 
 /// How an etcd is reached.
@@ -92,14 +94,14 @@ impl Interceptor for Stamp {
 }
 
 /// A connection that is made, or was; polled by whoever waits for it.
-pub(super) type Dial = Shared<BoxFuture<'static, Result<EtcdConnection, EtcdError>>>;
+pub(super) type SharedDial = Shared<BoxFuture<'static, Result<EtcdConnection, EtcdError>>>;
 
 /// The connection of the moment, and what the next one is made by.
 pub(super) struct EtcdConnections {
     access: Arc<Access>,
     /// The endpoint to dial next.
     next: usize,
-    dial: Option<Dial>,
+    dial: Option<SharedDial>,
     /// What let the last connection in: another endpoint may know it too.
     token: Option<AsciiMetadataValue>,
     /// Since when no connection has brought anything, and why there was none.
@@ -131,7 +133,7 @@ impl EtcdConnections {
     }
 
     /// The connection, or the one that is being made; to the next endpoint, if that one has failed or was left.
-    pub(super) fn dial(&mut self) -> Dial {
+    pub(super) fn dial(&mut self) -> SharedDial {
         if let Some(dial) = &self.dial {
             match dial.peek() {
                 None => return dial.clone(),
@@ -214,19 +216,17 @@ impl Access {
     }
 
     async fn connect(&self, address: &Arc<str>) -> Result<Channel, EtcdError> {
-        let unreached = |error: tonic::transport::Error| {
-            EtcdError::Unreached(Arc::clone(address), plain(&innermost(&error).to_string()))
+        let dial = Dial {
+            address,
+            tls: self.tls.as_ref().map(Tls::config),
+            connect_timeout: None,
+            ping_interval: ETCD_PING_INTERVAL,
+            ping_timeout: ETCD_TIMEOUT,
+            is_pinged_idle: false,
         };
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(unreached)?
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(ETCD_PING_INTERVAL)
-            .keep_alive_timeout(ETCD_TIMEOUT);
-        if let Some(tls) = &self.tls {
-            endpoint = endpoint.tls_config(tls.config()).map_err(unreached)?;
-        }
-        endpoint.connect().await.map_err(unreached)
+        let unreached =
+            |error| EtcdError::Unreached(Arc::clone(address), plain(&innermost(&error).to_string()));
+        dial.connect().await.map_err(unreached)
     }
 
     /// Whether it answers at all, before it is given work that takes its time. What it says does not matter, unless
@@ -284,6 +284,8 @@ impl Tls {
 
 #[cfg(test)]
 mod tests {
+    use tonic::transport::Endpoint;
+
     use super::*;
 
     fn connections(endpoints: usize) -> EtcdConnections {

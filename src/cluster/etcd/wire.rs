@@ -1,10 +1,12 @@
 //! What is stored in etcd, and how it is asked for.
 
+use primacy_election::{
+    Identity,
+    lease::{Holder, News, Registration, Told},
+};
 use prost::Message;
 
-use super::lease::{Holder, News, Registration, Told};
 use crate::{
-    cluster::Identity,
     limits::MEMBERS_MAX,
     proto::{
         self,

@@ -4,16 +4,16 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use primacy_election::{
+    Time,
+    timing::{GRACE, LOOKS_PER_HEARTBEAT, silence_max},
+};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Lane, LaneEnd};
 use crate::{
-    cluster::{
-        membership::Time,
-        timing::{GRACE, LOOKS_PER_HEARTBEAT, silence_max},
-    },
     limits::PEER_MESSAGE_BYTES_MAX,
-    proto::{HeartbeatRequest, worker_client::WorkerClient},
+    proto::{self, worker_client::WorkerClient},
 };
 
 /// A silence as it grows: pure, the time is an argument.
@@ -36,7 +36,7 @@ impl Silence {
 
     /// Looks at when the peer was last heard; returns whether it is silent for too long.
     fn look(&mut self, now: Time, heard: Time) -> bool {
-        let is_late = now.saturating_sub(self.looked) > self.heartbeat;
+        let is_late = now.since(self.looked) > self.heartbeat;
         self.looked = now;
         if heard > self.heard {
             (self.heard, self.until, self.has_grace) = (heard, heard + silence_max(self.heartbeat), false);
@@ -50,7 +50,7 @@ impl Silence {
 
     /// Whether the peer is to be asked for a sign of life.
     fn wants_sign(&self, now: Time) -> bool {
-        now.saturating_sub(self.heard) >= self.heartbeat / LOOKS_PER_HEARTBEAT
+        now.since(self.heard) >= self.heartbeat / LOOKS_PER_HEARTBEAT
     }
 
     fn next_look(&self) -> Time {
@@ -113,7 +113,7 @@ impl Lane {
     async fn ask_for_sign(&self, time: Duration) -> bool {
         let mut client =
             WorkerClient::new(self.connection()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
-        match timeout(time, client.heartbeat(HeartbeatRequest::default())).await {
+        match timeout(time, client.heartbeat(proto::HeartbeatRequest::default())).await {
             Ok(Ok(_)) => true,
             Ok(Err(status)) => std::error::Error::source(&status).is_none(),
             Err(_) => false,
@@ -121,7 +121,7 @@ impl Lane {
     }
 
     fn instant(&self, time: Time) -> Instant {
-        Instant::from_std(self.0.opened) + time
+        Instant::from_std(self.0.opened) + time.elapsed()
     }
 }
 
@@ -132,7 +132,7 @@ mod tests {
     const H: Duration = Duration::from_millis(100);
 
     fn ms(ms: u64) -> Time {
-        Duration::from_millis(ms)
+        Time::at(Duration::from_millis(ms))
     }
 
     /// Looks every 50 ms from `from` on, and hears nothing; returns when that was too long.

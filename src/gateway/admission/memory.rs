@@ -14,7 +14,7 @@ use thiserror::Error;
 use tonic::Code;
 
 use super::{Kept, address::Address};
-use crate::{gateway::error::ApiError, limits::SMALL_BYTES_MAX};
+use crate::{api::error::ApiError, limits::SMALL_BYTES_MAX};
 
 /// The bytes that callers make the node hold.
 #[derive(Debug)]

@@ -29,7 +29,8 @@ use super::{
     fair::{FairQueue, Flow},
 };
 use crate::{
-    gateway::{error::ApiError, listener::arrival::Arrival},
+    api::error::ApiError,
+    gateway::listener::arrival::Arrival,
     limits::{
         CONNECTIONS_CROWDED, CONNECTIONS_MAX, CONNECTIONS_RESERVED, IDLE_LOOKED_AT_MAX, PLACE_TIMEOUT,
         REQUEST_COST,

@@ -4,10 +4,7 @@ use std::mem;
 
 use axum::body::Bytes;
 
-use crate::limits::LINE_BYTES_MAX;
-
-/// What some programs write before the first line of a text in UTF-8.
-pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use crate::{limits::LINE_BYTES_MAX, text::BYTE_ORDER_MARK};
 
 /// Takes text apart into lines, one piece after the other.
 #[derive(Debug, Default)]

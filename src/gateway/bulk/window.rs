@@ -15,11 +15,16 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    api::{
+        error::{ApiError, CheckError},
+        prime::Outcome,
+        primes::BatchOutcome,
+    },
     cluster::trace::Trace,
-    gateway::{Gateway, bulk::defect, error::ApiError},
+    gateway::{Gateway, bulk::defect},
     limits::{BATCH_MAX, BULK_IDLE_TIMEOUT, BULK_PAUSE, BULK_WINDOW, QUICK_COST_MAX_US},
     prime::Number,
-    scheduler::{Batch, BatchOutcome, Check, CheckError, Outcome},
+    scheduler::{Batch, Check},
 };
 
 /// What holds for every number of a bulk.

@@ -11,7 +11,7 @@ use hyper::body::Frame;
 use tonic::Status;
 use tower::BoxError;
 
-use crate::gateway::{admission::memory::Held, error::ApiError};
+use crate::{api::error::ApiError, gateway::admission::memory::Held};
 
 /// A flag and a length come before each message.
 const HEAD_BYTES: usize = 5;

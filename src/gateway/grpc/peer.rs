@@ -15,27 +15,28 @@ use tonic::{Request, Response, Status, Streaming, metadata::AsciiMetadataValue};
 
 use super::{CallContext, call_of, worker::sender as sender_of};
 use crate::{
+    api::{
+        election::hand_over_from_wire,
+        error::{ApiError, CallError, CheckError},
+        prime::Outcome,
+        primes::BatchOutcome,
+    },
     cluster::{
-        CallError, STOPPING,
-        election::HandOver,
+        STOPPING,
         lane::{AskError, Failure},
         token::AUTHORIZATION,
         trace::Trace,
     },
-    gateway::{Gateway, error::ApiError},
+    gateway::Gateway,
     limits::{BATCH_MAX, LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX},
-    proto::{
-        BatchRequest, BatchResponse, HandOverRequest, HandOverResponse, IdentifyRequest, IdentifyResponse,
-        LaneAnswers, LaneAsks, LaneFailure, LaneTrace, RecentResultsRequest, RecentResultsResponse,
-        TransferRequest, TransferResponse, peer_client::PeerClient, peer_server::Peer,
-    },
-    scheduler::{Batch, BatchOutcome, Check, CheckError, FORWARDED_BY, Outcome},
+    proto::{self, peer_client::PeerClient, peer_server::Peer},
+    scheduler::{Batch, Check, FORWARDED_BY},
 };
 
 /// Serves `scheduler.Peer`.
 pub struct PeerService(pub(super) Arc<Gateway>);
 
-type LaneAnswerStream = BoxStream<'static, Result<LaneAnswers, Status>>;
+type LaneAnswerStream = BoxStream<'static, Result<proto::LaneAnswers, Status>>;
 
 #[tonic::async_trait]
 impl Peer for PeerService {
@@ -44,17 +45,17 @@ impl Peer for PeerService {
 
     async fn identify(
         &self,
-        request: Request<IdentifyRequest>,
-    ) -> Result<Response<IdentifyResponse>, Status> {
+        request: Request<proto::IdentifyRequest>,
+    ) -> Result<Response<proto::IdentifyResponse>, Status> {
         let header = request.metadata().get(AUTHORIZATION).map(AsciiMetadataValue::as_bytes);
-        let me = Arc::clone(&self.0.cluster.view().me);
+        let me = Arc::clone(&self.0.cluster.snapshot().view.me);
         let proof = self.0.door.token().proof(header, &me);
-        Ok(Response::new(IdentifyResponse { receiver: Some((&*me).into()), proof }))
+        Ok(Response::new(proto::IdentifyResponse { receiver: Some((&*me).into()), proof }))
     }
 
     async fn work(
         &self,
-        request: Request<Streaming<LaneAsks>>,
+        request: Request<Streaming<proto::LaneAsks>>,
     ) -> Result<Response<LaneAnswerStream>, Status> {
         let asks = self.open(request).await?;
         let gateway = Arc::clone(&self.0);
@@ -67,7 +68,7 @@ impl Peer for PeerService {
 
     async fn schedule(
         &self,
-        request: Request<Streaming<LaneAsks>>,
+        request: Request<Streaming<proto::LaneAsks>>,
     ) -> Result<Response<LaneAnswerStream>, Status> {
         let asks = self.open(request).await?;
         let gateway = Arc::clone(&self.0);
@@ -86,7 +87,10 @@ impl Peer for PeerService {
         Ok(Response::new(self.answering(answers)))
     }
 
-    async fn work_batch(&self, request: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
+    async fn work_batch(
+        &self,
+        request: Request<proto::BatchRequest>,
+    ) -> Result<Response<proto::BatchResponse>, Status> {
         let Batch { values, trace, .. } = batch_of(request)?;
         let worker = &self.0.worker;
         let are_prime = worker.check_batch(&values).await;
@@ -97,8 +101,8 @@ impl Peer for PeerService {
 
     async fn schedule_batch(
         &self,
-        request: Request<BatchRequest>,
-    ) -> Result<Response<BatchResponse>, Status> {
+        request: Request<proto::BatchRequest>,
+    ) -> Result<Response<proto::BatchResponse>, Status> {
         let batch = batch_of(request)?;
         let outcome = self.0.scheduler.check_batch(&batch).await.map_err(ApiError::from)?;
         Ok(Response::new(outcome.into()))
@@ -106,31 +110,33 @@ impl Peer for PeerService {
 
     async fn recent_results(
         &self,
-        request: Request<RecentResultsRequest>,
-    ) -> Result<Response<RecentResultsResponse>, Status> {
-        let RecentResultsRequest { limit, bytes_max } = request.into_inner();
+        request: Request<proto::RecentResultsRequest>,
+    ) -> Result<Response<proto::RecentResultsResponse>, Status> {
+        let proto::RecentResultsRequest { limit, bytes_max } = request.into_inner();
         let results = self.0.scheduler.own_results(limit as usize, bytes_max as usize);
-        Ok(Response::new(RecentResultsResponse { results: results.into_iter().map(Into::into).collect() }))
+        Ok(Response::new(proto::RecentResultsResponse {
+            results: results.into_iter().map(Into::into).collect(),
+        }))
     }
 
     async fn hand_over(
         &self,
-        request: Request<HandOverRequest>,
-    ) -> Result<Response<HandOverResponse>, Status> {
+        request: Request<proto::HandOverRequest>,
+    ) -> Result<Response<proto::HandOverResponse>, Status> {
         let mut request = request.into_inner();
         let sender = sender_of(request.sender.take())?;
-        let offer = HandOver::from_wire(request, &sender).map_err(Status::invalid_argument)?;
+        let offer = hand_over_from_wire(request, &sender).map_err(Status::invalid_argument)?;
         let accepted = self.0.cluster.hand_over(sender, offer).await.map_err(ApiError::from)?;
-        Ok(Response::new(HandOverResponse { accepted }))
+        Ok(Response::new(proto::HandOverResponse { accepted }))
     }
 
     async fn transfer(
         &self,
-        request: Request<TransferRequest>,
-    ) -> Result<Response<TransferResponse>, Status> {
+        request: Request<proto::TransferRequest>,
+    ) -> Result<Response<proto::TransferResponse>, Status> {
         let forwarded = call_of(&request).is_forwarded;
         let request = request.into_inner();
-        let leader = self.0.cluster.view().leader_lane.clone();
+        let leader = self.0.cluster.snapshot().lanes.leader.clone();
         if let Some(leader) = leader.filter(|_| !forwarded) {
             let mut request = Request::new(request);
             request.metadata_mut().insert(FORWARDED_BY, AsciiMetadataValue::from_static("a-follower"));
@@ -143,8 +149,8 @@ impl Peer for PeerService {
             });
         }
         let leader = self.0.cluster.transfer(request.to).await.map_err(ApiError::from)?;
-        let leader = leader.to_wire(self.0.cluster.view().clock);
-        Ok(Response::new(TransferResponse { leader: Some(leader) }))
+        let leader = leader.to_wire(self.0.cluster.snapshot().view.clock);
+        Ok(Response::new(proto::TransferResponse { leader: Some(leader) }))
     }
 }
 
@@ -152,8 +158,8 @@ impl PeerService {
     /// Lets a peer open a lane; what follows are its asks.
     async fn open(
         &self,
-        request: Request<Streaming<LaneAsks>>,
-    ) -> Result<impl Stream<Item = Result<LaneAsks, Status>> + Send + use<>, Status> {
+        request: Request<Streaming<proto::LaneAsks>>,
+    ) -> Result<impl Stream<Item = Result<proto::LaneAsks, Status>> + Send + use<>, Status> {
         let mut asks = request.into_inner();
         let sender = asks.message().await?.and_then(|first| first.sender);
         let sender = sender_of(sender)?;
@@ -167,10 +173,10 @@ impl PeerService {
     /// This node's identity first, then the answers, and between them a notice when this node stops.
     fn answering(
         &self,
-        answers: impl Stream<Item = Result<LaneAnswers, Status>> + Send + 'static,
+        answers: impl Stream<Item = Result<proto::LaneAnswers, Status>> + Send + 'static,
     ) -> LaneAnswerStream {
-        let me = (&*self.0.cluster.view().me).into();
-        let hello = LaneAnswers { receiver: Some(me), ..LaneAnswers::default() };
+        let me = (&*self.0.cluster.snapshot().view.me).into();
+        let hello = proto::LaneAnswers { receiver: Some(me), ..proto::LaneAnswers::default() };
         let (stopping, heartbeat) = (self.0.cluster.stopping(), self.0.cluster.heartbeat());
         // Said again at every heartbeat, because those of the leader find no way in any more: it is how it is heard.
         let notices = stream::unfold(false, move |is_told| {
@@ -181,7 +187,7 @@ impl PeerService {
                 } else {
                     stopping.cancelled().await;
                 }
-                Some((Some(Ok(LaneAnswers { stopping: true, ..LaneAnswers::default() })), true))
+                Some((Some(Ok(proto::LaneAnswers { stopping: true, ..proto::LaneAnswers::default() })), true))
             }
         });
         // The lane ends with its answers, not with the notices.
@@ -192,7 +198,7 @@ impl PeerService {
     }
 }
 
-fn bounded(asks: LaneAsks) -> Result<LaneAsks, Status> {
+fn bounded(asks: proto::LaneAsks) -> Result<proto::LaneAsks, Status> {
     let count = asks.values.len();
     if count > LANE_BATCH_MAX || ![0, count].contains(&asks.timeouts_ms.len()) {
         return Err(Status::invalid_argument(format!(
@@ -203,7 +209,7 @@ fn bounded(asks: LaneAsks) -> Result<LaneAsks, Status> {
 }
 
 /// A batch that a peer sends, with what its call brings.
-fn batch_of(request: Request<BatchRequest>) -> Result<Batch, Status> {
+fn batch_of(request: Request<proto::BatchRequest>) -> Result<Batch, Status> {
     let CallContext { deadline, trace, .. } = call_of(&request);
     let values = request.into_inner().values;
     if values.len() > BATCH_MAX {
@@ -213,17 +219,17 @@ fn batch_of(request: Request<BatchRequest>) -> Result<Batch, Status> {
 }
 
 /// Does here what a message asks.
-async fn work(gateway: &Gateway, asks: &LaneAsks) -> LaneAnswers {
+async fn work(gateway: &Gateway, asks: &proto::LaneAsks) -> proto::LaneAnswers {
     let count = asks.values.len();
-    let answers = LaneAnswers {
+    let answers = proto::LaneAnswers {
         asks: (asks.first_ask..).take(count).collect(),
         are_prime: gateway.worker.check_batch(&asks.values).await,
         processed_by: vec![0; count],
         names: vec![gateway.worker.name().to_string()],
-        ..LaneAnswers::default()
+        ..proto::LaneAnswers::default()
     };
     for trace in &asks.traces {
-        let LaneTrace { request_id, traceparent, .. } = trace;
+        let proto::LaneTrace { request_id, traceparent, .. } = trace;
         tracing::debug!(request_id, traceparent, "processed a check");
     }
     answers
@@ -232,8 +238,8 @@ async fn work(gateway: &Gateway, asks: &LaneAsks) -> LaneAnswers {
 type SingleAsk = Result<(u64, Check), Status>;
 
 /// The asks of a batch one by one.
-fn single_asks(asks: Result<LaneAsks, Status>) -> Vec<SingleAsk> {
-    let LaneAsks { first_ask, values, timeouts_ms, traces, .. } = match asks {
+fn single_asks(asks: Result<proto::LaneAsks, Status>) -> Vec<SingleAsk> {
+    let proto::LaneAsks { first_ask, values, timeouts_ms, traces, .. } = match asks {
         Ok(asks) => asks,
         Err(status) => return vec![Err(status)],
     };
@@ -253,8 +259,8 @@ fn single_asks(asks: Result<LaneAsks, Status>) -> Vec<SingleAsk> {
 type SingleAnswer = Result<(u64, Result<Outcome, CheckError>), Status>;
 
 /// Those that are ready, in one message.
-fn collect(ready: Vec<SingleAnswer>) -> Result<LaneAnswers, Status> {
-    let mut answers = LaneAnswers::default();
+fn collect(ready: Vec<SingleAnswer>) -> Result<proto::LaneAnswers, Status> {
+    let mut answers = proto::LaneAnswers::default();
     for answered in ready {
         match answered? {
             (ask, Ok(outcome)) => {
@@ -266,7 +272,7 @@ fn collect(ready: Vec<SingleAnswer>) -> Result<LaneAnswers, Status> {
             (ask, Err(error)) => {
                 let status = Status::from(ApiError::from(error));
                 let (code, message) = (status.code().into(), status.message().to_owned());
-                answers.failures.push(LaneFailure { ask, code, message });
+                answers.failures.push(proto::LaneFailure { ask, code, message });
             }
         }
     }

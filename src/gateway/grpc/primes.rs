@@ -8,30 +8,31 @@ use futures_util::{
 };
 use tonic::{Status, Streaming};
 
-use super::number_of;
 use crate::{
+    api::{
+        error::ApiError,
+        prime::{Outcome, checked, number_from_wire},
+    },
     gateway::{
         Gateway,
         bulk::{
             self, Form,
             window::{Answered, Terms, Window},
         },
-        error::ApiError,
     },
     limits::{BATCH_MAX, LANE_BATCH_MAX},
     prime::{Certainty, Verdict},
-    proto::{CheckedPrime, PrimeFailure, PrimeRequest, checked_prime},
-    scheduler::Outcome,
+    proto,
 };
 
-pub(super) type Checked = BoxStream<'static, Result<CheckedPrime, Status>>;
+pub(super) type Checked = BoxStream<'static, Result<proto::CheckedPrime, Status>>;
 
 /// Answers the numbers of a call.
 pub(super) fn answer(
     gateway: &Arc<Gateway>,
     place: bulk::BulkPlace,
     terms: Terms,
-    requests: Streaming<PrimeRequest>,
+    requests: Streaming<proto::PrimeRequest>,
     is_compressed: bool,
 ) -> Checked {
     // A few compressed bytes may hold a large message: of those the memory and the time of one are bounded.
@@ -43,8 +44,8 @@ pub(super) fn answer(
 
 /// The requests that came before the call broke, and why it did.
 fn good_before_bad(
-    piece: Vec<Result<PrimeRequest, Status>>,
-) -> impl Iterator<Item = Result<Vec<PrimeRequest>, ApiError>> {
+    piece: Vec<Result<proto::PrimeRequest, Status>>,
+) -> impl Iterator<Item = Result<Vec<proto::PrimeRequest>, ApiError>> {
     let (mut good, mut broken) = (Vec::with_capacity(piece.len()), None);
     for request in piece {
         match request {
@@ -62,16 +63,16 @@ fn good_before_bad(
 /// Messages in and messages out.
 #[derive(Debug, Default)]
 struct MessageForm {
-    piece: vec::IntoIter<PrimeRequest>,
-    answers: Vec<Result<CheckedPrime, Status>>,
+    piece: vec::IntoIter<proto::PrimeRequest>,
+    answers: Vec<Result<proto::CheckedPrime, Status>>,
 }
 
 impl Form for MessageForm {
-    type Piece = Vec<PrimeRequest>;
-    type Chunk = Vec<Result<CheckedPrime, Status>>;
+    type Piece = Vec<proto::PrimeRequest>;
+    type Chunk = Vec<Result<proto::CheckedPrime, Status>>;
     const READS_ON: bool = true;
 
-    fn feed(&mut self, piece: Vec<PrimeRequest>) {
+    fn feed(&mut self, piece: Vec<proto::PrimeRequest>) {
         self.piece = piece.into_iter();
     }
 
@@ -81,7 +82,7 @@ impl Form for MessageForm {
         while window.has_room()
             && let Some(request) = self.piece.next()
         {
-            match number_of(&request) {
+            match number_from_wire(&request) {
                 Ok(number) => window.push(number),
                 Err(error) => window.push_bad(error),
             }
@@ -127,16 +128,4 @@ impl Form for MessageForm {
     fn chunk(&mut self) -> Self::Chunk {
         mem::take(&mut self.answers)
     }
-}
-
-fn checked(outcome: Result<Outcome, ApiError>) -> CheckedPrime {
-    let outcome = match outcome {
-        Ok(outcome) => checked_prime::Outcome::Answer(outcome.into()),
-        Err(error) => {
-            let status = Status::from(error);
-            let (code, message) = (status.code().into(), status.message().to_owned());
-            checked_prime::Outcome::Failure(PrimeFailure { code, message })
-        }
-    };
-    CheckedPrime { outcome: Some(outcome) }
 }

@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
+use primacy_election::{ClaimVerdict, Identity};
 use tonic::{Request, Response, Status};
 
-use super::{CallContext, call_of, number_of};
+use super::{CallContext, call_of};
 use crate::{
-    cluster::{
-        Identity,
-        election::{Claim, ClaimVerdict},
-        membership::MemberList,
+    api::{
+        cluster::member_list_from_wire,
+        election::claim_from_wire,
+        error::{ApiError, CheckError},
+        prime::{Outcome, number_from_wire},
     },
-    gateway::{Gateway, error::ApiError},
-    proto::{
-        self, ElectionRequest, ElectionResponse, HeartbeatRequest, HeartbeatResponse, PrimeRequest,
-        PrimeResponse, VictoryRequest, VictoryResponse, worker_server::Worker,
-    },
-    scheduler::Outcome,
+    gateway::Gateway,
+    proto::{self, worker_server::Worker},
 };
 
 /// Serves `scheduler.Worker`.
@@ -24,7 +22,10 @@ pub struct WorkerService(pub(super) Arc<Gateway>);
 
 #[tonic::async_trait]
 impl Worker for WorkerService {
-    async fn process_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
+    async fn process_prime(
+        &self,
+        request: Request<proto::PrimeRequest>,
+    ) -> Result<Response<proto::PrimeResponse>, Status> {
         let trace = call_of(&request).trace;
         let answered = self.work(request.get_ref()).await?;
         tracing::debug!(request_id = %trace.request_id(), traceparent = %trace.traceparent(), "processed a check");
@@ -33,8 +34,8 @@ impl Worker for WorkerService {
 
     async fn heartbeat(
         &self,
-        request: Request<HeartbeatRequest>,
-    ) -> Result<Response<HeartbeatResponse>, Status> {
+        request: Request<proto::HeartbeatRequest>,
+    ) -> Result<Response<proto::HeartbeatResponse>, Status> {
         let CallContext { from, is_peer, .. } = call_of(&request);
         let request = request.into_inner();
         if is_stamped(&request) && !is_peer {
@@ -42,7 +43,7 @@ impl Worker for WorkerService {
         }
         let figures = self.0.worker.figures();
         let verdict = self.take(request).await?;
-        Ok(Response::new(HeartbeatResponse {
+        Ok(Response::new(proto::HeartbeatResponse {
             alive: true,
             in_flight: figures.in_flight,
             completed: figures.completed,
@@ -53,53 +54,56 @@ impl Worker for WorkerService {
 
     async fn election(
         &self,
-        request: Request<ElectionRequest>,
-    ) -> Result<Response<ElectionResponse>, Status> {
-        let ElectionRequest { candidate_id, sender: from } = request.into_inner();
+        request: Request<proto::ElectionRequest>,
+    ) -> Result<Response<proto::ElectionResponse>, Status> {
+        let proto::ElectionRequest { candidate_id, sender: from } = request.into_inner();
         let sender = sender(from)?;
         let answer = self.0.cluster.question(sender, candidate_id != 0).await.map_err(ApiError::from)?;
-        let receiver = Some((&*self.0.cluster.view().me).into());
-        Ok(Response::new(ElectionResponse { receiver, ..answer.into() }))
+        let receiver = Some((&*self.0.cluster.snapshot().view.me).into());
+        Ok(Response::new(proto::ElectionResponse { receiver, ..answer.into() }))
     }
 
-    async fn victory(&self, request: Request<VictoryRequest>) -> Result<Response<VictoryResponse>, Status> {
-        let VictoryRequest { sender: from, claim, .. } = request.into_inner();
+    async fn victory(
+        &self,
+        request: Request<proto::VictoryRequest>,
+    ) -> Result<Response<proto::VictoryResponse>, Status> {
+        let proto::VictoryRequest { sender: from, claim, .. } = request.into_inner();
         let sender = sender(from)?;
         let claim = claim.ok_or_else(|| Status::invalid_argument("a victory needs a `claim`"))?;
-        let claim = Claim::from_wire(claim, &sender).map_err(Status::invalid_argument)?;
+        let claim = claim_from_wire(claim, &sender).map_err(Status::invalid_argument)?;
         let verdict = self.0.cluster.claimed(sender, claim, None).await.map_err(ApiError::from)?;
         let acknowledged = verdict == ClaimVerdict::Follows;
-        Ok(Response::new(VictoryResponse { acknowledged, verdict: Some(verdict.into()) }))
+        Ok(Response::new(proto::VictoryResponse { acknowledged, verdict: Some(verdict.into()) }))
     }
 }
 
 impl WorkerService {
-    async fn work(&self, message: &PrimeRequest) -> Result<PrimeResponse, ApiError> {
+    async fn work(&self, message: &proto::PrimeRequest) -> Result<proto::PrimeResponse, ApiError> {
         let worker = &self.0.worker;
-        let verdict = worker.check(&number_of(message)?).await?;
+        let verdict = worker.check(&number_from_wire(message)?).await.map_err(CheckError::from)?;
         Ok(Outcome { verdict, processed_by: Arc::clone(worker.name()) }.into())
     }
 
     /// A stamped heartbeat is for the cluster; a plain one, as the seed's leader sends it, changes nothing.
-    async fn take(&self, request: HeartbeatRequest) -> Result<Option<ClaimVerdict>, Status> {
+    async fn take(&self, request: proto::HeartbeatRequest) -> Result<Option<ClaimVerdict>, Status> {
         if !is_stamped(&request) {
             return Ok(None);
         }
-        let HeartbeatRequest { sender: from, claim, members_version, members, .. } = request;
+        let proto::HeartbeatRequest { sender: from, claim, members_version, members, .. } = request;
         let sender = sender(from)?;
         let cluster = &self.0.cluster;
         let Some(claim) = claim else {
             cluster.heard(sender).await.map_err(ApiError::from)?;
             return Ok(None);
         };
-        let claim = Claim::from_wire(claim, &sender).map_err(Status::invalid_argument)?;
-        let list = MemberList::from_wire(members_version, members);
+        let claim = claim_from_wire(claim, &sender).map_err(Status::invalid_argument)?;
+        let list = member_list_from_wire(members_version, members);
         Ok(Some(cluster.claimed(sender, claim, list).await.map_err(ApiError::from)?))
     }
 }
 
 /// Whether it says what only peers say.
-fn is_stamped(request: &HeartbeatRequest) -> bool {
+fn is_stamped(request: &proto::HeartbeatRequest) -> bool {
     request.sender.is_some() || request.claim.is_some() || !request.members.is_empty()
 }
 

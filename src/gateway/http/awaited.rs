@@ -6,10 +6,7 @@ use axum::http::Extensions;
 use tokio::time::sleep;
 use tonic::Code;
 
-use crate::{
-    gateway::{error::ApiError, listener::arrival::Arrival},
-    limits::HALF_CLOSED_MAX,
-};
+use crate::{api::error::ApiError, gateway::listener::arrival::Arrival, limits::HALF_CLOSED_MAX};
 
 /// Does the work for one answer. When the client has ended its input, it goes on for a limited time: whether anybody
 /// still waits shows only when something is written.

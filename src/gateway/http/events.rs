@@ -23,10 +23,14 @@ use utoipa::{
     openapi::{ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, schema::Type},
 };
 
-use super::{STREAMED, cluster::ClusterAnswer, problems::ViewProblems, results::ResultsAnswer};
+use super::{STREAMED, problems::ViewProblems};
 use crate::{
-    cluster::ClusterView,
-    gateway::{Gateway, error::ApiError, listener::arrival::Arrival},
+    api::{
+        cluster::{ClusterAnswer, ClusterView},
+        error::ApiError,
+        results::ResultsAnswer,
+    },
+    gateway::{Gateway, listener::arrival::Arrival},
     limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL, EVENTS_SILENCE_MAX},
     proto,
 };
@@ -179,12 +183,13 @@ impl Events {
 }
 
 async fn follow_cluster(gateway: &Gateway) {
-    let mut views = gateway.cluster.subscribe();
+    let mut snapshots = gateway.cluster.subscribe();
     let mut shown_version = None;
-    while views.changed().await.is_ok() {
-        let view = Arc::clone(&views.borrow_and_update());
+    while snapshots.changed().await.is_ok() {
+        let snapshot = Arc::clone(&snapshots.borrow_and_update());
+        let view = &snapshot.view;
         if gateway.events.is_watched() && shown_version.replace(view.version) != Some(view.version) {
-            let cluster = cluster_json(&view);
+            let cluster = cluster_json(view);
             gateway.events.show(|shown| shown.cluster = cluster);
         }
     }
@@ -200,7 +205,7 @@ async fn follow_figures(gateway: &Gateway) {
             continue;
         }
         let results = results_json(gateway).await;
-        let stats = Stats::of(&gateway.cluster.view());
+        let stats = Stats::of(&gateway.cluster.snapshot().view);
         if stats.members != shown_members || results != shown_results {
             let stats_json = json(&stats);
             (shown_members, shown_results) = (stats.members, Arc::clone(&results));
@@ -212,8 +217,9 @@ async fn follow_figures(gateway: &Gateway) {
 impl Shown {
     async fn now(gateway: &Gateway) -> Self {
         let results = results_json(gateway).await;
-        let view = Arc::clone(&gateway.cluster.view());
-        Self { cluster: cluster_json(&view), stats: json(&Stats::of(&view)), results }
+        let snapshot = Arc::clone(&gateway.cluster.snapshot());
+        let view = &snapshot.view;
+        Self { cluster: cluster_json(view), stats: json(&Stats::of(view)), results }
     }
 }
 

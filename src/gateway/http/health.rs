@@ -9,10 +9,7 @@ use axum::{
 };
 
 use super::problems::{ProbeProblems, ReadyProblems};
-use crate::{
-    gateway::{Gateway, error::ApiError},
-    metrics::text::Format,
-};
+use crate::{api::error::ApiError, gateway::Gateway, metrics::text::Format};
 
 /// Is the process up?
 #[utoipa::path(

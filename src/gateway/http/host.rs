@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, Version, header};
 
-use crate::gateway::error::ApiError;
+use crate::api::error::ApiError;
 
 /// # Errors
 /// `invalid_argument` when it is missing, there twice, or no host with an optional port.

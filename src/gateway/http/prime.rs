@@ -1,7 +1,6 @@
 //! `POST /prime` and `GET /prime/{number}`.
 
 use std::{
-    borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Instant,
@@ -15,24 +14,25 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::StreamExt;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::time::timeout_at;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use super::{
     awaited::while_awaited,
     problems::{BodyProblems, CheckProblems},
 };
 use crate::{
+    api::{
+        error::ApiError,
+        prime::{Outcome, PrimeAnswer, PrimeQuestion, parse_question},
+    },
     cluster::trace::Trace,
     gateway::{
-        Gateway, admission::memory::Held, bulk::lines::BYTE_ORDER_MARK, context::deadline, error::ApiError,
-        etag::is_known, listener::arrival::Arrival,
+        Gateway, admission::memory::Held, context::deadline, etag::is_known, listener::arrival::Arrival,
     },
     limits::{BODY_BLOCK_BYTES, BODY_TIMEOUT},
-    prime::{Certainty, Number},
-    scheduler::{Check, Outcome},
+    prime::Number,
+    scheduler::Check,
 };
 
 /// Where a number is asked for.
@@ -40,9 +40,6 @@ pub(super) const PATH: &str = "/prime";
 
 /// What a body is called that holds a number.
 pub(super) const JSON_BODY: &str = "one number";
-
-/// What a number looks like that is taken: of up to 10,000 digits.
-const NUMBER_PATTERN: &str = "^(0|-?[1-9][0-9]{0,9999})$";
 
 /// The headers that every question may have, for the contract; [`crate::gateway::context`] reads them.
 #[derive(IntoParams)]
@@ -73,65 +70,6 @@ pub(in crate::gateway) struct CacheHeaders {
     /// An `ETag` that you have
     #[param(rename = "If-None-Match", required = false, example = "W/\"0\"")]
     if_none_match: String,
-}
-
-/// A number to be checked.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"number": 17}))]
-pub struct PrimeQuestion<'a> {
-    /// A whole number in decimal, as a JSON integer or a string: `0|-?[1-9][0-9]*`, up to 10,000 digits. Beyond 2^53
-    /// send a string if your JSON library rounds.
-    #[serde(borrow)]
-    #[schema(schema_with = number_schema)]
-    number: &'a RawValue,
-}
-
-/// The answer.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "number": "17", "is_prime": true, "processed_by": "worker1", "certainty": "proven"
-}))]
-pub struct PrimeAnswer<'a> {
-    /// The number that was asked, as a string: it must survive JavaScript.
-    #[schema(example = "17", pattern = "^(0|-?[1-9][0-9]*)$")]
-    number: Cow<'a, str>,
-    /// Whether it is prime. Numbers below 2, negative ones included, are not.
-    #[schema(example = true)]
-    is_prime: bool,
-    /// The name of the node that did the work.
-    #[schema(example = "worker1")]
-    processed_by: Cow<'a, str>,
-    /// How sure it is: below 2^64, and for every composite, proven.
-    certainty: CertaintyWord,
-}
-
-/// How sure an answer is.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-#[schema(example = "proven")]
-pub enum CertaintyWord {
-    /// There is a proof: the method is exact below 2^64, and a composite shows itself.
-    Proven,
-    /// It passed Baillie-PSW and more; no composite is known that does.
-    Probable,
-}
-
-pub(super) fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-    use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaType, Type};
-    let integer = ObjectBuilder::new().schema_type(SchemaType::Type(Type::Integer)).build();
-    let string = ObjectBuilder::new()
-        .schema_type(SchemaType::Type(Type::String))
-        .pattern(Some(NUMBER_PATTERN))
-        .build();
-    OneOfBuilder::new()
-        .item(integer)
-        .item(string)
-        .description(Some(
-            "A whole number in decimal, up to 10,000 digits, as a string, or as an integer without fraction and exponent.",
-        ))
-        .examples([serde_json::json!(17), serde_json::json!("170141183460469231731687303715884105727")])
-        .into()
 }
 
 /// Is this number prime?
@@ -234,27 +172,6 @@ pub async fn get_prime(
 
 async fn answer(gateway: &Gateway, check: &Check) -> Result<Outcome, ApiError> {
     Ok(gateway.scheduler.check(check).await?)
-}
-
-impl<'a> PrimeAnswer<'a> {
-    /// The answer to a number.
-    pub fn new(number: &'a Number, outcome: &'a Outcome) -> Self {
-        Self {
-            number: number.as_str(),
-            is_prime: outcome.verdict.is_prime,
-            processed_by: Cow::Borrowed(&outcome.processed_by),
-            certainty: outcome.verdict.certainty.into(),
-        }
-    }
-}
-
-impl From<Certainty> for CertaintyWord {
-    fn from(certainty: Certainty) -> Self {
-        match certainty {
-            Certainty::Proven => Self::Proven,
-            Certainty::Probable => Self::Probable,
-        }
-    }
 }
 
 /// A body is read as it is sent.
@@ -369,33 +286,6 @@ pub(super) fn late() -> ApiError {
         StatusCode::REQUEST_TIMEOUT,
         format!("the body did not arrive within the deadline, or within {} s", BODY_TIMEOUT.as_secs()),
     )
-}
-
-fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
-    let unexpected = |why: String| {
-        ApiError::invalid(format!(
-            "the body is not the JSON that is expected: {why}; send {{\"number\": 17}}, or the number as a string"
-        ))
-    };
-    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    // serde would take the items of an array for the fields of a struct.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(unexpected("it is an array".to_owned()));
-    }
-    let question: PrimeQuestion<'_> =
-        serde_json::from_slice(body).map_err(|error| unexpected(error.to_string()))?;
-    parse_number(question.number.get())
-}
-
-/// A number as it stands in JSON: an integer, or a string.
-pub(super) fn parse_number(json: &str) -> Result<Number, ApiError> {
-    if json.starts_with('"') {
-        let text: Cow<'_, str> = serde_json::from_str::<String>(json)
-            .map(Cow::Owned)
-            .map_err(|error| ApiError::invalid(format!("the string is not well formed: {error}")))?;
-        return Ok(text.parse()?);
-    }
-    Ok(json.parse()?)
 }
 
 fn json_response(answer: &PrimeAnswer<'_>) -> Response {

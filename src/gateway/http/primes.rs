@@ -2,7 +2,7 @@
 
 mod ndjson;
 
-use std::{fmt, pin::Pin, sync::Arc, time::Instant};
+use std::{pin::Pin, sync::Arc, time::Instant};
 
 use axum::{
     Extension,
@@ -12,43 +12,36 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{Error, SeqAccess, Visitor},
-};
-use serde_json::value::RawValue;
 use tokio::{task::yield_now, time::timeout_at};
 use tonic::Status;
-use utoipa::ToSchema;
 
 use super::{
     STREAMED,
     awaited::while_awaited,
-    prime::{PrimeAnswer, RequestHeaders, expect_json, expect_plain, parse_number, read_body},
+    prime::{RequestHeaders, expect_json, expect_plain, read_body},
     problems::BulkProblems,
 };
 use crate::{
+    api::{
+        error::{ApiError, CheckError},
+        primes::{AnswerLine, ItemPlace, NDJSON, NumberLines, PrimesAnswer, PrimesQuestion, parse_question},
+    },
     cluster::trace::Trace,
     gateway::{
         Gateway,
         admission::memory::Held,
         bulk::{
             self,
-            lines::BYTE_ORDER_MARK,
             window::{Answered, Terms, Window},
         },
         context::patience,
-        error::ApiError,
         listener::arrival::Arrival,
     },
-    limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, JSON_BULK_BYTES_MAX, JSON_BULK_NUMBERS_MAX},
+    limits::{BODY_TIMEOUT, BULK_CHUNK_BYTES, JSON_BULK_BYTES_MAX},
     prime::Number,
-    scheduler::CheckError,
 };
-use ndjson::{AnswerLine, Answers, Ndjson, NumberLines};
+use ndjson::{Answers, Ndjson};
 
-/// The content type of lines of JSON.
-pub const NDJSON: &str = "application/x-ndjson";
 /// The names by which clients know it.
 const NDJSON_NAMES: [&str; 3] = [NDJSON, "application/ndjson", "application/jsonl"];
 
@@ -58,69 +51,6 @@ const PARSED_INLINE_BYTES_MAX: usize = 16 * 1024;
 pub(super) const JSON_BODY: &str = "a JSON body; send more as application/x-ndjson";
 /// Bytes that an answer has beside its digits, with a name of usual length.
 const ANSWER_BYTES: usize = 90;
-
-/// Numbers to be checked.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"numbers": [17, "170141183460469231731687303715884105727"]}))]
-pub struct PrimesQuestion<'a> {
-    /// Up to 100,000 numbers, each as an integer or a string, as in `POST /prime`. For more send NDJSON.
-    #[serde(borrow)]
-    #[schema(schema_with = numbers_schema)]
-    numbers: Items<'a>,
-}
-
-/// The answers.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"results": [
-    {"number": "17", "is_prime": true, "processed_by": "worker1", "certainty": "proven"},
-    {"number": "18", "is_prime": false, "processed_by": "worker1", "certainty": "proven"}
-]}))]
-pub struct PrimesAnswer<'a> {
-    /// An answer for each number, in order.
-    results: Vec<PrimeAnswer<'a>>,
-}
-
-/// What stands in the array, up to the bound.
-#[derive(Debug)]
-struct Items<'a>(Vec<&'a RawValue>);
-
-struct ItemsVisitor;
-
-impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ItemsVisitor).map(Items)
-    }
-}
-
-impl<'de> Visitor<'de> for ItemsVisitor {
-    type Value = Vec<&'de RawValue>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an array of numbers")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = array.next_element()? {
-            if items.len() == JSON_BULK_NUMBERS_MAX {
-                let more = format!("more than {JSON_BULK_NUMBERS_MAX} numbers; send so many as {NDJSON}");
-                return Err(A::Error::custom(more));
-            }
-            items.push(item);
-        }
-        Ok(items)
-    }
-}
-
-fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-    use utoipa::openapi::schema::ArrayBuilder;
-    ArrayBuilder::new()
-        .items(super::prime::number_schema())
-        .max_items(Some(JSON_BULK_NUMBERS_MAX))
-        .description(Some("Up to 100,000 numbers."))
-        .into()
-}
 
 /// Are these numbers prime?
 ///
@@ -260,39 +190,6 @@ async fn off_the_runtime<T: Send + 'static>(
     done.unwrap_or_else(|_| {
         Err(ApiError::http(StatusCode::INTERNAL_SERVER_ERROR, "this body met a defect of the node"))
     })
-}
-
-fn parse_question(body: &[u8]) -> Result<Vec<Number>, ApiError> {
-    let unexpected = |why: String| {
-        ApiError::invalid(format!(
-            "the body is not the JSON that is expected: {why}; send {{\"numbers\": [17, 18]}}"
-        ))
-    };
-    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    // serde would take the items of an array for the fields of a struct.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(unexpected("it is an array".to_owned()));
-    }
-    let question: PrimesQuestion<'_> =
-        serde_json::from_slice(body).map_err(|error| unexpected(error.to_string()))?;
-    let items = question.numbers.0.into_iter().enumerate();
-    items.map(|(place, item)| parse_number(item.get()).map_err(|error| error.of(ItemPlace(place)))).collect()
-}
-
-/// A number as it stands in a line: an integer, or a string.
-fn parse_item(item: &[u8]) -> Result<Number, ApiError> {
-    let text = str::from_utf8(item)
-        .map_err(|_| ApiError::invalid("the line is not UTF-8; write a decimal integer such as 17 or -5"))?;
-    parse_number(text)
-}
-
-/// A place in the array, counted from 0 as JSON's tools do.
-pub(super) struct ItemPlace(pub usize);
-
-impl fmt::Display for ItemPlace {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "numbers[{}]", self.0)
-    }
 }
 
 async fn answer_numbers(

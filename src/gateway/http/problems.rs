@@ -12,9 +12,12 @@ use utoipa::{
 
 use super::{defect, detail_of, health, prime, primes, results};
 use crate::{
-    gateway::{busy, context, error::ApiError},
+    api::{
+        error::{ApiError, CheckError},
+        primes::ItemPlace,
+    },
+    gateway::{busy, context},
     limits::{BODY_BYTES_MAX_DEFAULT, IN_FLIGHT_MAX_DEFAULT, JSON_BULK_BYTES_MAX},
-    scheduler::CheckError,
 };
 
 /// The id of the request that the examples answer.
@@ -232,7 +235,7 @@ fn unavailable_for_one() -> Documented {
     Documented {
         name: "UnavailableForOne",
         description: "Nobody could do the work for one of the numbers, or the node stops",
-        error: ApiError::from(CheckError::NoWorkers).of(primes::ItemPlace(0)),
+        error: ApiError::from(CheckError::NoWorkers).of(ItemPlace(0)),
     }
 }
 

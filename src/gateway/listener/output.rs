@@ -16,9 +16,9 @@ use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf};
 use tokio_io_timeout::TimeoutWriter;
 
 use crate::{
+    api::error::ApiError,
     gateway::{
         context::{echo, trace_of},
-        error::ApiError,
         http::headers::guard,
     },
     limits::{HEAD_BYTES_MAX, WRITE_TIMEOUT},

@@ -4,65 +4,21 @@
 use std::{mem, sync::Arc};
 
 use axum::body::Bytes;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::{
-    gateway::{
-        bulk::{
-            Form,
-            lines::{InputLine, Lines},
-            window::{Answered, Window},
-        },
-        error::{ApiError, ErrorPart},
-        http::{prime::PrimeAnswer, primes::parse_item},
+    api::{
+        error::ApiError,
+        prime::{Outcome, PrimeAnswer},
+        primes::{AnswerLine, BatchOutcome, LastLine, LineError, parse_item},
+    },
+    gateway::bulk::{
+        Form,
+        lines::{InputLine, Lines},
+        window::{Answered, Window},
     },
     limits::{BULK_CHUNK_BYTES, LINE_BYTES_MAX},
     prime::Number,
-    scheduler::{BatchOutcome, Outcome},
 };
-
-/// Numbers, one a line, each an integer or a string as in JSON; blank lines are passed over.
-#[derive(Debug, ToSchema)]
-#[schema(example = "17\n18\n\"170141183460469231731687303715884105727\"\n")]
-#[expect(dead_code, reason = "it stands in the contract, and is read as it comes")]
-pub struct NumberLines(String);
-
-/// A line of the answer: the answer to a number, an error in its place, or the last line.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-#[schema(example = json!({"number": "17", "is_prime": true, "processed_by": "worker1", "certainty": "proven"}))]
-pub enum AnswerLine<'a> {
-    /// The answer to a number.
-    Answer(PrimeAnswer<'a>),
-    /// A line without one.
-    Error(LineError<'a>),
-    /// The last line.
-    Last(LastLine<'a>),
-}
-
-/// A line that is no number, or whose number has no answer.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"line": 2, "error": {"code": "invalid_argument", "grpc_code": 3, "detail": "\"abc\" is not a decimal integer; only the digits 0-9 are allowed, after an optional minus sign, such as 1000 or -5"}}))]
-pub struct LineError<'a> {
-    /// The line, counted from 1, blank ones included.
-    line: u64,
-    /// What was wrong with it.
-    error: ErrorPart<'a>,
-}
-
-/// The last line. Where it is missing, the answer is truncated.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"done": true, "count": 2}))]
-pub struct LastLine<'a> {
-    /// Whether every line was answered.
-    done: bool,
-    /// The lines that were answered, those with an error included: so many lines came before this one.
-    count: u64,
-    /// Why not all were answered.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorPart<'a>>,
-}
 
 /// Lines in and lines out.
 #[derive(Debug, Default)]

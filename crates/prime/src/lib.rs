@@ -1,0 +1,69 @@
+//! The mathematics: is a number prime?
+//!
+//! ```text
+//! text ── Number ── below 2⁶⁴ ──▶ word: trial division, strong base-2, strong Lucas     proven
+//!               └── 2⁶⁴ and up ─▶ long: the same on big integers, two congruences more  probable
+//! ```
+//! Pure computation: no I/O, no clock, no threads. A long check can be stopped between any two of its steps.
+
+mod long;
+mod number;
+mod selfridge;
+mod word;
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+pub use number::{Number, NumberError};
+pub use word::is_prime;
+
+/// How much a [`Verdict`] is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Certainty {
+    /// A mathematical fact.
+    Proven,
+    /// The number passed every test. No composite number is known to pass them, and no proof excludes one.
+    Probable,
+}
+
+/// The answer to "is it prime?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Verdict {
+    /// Whether the number is prime.
+    pub is_prime: bool,
+    /// Whether that is proven. Only a prime of 2⁶⁴ or above is less than proven.
+    pub certainty: Certainty,
+}
+
+/// Decides whether `number` is prime; `None` only if `stop` was raised before the answer was known.
+///
+/// Below 2⁶⁴ this takes under a microsecond and ignores `stop`. Above, it takes up to
+/// [`Number::estimated_cost_us`], computes on the calling thread, and looks at `stop` at every step:
+/// at 10,000 digits that is about every millisecond.
+///
+/// The method is the test of Baillie and PSW (R. Baillie, S. S. Wagstaff, "Lucas pseudoprimes", Math. Comp. 35,
+/// 1980) with the strengthening of R. Baillie, A. Fiori, S. S. Wagstaff, "Strengthening the Baillie-PSW primality
+/// test", Math. Comp. 90, 2021. Below 2⁶⁴ it is exact, see [`is_prime`].
+///
+/// ```
+/// use primacy_prime::{Certainty, Verdict, check};
+/// use std::sync::atomic::AtomicBool;
+///
+/// let number = "170141183460469231731687303715884105727".parse()?; // 2¹²⁷ − 1
+/// let verdict = check(&number, &AtomicBool::new(false));
+/// assert_eq!(verdict, Some(Verdict { is_prime: true, certainty: Certainty::Probable }));
+/// # Ok::<(), primacy_prime::NumberError>(())
+/// ```
+pub fn check(number: &Number, stop: &AtomicBool) -> Option<Verdict> {
+    check_while(number, &|| !stop.load(Relaxed))
+}
+
+/// As [`check`], for callers with something to do between the steps: goes on as long as `go_on`, called at every step,
+/// says so.
+pub fn check_while(number: &Number, go_on: &dyn Fn() -> bool) -> Option<Verdict> {
+    if let Some(word) = number.equivalent_word() {
+        return Some(Verdict { is_prime: is_prime(word), certainty: Certainty::Proven });
+    }
+    let is_prime = long::is_probable_prime(&long::from_decimal(&number.as_str()), go_on)?;
+    let certainty = if is_prime { Certainty::Probable } else { Certainty::Proven };
+    Some(Verdict { is_prime, certainty })
+}
