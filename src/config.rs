@@ -1,8 +1,11 @@
 //! The settings of a node: from flags and environment, validated together.
 
+mod address;
+mod coordinator;
+
 use std::{
-    collections::BTreeMap, convert::Infallible, fmt, fs, io, net::SocketAddr, path::PathBuf, str::FromStr,
-    sync::Arc, time::Duration,
+    collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc,
+    time::Duration,
 };
 
 use clap::{
@@ -16,17 +19,21 @@ use thiserror::Error;
 use crate::{
     cluster::{
         ClusterConfig, Coordinator,
-        etcd::{Access, Tls},
         token::{TRIAL, Token, TokenError},
     },
     gateway,
     limits::{
         BODY_BYTES_MAX_DEFAULT, BODY_BYTES_MAX_MAX, BODY_BYTES_MAX_MIN, DEADLINE_DEFAULT, DEADLINE_MAX,
-        ETCD_ENDPOINTS_MAX, HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT,
-        IN_FLIGHT_MAX_MAX, MEMBERS_MAX,
+        HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT, IN_FLIGHT_MAX_MAX,
+        MEMBERS_MAX,
     },
     text::{is_name, plain},
 };
+use address::parse_listen;
+use coordinator::coordinator;
+
+pub use address::{HostPort, ListItem, PeerArg, list};
+pub use coordinator::CoordinatorArg;
 
 /// What a node can be told.
 #[derive(Debug, Clone, Args)]
@@ -327,184 +334,6 @@ impl fmt::Debug for TokenArg {
     }
 }
 
-/// A coordinator as it is told: `bully`, or `etcd://HOST:PORT[,HOST:PORT…]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CoordinatorArg {
-    /// The nodes themselves.
-    Bully,
-    /// An etcd at these endpoints.
-    Etcd(Vec<HostPort>),
-}
-
-/// A coordinator that is none.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum CoordinatorError {
-    /// It is neither of the two.
-    #[error(
-        "`{0}` is no coordinator: it takes bully, or etcd://HOST:PORT[,HOST:PORT…], such as etcd://127.0.0.1:2379"
-    )]
-    Unknown(String),
-    /// One of its endpoints is no address.
-    #[error(
-        "an endpoint of etcd is wrong: {0}; it takes etcd://HOST:PORT[,HOST:PORT…], such as etcd://a:2379,b:2379"
-    )]
-    Endpoint(#[from] AddressError),
-    /// There are too many of them.
-    #[error("an etcd has at most {ETCD_ENDPOINTS_MAX} endpoints")]
-    TooMany,
-}
-
-impl FromStr for CoordinatorArg {
-    type Err = CoordinatorError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let text = text.trim();
-        if text == "bully" {
-            return Ok(Self::Bully);
-        }
-        let unknown = || CoordinatorError::Unknown(text.chars().take(80).collect());
-        let endpoints = text.strip_prefix("etcd://").ok_or_else(unknown)?;
-        let endpoints = list(endpoints).map(str::parse).collect::<Result<Vec<HostPort>, _>>()?;
-        match endpoints.len() {
-            0 => Err(unknown()),
-            1..=ETCD_ENDPOINTS_MAX => Ok(Self::Etcd(endpoints)),
-            _ => Err(CoordinatorError::TooMany),
-        }
-    }
-}
-
-fn coordinator(args: &NodeArgs) -> Result<Coordinator, ConfigError> {
-    let CoordinatorArg::Etcd(endpoints) = &args.coordinator else { return Ok(Coordinator::Bully) };
-    let user = args.etcd_user.as_deref().map(|user| {
-        let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        (name.to_owned(), args.etcd_password.clone().unwrap_or_else(|| password.to_owned()))
-    });
-    let endpoints = endpoints.iter().map(HostPort::as_arc).collect();
-    Ok(Coordinator::Etcd(Access { endpoints, user, tls: tls(args)? }))
-}
-
-/// TLS towards etcd, if any of its files is named.
-fn tls(args: &NodeArgs) -> Result<Option<Tls>, ConfigError> {
-    let read = |path: &Option<PathBuf>, variable| {
-        let read = |path: &PathBuf| {
-            let failed = |error: io::Error| {
-                ConfigError::EtcdFile(path.display().to_string(), variable, error.to_string())
-            };
-            fs::read(path).map_err(failed)
-        };
-        path.as_ref().map(read).transpose()
-    };
-    let authority = read(&args.etcd_cacert, "ETCDCTL_CACERT")?;
-    let identity = match (read(&args.etcd_cert, "ETCDCTL_CERT")?, read(&args.etcd_key, "ETCDCTL_KEY")?) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => return Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_KEY")),
-        (None, Some(_)) => return Err(ConfigError::EtcdTls("ETCDCTL_KEY", "ETCDCTL_CERT")),
-    };
-    match authority {
-        Some(authority) => Ok(Some(Tls { authority, identity })),
-        None if identity.is_some() => Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_CACERT")),
-        None => Ok(None),
-    }
-}
-
-/// The parts of a list, which commas separate; blanks around them, and empty ones, mean nothing.
-pub fn list(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty())
-}
-
-/// A part of a list as the command line has taken it apart; none if it is empty.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListItem<T>(pub Option<T>);
-
-impl<T: FromStr> FromStr for ListItem<T> {
-    type Err = T::Err;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        list(text).next().map(str::parse).transpose().map(Self)
-    }
-}
-
-/// `host:port`, where the host may be a name that is resolved at every dial.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostPort(Arc<str>);
-
-/// A peer as it is told: `[ID=]HOST:PORT`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerArg(pub PeerAddress);
-
-/// An address that is none.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum AddressError {
-    /// It is not `ip:port`, which is all that can be listened on.
-    #[error("`{0}` is not IP:PORT, such as 127.0.0.1:50051 or 0.0.0.0:50051")]
-    NotIpPort(String),
-    /// It is not `host:port`.
-    #[error("`{0}` is not HOST:PORT, such as worker1:50052 or [::1]:50052")]
-    NotHostPort(String),
-    /// The part before `=` is no id.
-    #[error("`{0}` is no id: it takes a whole number from 1 to 2147483647, as in 4=leader:50051")]
-    BadId(String),
-}
-
-impl HostPort {
-    /// The address as text.
-    pub fn as_arc(&self) -> Arc<str> {
-        Arc::clone(&self.0)
-    }
-
-    /// The address that others use for a socket that listens here: by the host's name if it listens everywhere.
-    pub fn of_listener(listens: SocketAddr) -> Self {
-        let text = match listens.ip().is_unspecified() {
-            true => format!("{}:{}", host_name(), listens.port()),
-            false => listens.to_string(),
-        };
-        Self(text.into())
-    }
-}
-
-impl FromStr for HostPort {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || AddressError::NotHostPort(text.chars().take(80).collect());
-        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-        let bracketed = host.starts_with('[') && host.ends_with(']');
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-        let good_host = bracketed || (!host.is_empty() && host.bytes().all(plain));
-        let good_port = port.parse::<u16>().is_ok_and(|port| port > 0);
-        if good_host && good_port && text.len() < 256 { Ok(Self(text.into())) } else { Err(wrong()) }
-    }
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for PeerArg {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (id, address) = match text.split_once('=') {
-            Some((id, address)) => (Some(parse_id(id)?), address),
-            None => (None, text),
-        };
-        let HostPort(grpc_addr) = address.parse()?;
-        Ok(Self(PeerAddress { id, grpc_addr }))
-    }
-}
-
-fn parse_listen(text: &str) -> Result<SocketAddr, AddressError> {
-    text.parse().map_err(|_| AddressError::NotIpPort(text.chars().take(80).collect()))
-}
-
-fn parse_id(text: &str) -> Result<u32, AddressError> {
-    let id = text.parse::<u32>().ok().filter(|id| (1..=i32::MAX as u32).contains(id));
-    id.ok_or_else(|| AddressError::BadId(text.chars().take(40).collect()))
-}
-
 fn digits(worker_id: &str) -> Option<u32> {
     let digits: String = worker_id.chars().filter(char::is_ascii_digit).collect();
     digits.parse().ok().filter(|id| (1..=i32::MAX as u32).contains(id))
@@ -553,7 +382,7 @@ fn check_peers(peers: &[PeerAddress], setting: &str) -> Result<(), ConfigError> 
 mod tests {
     use clap::{Command, FromArgMatches};
 
-    use super::*;
+    use super::{coordinator::CoordinatorError, *};
 
     #[test]
     fn peers_are_read_with_and_without_ids() {

@@ -32,24 +32,40 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod cli;
-pub mod node;
-pub mod config;
-pub mod gateway;
-pub mod scheduler;
-pub mod cluster;
-pub mod worker;
-pub mod metrics;
-pub mod api;
-pub mod clock;
-pub mod connection;
-pub mod counted;
-pub mod text;
+mod cli;
+mod node;
+mod config;
+mod gateway;
+mod scheduler;
+mod cluster;
+mod worker;
+mod metrics;
+mod api;
+mod clock;
+mod connection;
+mod counted;
+mod text;
 pub mod limits;
 pub mod proto;
 
 pub use primacy_prime as prime;
 pub use primacy_prime::is_prime;
+
+pub use cli::main;
+pub use cluster::{
+    STOPPING,
+    lane::{Ask, AskError, Lane, LaneAnswer},
+    token::{Pass, PeerConnection, Token, TokenError},
+};
+pub use config::{ConfigError, NodeArgs, NodeConfig};
+pub use connection::Acceptor;
+pub use gateway::{
+    listener::{Listener, Protocols},
+    openapi,
+};
+pub use node::{Node, NodeError};
+pub use scheduler::FORWARDED_BY;
+pub use text::is_harmless;
 
 /// The examples of the README compile and hold.
 #[cfg(doctest)]

@@ -18,7 +18,12 @@ use tokio::{sync::watch, time::timeout_at};
 use tonic::{Code, Request, metadata::AsciiMetadataValue};
 
 use crate::{
-    api::{error::CheckError, prime::Outcome, primes::BatchOutcome, results::Recorded},
+    api::{
+        error::CheckError,
+        prime::{Outcome, number_to_wire},
+        primes::BatchOutcome,
+        results::Recorded,
+    },
     cluster::{
         Cluster, Snapshot,
         lane::{Ask, AskError, Charge, Failure, Lane},
@@ -269,7 +274,7 @@ impl Scheduler {
     }
 
     fn long_request(&self, check: &Check, recipient: Recipient) -> Request<proto::PrimeRequest> {
-        let mut request = Request::new(proto::PrimeRequest { number: 0, decimal: check.number.to_string() });
+        let mut request = Request::new(number_to_wire(&check.number));
         self.equip(&mut request, check.deadline, Some(&check.trace), recipient);
         request
     }

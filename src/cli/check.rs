@@ -15,10 +15,10 @@ use super::{
     fail, misused, written,
 };
 use crate::{
-    api::prime::{Outcome, PrimeAnswer},
+    api::prime::{Outcome, PrimeAnswer, number_to_wire},
     limits::DEADLINE_MAX,
     prime::{Certainty, Number},
-    proto::{self, scheduler_client::SchedulerClient},
+    proto::scheduler_client::SchedulerClient,
 };
 
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
 }
 
 async fn check(channel: Channel, number: &Number) -> Result<Outcome, Status> {
-    let mut request = Request::new(proto::PrimeRequest { number: 0, decimal: number.to_string() });
+    let mut request = Request::new(number_to_wire(number));
     request.set_timeout(DEADLINE_MAX);
     let response = SchedulerClient::new(channel).check_prime(request).await?;
     Ok(response.into_inner().into())

@@ -5,12 +5,11 @@
 //! cannot reach the wrong request. When a lane ends, however it ends, what it had not answered is given back.
 
 mod silence;
+mod task;
 
 use std::{
-    collections::HashMap,
     error::Error,
     fmt,
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -20,12 +19,9 @@ use std::{
 
 use primacy_election::{DialError, Identity, MISSED, Time, Wanted};
 use thiserror::Error;
-use tokio::{
-    sync::{Notify, Semaphore, mpsc, oneshot, watch},
-    task::yield_now,
-};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming, TimeoutExpired};
 
 use super::{STOPPING, innermost, token::PeerConnection, trace::Trace};
@@ -33,12 +29,14 @@ use crate::{
     clock::millis,
     counted::Counted,
     limits::{
-        BATCHES_PER_PEER_MAX, FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_BATCH_MAX, LANE_GATHERING_LOAD,
-        LANE_IN_FLIGHT_MAX, LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX,
+        BATCHES_PER_PEER_MAX, FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_GATHERING_LOAD, LANE_IN_FLIGHT_MAX,
+        LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX,
     },
     proto::{self, peer_client::PeerClient},
     text::{line, plain},
 };
+
+pub use task::LaneTask;
 
 /// A short check to be asked of a lane.
 #[derive(Debug, Clone)]
@@ -103,7 +101,7 @@ pub enum LaneEnd {
 pub struct Lane(Arc<Shared>);
 
 struct Shared {
-    queue: mpsc::Sender<Open>,
+    queue: mpsc::Sender<OpenAsk>,
     connection: PeerConnection,
     long_calls: Semaphore,
     batches: Semaphore,
@@ -130,26 +128,9 @@ struct Shared {
 type AskReply = oneshot::Sender<Result<LaneAnswer, Failure>>;
 
 /// An ask on its way; dropping `reply` gives it back.
-struct Open {
+struct OpenAsk {
     ask: Ask,
     reply: AskReply,
-}
-
-/// The running end of a lane: whoever opened it drives it with [`LaneDriver::run`].
-pub struct LaneDriver {
-    lane: Lane,
-    names: Names,
-    queue: mpsc::Receiver<Open>,
-    outgoing: mpsc::Sender<proto::LaneAsks>,
-    answers: Streaming<proto::LaneAnswers>,
-    waiting: Vec<Open>,
-    open: HashMap<u64, AskReply>,
-    next_ask: u64,
-    /// Asks below this number may have been given back, and are answered in vain.
-    given_back_below: u64,
-    sends_timeouts: bool,
-    /// However the driver ends, what was called beside the lane is given back too.
-    _closed: DropGuard,
 }
 
 impl Lane {
@@ -161,7 +142,7 @@ impl Lane {
         connection: PeerConnection,
         kind: Wanted,
         me: &Identity,
-    ) -> Result<(Self, LaneDriver, Identity), DialError> {
+    ) -> Result<(Self, LaneTask, Identity), DialError> {
         let (answers, outgoing) =
             Self::open_stream(&connection, kind, me).await.map_err(|status| refusal(&status))?;
         Self::greet(connection, kind, answers, outgoing).await
@@ -191,7 +172,7 @@ impl Lane {
         kind: Wanted,
         mut answers: Streaming<proto::LaneAnswers>,
         outgoing: mpsc::Sender<proto::LaneAsks>,
-    ) -> Result<(Self, LaneDriver, Identity), DialError> {
+    ) -> Result<(Self, LaneTask, Identity), DialError> {
         let first = answers.message().await.map_err(|status| refusal(&status))?;
         let receiver = first.and_then(|first| first.receiver);
         let unnamed = || DialError::Other("its lane did not begin with who it is".to_owned());
@@ -199,23 +180,11 @@ impl Lane {
             .map_err(|wrong| DialError::Other(wrong.to_owned()))?;
         let (queue, asks) = mpsc::channel(LANE_IN_FLIGHT_MAX);
         let lane = Self::new(connection, queue);
-        let driver = LaneDriver {
-            _closed: lane.0.closed.clone().drop_guard(),
-            lane: lane.clone(),
-            names: Names::default(),
-            queue: asks,
-            outgoing,
-            answers,
-            waiting: Vec::with_capacity(LANE_BATCH_MAX),
-            open: HashMap::new(),
-            next_ask: 0,
-            given_back_below: 0,
-            sends_timeouts: kind == Wanted::Schedule,
-        };
-        Ok((lane, driver, identity))
+        let task = LaneTask::new(lane.clone(), kind, asks, outgoing, answers);
+        Ok((lane, task, identity))
     }
 
-    fn new(connection: PeerConnection, queue: mpsc::Sender<Open>) -> Self {
+    fn new(connection: PeerConnection, queue: mpsc::Sender<OpenAsk>) -> Self {
         Self(Arc::new(Shared {
             queue,
             connection,
@@ -246,7 +215,7 @@ impl Lane {
         let _counted = self.count(1);
         let (reply, answer) = oneshot::channel();
         self.0.gathering.fetch_add(1, Relaxed);
-        if let Err(refused) = self.0.queue.try_send(Open { ask, reply }) {
+        if let Err(refused) = self.0.queue.try_send(OpenAsk { ask, reply }) {
             self.0.gathering.fetch_sub(1, Relaxed);
             return Err(match refused {
                 mpsc::error::TrySendError::Full(_) => AskError::Full,
@@ -430,164 +399,6 @@ impl Shared {
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lane").field("in_flight", &self.0.in_flight).finish_non_exhaustive()
-    }
-}
-
-impl LaneDriver {
-    /// Runs the lane to its end; dropping the future closes it. Either way all that is open is given back.
-    ///
-    /// When the other side says that it stops, `on_stopping` is called, and the lane retires.
-    pub async fn run(mut self, on_stopping: impl Fn()) -> LaneEnd {
-        let shared = Arc::clone(&self.lane.0);
-        let mut retired = pin!(shared.retired.cancelled());
-        let mut silences = shared.silences.subscribe();
-        let mut asks_ended = false;
-        loop {
-            let room = !asks_ended && self.waiting.is_empty() && self.open.len() < LANE_IN_FLIGHT_MAX;
-            let answered = asks_ended && self.waiting.is_empty() && self.open.is_empty();
-            tokio::select! {
-                biased;
-                message = self.answers.message() => match message {
-                    Ok(Some(answers)) => {
-                        if let Err(end) = self.take(answers, &on_stopping) {
-                            return end;
-                        }
-                    }
-                    Ok(None) => return LaneEnd::Closed,
-                    Err(status) => return LaneEnd::Broken(describe(&status)),
-                },
-                open = has_room(&self.outgoing), if !self.waiting.is_empty() => match open {
-                    true => self.send_waiting(),
-                    false => return LaneEnd::Closed,
-                },
-                taken = recv_batch(&mut self.queue, &mut self.waiting, &shared.in_flight), if room => {
-                    asks_ended = taken == 0;
-                    self.send_waiting();
-                }
-                () = &mut retired, if !self.queue.is_closed() => self.queue.close(),
-                _ = silences.changed() => self.give_back(),
-                () = shared.calls_answered(), if answered => return LaneEnd::Closed,
-            }
-        }
-    }
-
-    /// Gives back what the other side holds, and what waits to be sent.
-    fn give_back(&mut self) {
-        self.open.clear();
-        self.given_back_below = self.next_ask;
-        self.drop_waiting();
-    }
-
-    fn drop_waiting(&mut self) {
-        self.lane.0.gathering.fetch_sub(self.waiting.len(), Relaxed);
-        self.waiting.clear();
-    }
-
-    /// Sends what waits, if the stream has room; mostly it has, and nothing waits for another turn of the loop.
-    fn send_waiting(&mut self) {
-        // It was asked for before the silence was seen.
-        if self.lane.is_silent() {
-            return self.drop_waiting();
-        }
-        let before = self.waiting.len();
-        self.waiting.retain(|open| !open.reply.is_closed());
-        self.lane.0.gathering.fetch_sub(before - self.waiting.len(), Relaxed);
-        if !self.waiting.is_empty() && self.outgoing.capacity() > 0 {
-            let batch = self.batch();
-            // There is room. If the stream has ended the answers have too, and all is given back.
-            let _ = self.outgoing.try_send(batch);
-        }
-    }
-
-    fn batch(&mut self) -> proto::LaneAsks {
-        let first_ask = self.next_ask;
-        let mut batch = proto::LaneAsks { first_ask, ..proto::LaneAsks::default() };
-        batch.values.reserve_exact(self.waiting.len());
-        let now = Instant::now();
-        self.lane.0.gathering.fetch_sub(self.waiting.len(), Relaxed);
-        for Open { ask, reply } in self.waiting.drain(..) {
-            batch.values.push(ask.value);
-            if self.sends_timeouts {
-                let left = millis(ask.deadline.saturating_duration_since(now));
-                batch.timeouts_ms.push(u32::try_from(left).unwrap_or(u32::MAX));
-            }
-            if ask.trace.is_named() {
-                batch.traces.push(ask.trace.on_lane(self.next_ask));
-            }
-            self.open.insert(self.next_ask, reply);
-            self.next_ask += 1;
-        }
-        batch
-    }
-
-    fn take(&mut self, answers: proto::LaneAnswers, on_stopping: &impl Fn()) -> Result<(), LaneEnd> {
-        self.lane.hear();
-        if answers.stopping {
-            self.lane.retire();
-            on_stopping();
-        }
-        let proto::LaneAnswers { asks, are_prime, processed_by, names, failures, .. } = answers;
-        if asks.len() != are_prime.len() || asks.len() != processed_by.len() {
-            return Err(LaneEnd::Broken("it sent an answer without its parts".to_owned()));
-        }
-        self.names.renew(&names);
-        for ((ask, is_prime), name) in asks.into_iter().zip(are_prime).zip(processed_by) {
-            let processed_by = self.names.get(name)?;
-            self.deliver(ask, Ok(LaneAnswer { is_prime, processed_by }))?;
-        }
-        for failure in failures {
-            let proto::LaneFailure { ask, code, message } = failure;
-            self.deliver(ask, Err(Failure { code: code.into(), message: line(&message) }))?;
-        }
-        Ok(())
-    }
-
-    fn deliver(&mut self, ask: u64, answer: Result<LaneAnswer, Failure>) -> Result<(), LaneEnd> {
-        match self.open.remove(&ask) {
-            // Nobody to take it: the client has gone since.
-            Some(reply) => drop(reply.send(answer)),
-            None if ask < self.given_back_below => {}
-            None => return Err(LaneEnd::Broken(format!("it answered ask {ask}, which is not open"))),
-        }
-        Ok(())
-    }
-}
-
-/// Waits for asks, and takes all that come with the first in the same turn of the runtime: it stands behind those that
-/// are ready to run, each of which may ask too. A lone ask leaves at once. Returns 0 when no more will come.
-async fn recv_batch(queue: &mut mpsc::Receiver<Open>, batch: &mut Vec<Open>, in_flight: &AtomicU64) -> usize {
-    let taken = queue.recv_many(batch, LANE_BATCH_MAX).await;
-    if taken > 0 && in_flight.load(Relaxed) > taken as u64 {
-        yield_now().await;
-        while batch.len() < LANE_BATCH_MAX
-            && let Ok(open) = queue.try_recv()
-        {
-            batch.push(open);
-        }
-    }
-    taken
-}
-
-/// Waits for room; false if the stream has ended.
-async fn has_room(outgoing: &mpsc::Sender<proto::LaneAsks>) -> bool {
-    outgoing.reserve().await.is_ok()
-}
-
-/// The names of the last message, kept so that the usual answer allocates none.
-#[derive(Default)]
-struct Names(Vec<Arc<str>>);
-
-impl Names {
-    fn renew(&mut self, names: &[String]) {
-        let same = names.len() == self.0.len() && names.iter().zip(&self.0).all(|(new, old)| **new == **old);
-        if !same {
-            self.0 = names.iter().map(|name| plain(name).into()).collect();
-        }
-    }
-
-    fn get(&self, index: u32) -> Result<Arc<str>, LaneEnd> {
-        let name = self.0.get(index as usize).map(Arc::clone);
-        name.ok_or_else(|| LaneEnd::Broken("it sent an answer by nobody".to_owned()))
     }
 }
 

@@ -25,7 +25,7 @@ use tonic::transport::Channel;
 use super::{
     Event, LinkEvent, Snapshot, innermost,
     introduction::introduce,
-    lane::{Lane, LaneDriver, LaneEnd},
+    lane::{Lane, LaneEnd, LaneTask},
     token::Token,
 };
 use crate::{
@@ -106,7 +106,7 @@ impl Link {
             }
         };
         let longer = (pause.wait * 2).clamp(self.heartbeat, self.heartbeat * timing::DIAL_MAX);
-        let (lane, driver, identity) = match dialled {
+        let (lane, task, identity) = match dialled {
             Ok(opened) => opened,
             Err(error) => {
                 // A dial that nobody answers takes time of its own: it is the starts that are so far apart.
@@ -117,7 +117,7 @@ impl Link {
         };
         self.tell(LinkEvent::LaneUp { kind: wanted, identity, lane: lane.clone() }).await?;
         let opened = Instant::now();
-        let reason = self.serve(before, &lane, driver, orders, retiring).await;
+        let reason = self.serve(before, &lane, task, orders, retiring).await;
         // A lane that ends is dialled again at once; one that breaks as soon as it opens, only once.
         let was_brief = reason.is_some() && opened.elapsed() < self.heartbeat * timing::DIAL_MAX;
         self.tell(LinkEvent::LaneDown(reason)).await?;
@@ -134,7 +134,7 @@ impl Link {
         pause: Duration,
         wanted: Wanted,
         is_connected: &AtomicBool,
-    ) -> Result<(Lane, LaneDriver, Identity), DialError> {
+    ) -> Result<(Lane, LaneTask, Identity), DialError> {
         sleep(pause).await;
         self.dial(wanted, is_connected).await
     }
@@ -143,15 +143,15 @@ impl Link {
         &self,
         wanted: Wanted,
         is_connected: &AtomicBool,
-    ) -> Result<(Lane, LaneDriver, Identity), DialError> {
+    ) -> Result<(Lane, LaneTask, Identity), DialError> {
         let time = self.heartbeat * timing::DIAL_MAX;
         let opened = async {
             let channel = connect(&self.sought.address, time).await?;
             is_connected.store(true, Relaxed);
             let snapshot = Arc::clone(&self.snapshots.borrow());
             let (connection, proven) = introduce(channel, &self.token, &self.sought, &snapshot).await?;
-            let (lane, driver, identity) = Lane::open(connection, wanted, &self.me).await?;
-            Ok((lane, driver, proven.unwrap_or(identity)))
+            let (lane, task, identity) = Lane::open(connection, wanted, &self.me).await?;
+            Ok((lane, task, proven.unwrap_or(identity)))
         };
         timeout(time, opened).await.map_err(|_| DialError::TimedOut)?
     }
@@ -161,7 +161,7 @@ impl Link {
         &self,
         before: Orders,
         lane: &Lane,
-        driver: LaneDriver,
+        task: LaneTask,
         mut orders: watch::Receiver<Orders>,
         retiring: &mut JoinSet<()>,
     ) -> Option<String> {
@@ -174,7 +174,7 @@ impl Link {
         let mut running: Running = Box::pin(async move {
             tokio::select! {
                 biased;
-                end = driver.run(on_stopping) => end,
+                end = task.run(on_stopping) => end,
                 end = watched.watch(heartbeat) => end,
             }
         });

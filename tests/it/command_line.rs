@@ -11,9 +11,7 @@ use std::{
 };
 
 use primacy::{
-    connection::Acceptor,
-    gateway::listener::{Listener, Protocols},
-    is_prime,
+    Acceptor, Listener, Protocols, is_prime,
     proto::{MemberStatus, WatchClusterRequest, scheduler_client::SchedulerClient},
 };
 use reqwest::{Client, Response};

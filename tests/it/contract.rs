@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use primacy::{
+    Node,
     limits::{BODY_BYTES_MAX_DEFAULT, IN_FLIGHT_MAX_DEFAULT, JSON_BULK_BYTES_MAX},
-    node::Node,
 };
 use serde_json::Value;
 

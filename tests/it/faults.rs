@@ -6,8 +6,7 @@ use std::{
 };
 
 use primacy::{
-    is_prime,
-    node::Node,
+    Node, is_prime,
     proto::{MemberStatus, PrimeRequest, PrimeResponse, scheduler_client::SchedulerClient},
 };
 use rustix::process::Signal;

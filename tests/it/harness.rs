@@ -15,8 +15,7 @@ use std::{
 
 use clap::Parser;
 use primacy::{
-    config::{NodeArgs, NodeConfig},
-    node::{Node, NodeError},
+    Node, NodeArgs, NodeConfig, NodeError,
     proto::{
         ClusterView, MemberStatus, PrimeRequest, PrimeResponse, WatchClusterRequest,
         scheduler_client::SchedulerClient,

@@ -12,7 +12,7 @@ use std::{
 use futures_util::stream;
 use num_bigint::BigUint;
 use primacy::{
-    node::Node,
+    Node,
     prime::Number,
     proto::{PrimeRequest, scheduler_client::SchedulerClient},
 };
@@ -1330,7 +1330,7 @@ async fn http_2_is_spoken_to_those_who_begin_with_it() {
 // ── the contract ────────────────────────────────────────────────────────────────────────────────────────────────
 
 pub fn contract() -> Value {
-    serde_json::from_str(primacy::gateway::openapi::json()).unwrap()
+    serde_json::from_str(primacy::openapi::json()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -1338,7 +1338,7 @@ async fn the_contract_is_the_committed_one() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json");
     let committed = std::fs::read_to_string(path).unwrap_or_default();
     assert!(
-        committed == primacy::gateway::openapi::json(),
+        committed == primacy::openapi::json(),
         "openapi/openapi.json is not what the code says; if the change is meant, run\n    \
          cargo run -- openapi > openapi/openapi.json\nand commit it"
     );

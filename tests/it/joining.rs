@@ -10,7 +10,7 @@ use std::{
 };
 
 use primacy::{
-    node::Node,
+    Node,
     proto::{
         ClusterView, MemberStatus, PrimeRequest, TransferRequest, peer_client::PeerClient,
         scheduler_client::SchedulerClient,

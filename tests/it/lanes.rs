@@ -17,13 +17,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use primacy::{
-    cluster::{
-        lane::{Ask, AskError, Lane},
-        token::{self, Pass},
-    },
-    is_prime,
+    Ask, AskError, Lane, Node, Pass, is_prime,
     limits::FAILURE_PENALTY,
-    node::Node,
     proto::{
         BatchRequest, BatchResponse, ElectionRequest, ElectionResponse, HandOverRequest, HandOverResponse,
         HeartbeatRequest, HeartbeatResponse, IdentifyRequest, IdentifyResponse, Identity, LaneAnswers,
@@ -355,7 +350,7 @@ async fn a_wanted_lane_gives_back_what_a_silent_peer_holds_and_goes_on_when_it_i
     const H: Duration = Duration::from_millis(100);
     let worker = OddWorker::new(1, Manner::Hangs);
     let connection =
-        token::PeerConnection::new(channel(worker.start().await).await.unwrap(), Pass::default());
+        primacy::PeerConnection::new(channel(worker.start().await).await.unwrap(), Pass::default());
     let me = primacy_election::Identity {
         id: None,
         name: "me".into(),

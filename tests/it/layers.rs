@@ -9,7 +9,10 @@ use std::{
 /// The layers from the ground up: the reverse of the order in `lib.rs`.
 fn layers() -> Vec<String> {
     let map = fs::read_to_string("src/lib.rs").unwrap();
-    let modules = map.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let modules = map.lines().filter_map(|line| {
+        let module = line.strip_prefix("pub ").unwrap_or(line).strip_prefix("mod ")?;
+        module.strip_suffix(';')
+    });
     let mut layers: Vec<String> = modules.map(str::to_owned).collect();
     layers.reverse();
     layers
@@ -193,4 +196,43 @@ fn pure_code_knows_no_clock_no_thread_and_no_order_by_chance() {
         read += 1;
     }
     assert!(read > 20, "only {read} files were read");
+}
+
+/// The lines of a source without its tests.
+fn lines_without_tests(source: &str) -> Vec<&str> {
+    source.split("\n#[cfg(test)]\nmod tests").next().unwrap().lines().collect()
+}
+
+/// The functions of a source, each with its number of lines.
+fn functions<'a>(lines: &'a [&'a str]) -> impl Iterator<Item = (&'a str, usize)> {
+    lines.iter().enumerate().filter_map(|(first, line)| {
+        let indent = line.len() - line.trim_start().len();
+        let is_function =
+            line.trim_start().split(" fn ").count() == 2 || line.trim_start().starts_with("fn ");
+        let end = format!("{}}}", " ".repeat(indent));
+        let is_code =
+            is_function && !line.trim_start().starts_with("//") && !line.trim_end().ends_with([';', ',']);
+        is_code
+            .then(|| (*line, lines[first..].iter().position(|line| **line == end).map_or(1, |last| last + 1)))
+    })
+}
+
+#[test]
+fn functions_and_files_are_short() {
+    let all = ["src", "crates/prime/src", "crates/election/src"].map(|folder| sources(Path::new(folder)));
+    let is_code = |path: &PathBuf| {
+        path.extension().is_some_and(|extension| extension == "rs")
+            && !path.iter().any(|part| part == "tests")
+    };
+    let mut found = 0;
+    for path in all.into_iter().flatten().filter(is_code) {
+        let source = fs::read_to_string(&path).unwrap();
+        let lines = lines_without_tests(&source);
+        assert!(lines.len() <= 500, "{} has {} lines", path.display(), lines.len());
+        for (function, length) in functions(&lines) {
+            assert!(length <= 60, "{}: {length} lines in {function}", path.display());
+            found += 1;
+        }
+    }
+    assert!(found > 1000, "only {found} functions were found: the test no longer reads them");
 }

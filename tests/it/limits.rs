@@ -19,8 +19,7 @@ use futures_util::{
     stream::{self, FuturesUnordered},
 };
 use primacy::{
-    connection::Acceptor,
-    gateway::listener::{Listener, Protocols},
+    Acceptor, Listener, Protocols,
     limits::{
         CONNECTIONS_CROWDED, CONNECTIONS_MAX, DRAIN, FIRST_BYTE_TIMEOUT, HEAD_BYTES_MAX, HEAD_TIMEOUT,
         HELD_BYTES_MAX, LAME_DUCK, MESSAGE_BYTES_MAX, PEER_MESSAGE_BYTES_MAX, PENDING_INTERVAL,

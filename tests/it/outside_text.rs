@@ -10,14 +10,13 @@ use std::{
 };
 
 use primacy::{
-    connection::Acceptor,
+    Acceptor, is_harmless,
     proto::{
         Certainty, Change, CheckedPrime, ClusterView, Identity, LaneAnswers, Leader, Member, PrimeFailure,
         PrimeRequest, PrimeResponse, WatchClusterRequest, checked_prime,
         peer_client::PeerClient,
         scheduler_server::{Scheduler, SchedulerServer},
     },
-    text::is_harmless,
 };
 use rustix::{
     process::Signal,
@@ -270,7 +269,7 @@ async fn what_an_http_port_calls_itself_is_made_harmless() {
     let body = serde_json::json!({"observed_by": HOSTILE, "members": members}).to_string();
     let answer = axum::Router::new().fallback(move || async { body });
     tokio::spawn(async move {
-        use primacy::gateway::listener::{Listener, Protocols};
+        use primacy::{Listener, Protocols};
         Listener::new(socket, Protocols::Http, answer.with_state(()), std::sync::Arc::default())
             .run(tokio_util::sync::CancellationToken::new())
             .await;
@@ -329,7 +328,7 @@ async fn a_hostile_peer_forges_no_line_of_the_log_and_nothing_on_the_page() {
     };
     let peer = axum::Router::new().fallback(refusal).with_state(());
     tokio::spawn(async move {
-        use primacy::gateway::listener::{Listener, Protocols};
+        use primacy::{Listener, Protocols};
         let stop = tokio_util::sync::CancellationToken::new();
         Listener::new(socket, Protocols::Grpc, peer, std::sync::Arc::default()).run(stop).await;
     });

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process};
 
-use primacy::{cluster::token::Token, node::Node, proto::MemberStatus};
+use primacy::{Node, Token, proto::MemberStatus};
 use primacy_election::PeerAddress;
 use rustix::process::Signal;
 use serde_json::Value;

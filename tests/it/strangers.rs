@@ -99,18 +99,18 @@ impl Peer for Stranger {
                 Ok(Response::new(IdentifyResponse { receiver, proof }))
             }
             Says::WhatIsSaidAt(address) => PeerClient::new(channel(*address).await?).identify(request).await,
-            Says::Stops => Err(Status::unavailable(primacy::cluster::STOPPING)),
+            Says::Stops => Err(Status::unavailable(primacy::STOPPING)),
         }
     }
 
     async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Nothing<Self::WorkStream> {
         self.note("work", request.metadata());
-        Err(Status::unavailable(primacy::cluster::STOPPING))
+        Err(Status::unavailable(primacy::STOPPING))
     }
 
     async fn schedule(&self, request: Request<Streaming<LaneAsks>>) -> Nothing<Self::ScheduleStream> {
         self.note("schedule", request.metadata());
-        Err(Status::unavailable(primacy::cluster::STOPPING))
+        Err(Status::unavailable(primacy::STOPPING))
     }
 
     async fn work_batch(&self, request: Request<BatchRequest>) -> Nothing<BatchResponse> {

@@ -9,14 +9,13 @@ use std::{
 use axum::http::uri::PathAndQuery;
 use futures_util::{StreamExt, stream};
 use primacy::{
-    cluster::token::Token,
+    FORWARDED_BY, Token,
     proto::{
         self, Ballot, BatchRequest, Claim, ElectionRequest, HandOverRequest, HeartbeatRequest, Identity,
         LaneAnswers, LaneAsks, MemberStatus, PrimeRequest, RecentResultsRequest, TransferRequest,
         VerdictKind, VictoryRequest, peer_client::PeerClient, scheduler_client::SchedulerClient,
         worker_client::WorkerClient,
     },
-    scheduler::FORWARDED_BY,
 };
 use rustix::process::Signal;
 use serde_json::Value;

@@ -11,6 +11,7 @@
 
 mod admission;
 pub(crate) mod change;
+mod list;
 mod orders;
 mod sought;
 
@@ -30,6 +31,7 @@ use crate::{
 use change::ANEW;
 
 pub use change::{Change, ChangeKind, MISSED};
+pub use list::{ListedMember, MemberList};
 pub use orders::{DialError, Orders, Wanted};
 pub use sought::Sought;
 
@@ -59,24 +61,6 @@ pub enum Refusal {
     /// There are too many members.
     #[error("a cluster holds {MEMBERS_MAX} members, and this one is full")]
     Full,
-}
-
-/// The member list, as a leader's heartbeats carry it.
-#[derive(Debug, Clone)]
-pub struct MemberList {
-    /// Counts its changes.
-    pub version: u64,
-    /// Its members; none if the receiver has them already.
-    pub members: Vec<ListedMember>,
-}
-
-/// A member in such a list. Moments of the leader's clock say nothing elsewhere: `since` and `heard` are not looked at.
-#[derive(Debug, Clone)]
-pub struct ListedMember {
-    /// What the leader knows of it.
-    pub member: Member,
-    /// How long before the leader had last heard of it.
-    pub heard_ago: Option<Duration>,
 }
 
 /// A dead peer that has spoken to us so often is elsewhere: each time its configured address was dialled at once.

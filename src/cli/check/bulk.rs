@@ -15,7 +15,7 @@ use tonic::{Code, Request, Status, Streaming};
 
 use super::{check, input::NumberInput, line, progress::Progress, short};
 use crate::{
-    api::prime::Outcome,
+    api::prime::{Outcome, number_to_wire},
     cli::{
         FAILED, OutputFormat,
         client::{Client, PAUSE, ROUNDS},
@@ -122,7 +122,7 @@ impl BulkCheck<'_> {
                 self.waiting_bytes += number.text_len();
                 if let Some(call) = &self.call {
                     // It has room for all that wait. If it has broken, its answers say so.
-                    let _ = call.requests.try_send(request(number));
+                    let _ = call.requests.try_send(number_to_wire(number));
                 }
             }
             self.waiting.push_back(number);
@@ -144,7 +144,7 @@ impl BulkCheck<'_> {
         let (requests, stream) = mpsc::channel(UNANSWERED_MAX);
         for number in self.waiting.iter().flatten() {
             // The channel is new, and no more than it holds may wait.
-            let _ = requests.try_send(request(number));
+            let _ = requests.try_send(number_to_wire(number));
         }
         let mut call = Request::new(ReceiverStream::new(stream));
         // The time for each number.
@@ -250,12 +250,5 @@ impl BulkCheck<'_> {
         self.print()?;
         self.progress.suspend(|| fail(error));
         Ok(())
-    }
-}
-
-fn request(number: &Number) -> proto::PrimeRequest {
-    match number.word().and_then(|word| i64::try_from(word).ok()) {
-        Some(number) => proto::PrimeRequest { number, decimal: String::new() },
-        None => proto::PrimeRequest { number: 0, decimal: number.to_string() },
     }
 }

@@ -52,7 +52,6 @@ impl Lines {
     }
 
     /// The next line of the piece; none if it has no more that are whole.
-    #[expect(clippy::should_implement_trait, reason = "a line is borrowed from the piece")]
     pub fn next(&mut self) -> Option<InputLine<'_>> {
         let rest = &self.piece[self.taken..];
         if self.begun.is_empty()

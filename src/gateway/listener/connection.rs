@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -129,28 +129,40 @@ impl<S: AnswerService> Connection<S> {
                 }
             }
         }
-        let (mut reset, used) = (pin!(socket.was_reset()), socket.place.usage.last_use());
+        let used = socket.place.usage.last_use();
         connection.as_mut().graceful_shutdown();
-        // One that makes room was idle; what it asks meanwhile, or was slow to read, it still gets.
-        while !self.stop.is_cancelled() {
-            tokio::select! {
-                biased;
-                // A client that has asked nothing more had its answers long ago, and others need the place.
-                _ = connection.as_mut() => return socket.place.usage.last_use() != used,
-                () = &mut reset => return false,
-                () = self.stop.cancelled() => {}
-                () = sleep(GOODBYE_TIMEOUT) => if socket.place.usage.is_idle() { return false },
-            }
-        }
-        // hyper would wait for a first head as long as for an answer; who has not asked by then holds nothing up.
-        let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
-        if ended || !slot.is_released() {
-            return ended;
-        }
+        say_goodbye(connection, socket, &slot, &self.stop, used).await
+    }
+}
+
+/// Lets a connection that was told to end finish what it holds; returns whether the client may still have to read an answer.
+async fn say_goodbye<E>(
+    mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
+    socket: &Socket,
+    slot: &Slot,
+    stop: &CancellationToken,
+    used: u64,
+) -> bool {
+    let mut reset = pin!(socket.was_reset());
+    // One that makes room was idle; what it asks meanwhile, or was slow to read, it still gets.
+    while !stop.is_cancelled() {
         tokio::select! {
-            ended = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), connection) => ended.is_ok(),
-            () = reset => false,
+            biased;
+            // A client that has asked nothing more had its answers long ago, and others need the place.
+            _ = connection.as_mut() => return socket.place.usage.last_use() != used,
+            () = &mut reset => return false,
+            () = stop.cancelled() => {}
+            () = sleep(GOODBYE_TIMEOUT) => if socket.place.usage.is_idle() { return false },
         }
+    }
+    // hyper would wait for a first head as long as for an answer; a client that has not asked by then holds nothing up.
+    let ended = timeout(FIRST_BYTE_TIMEOUT, connection.as_mut()).await.is_ok();
+    if ended || !slot.is_released() {
+        return ended;
+    }
+    tokio::select! {
+        ended = timeout(DRAIN.saturating_sub(FIRST_BYTE_TIMEOUT), connection) => ended.is_ok(),
+        () = reset => false,
     }
 }
 

@@ -1,0 +1,98 @@
+//! `--coordinator`, and what etcd needs beside it.
+
+use std::{fs, io, path::PathBuf, str::FromStr};
+
+use thiserror::Error;
+
+use super::{
+    ConfigError, NodeArgs,
+    address::{AddressError, HostPort, list},
+};
+use crate::{
+    cluster::{
+        Coordinator,
+        etcd::{Access, Tls},
+    },
+    limits::ETCD_ENDPOINTS_MAX,
+};
+
+/// A coordinator as it is told: `bully`, or `etcd://HOST:PORT[,HOST:PORT…]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CoordinatorArg {
+    /// The nodes themselves.
+    Bully,
+    /// An etcd at these endpoints.
+    Etcd(Vec<HostPort>),
+}
+
+/// A coordinator that is none.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum CoordinatorError {
+    /// It is neither of the two.
+    #[error(
+        "`{0}` is no coordinator: it takes bully, or etcd://HOST:PORT[,HOST:PORT…], such as etcd://127.0.0.1:2379"
+    )]
+    Unknown(String),
+    /// One of its endpoints is no address.
+    #[error(
+        "an endpoint of etcd is wrong: {0}; it takes etcd://HOST:PORT[,HOST:PORT…], such as etcd://a:2379,b:2379"
+    )]
+    Endpoint(#[from] AddressError),
+    /// There are too many of them.
+    #[error("an etcd has at most {ETCD_ENDPOINTS_MAX} endpoints")]
+    TooMany,
+}
+
+impl FromStr for CoordinatorArg {
+    type Err = CoordinatorError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        if text == "bully" {
+            return Ok(Self::Bully);
+        }
+        let unknown = || CoordinatorError::Unknown(text.chars().take(80).collect());
+        let endpoints = text.strip_prefix("etcd://").ok_or_else(unknown)?;
+        let endpoints = list(endpoints).map(str::parse).collect::<Result<Vec<HostPort>, _>>()?;
+        match endpoints.len() {
+            0 => Err(unknown()),
+            1..=ETCD_ENDPOINTS_MAX => Ok(Self::Etcd(endpoints)),
+            _ => Err(CoordinatorError::TooMany),
+        }
+    }
+}
+
+pub(super) fn coordinator(args: &NodeArgs) -> Result<Coordinator, ConfigError> {
+    let CoordinatorArg::Etcd(endpoints) = &args.coordinator else { return Ok(Coordinator::Bully) };
+    let user = args.etcd_user.as_deref().map(|user| {
+        let (name, password) = user.split_once(':').unwrap_or((user, ""));
+        (name.to_owned(), args.etcd_password.clone().unwrap_or_else(|| password.to_owned()))
+    });
+    let endpoints = endpoints.iter().map(HostPort::as_arc).collect();
+    Ok(Coordinator::Etcd(Access { endpoints, user, tls: tls(args)? }))
+}
+
+/// TLS towards etcd, if any of its files is named.
+fn tls(args: &NodeArgs) -> Result<Option<Tls>, ConfigError> {
+    let read = |path: &Option<PathBuf>, variable| {
+        let read = |path: &PathBuf| {
+            let failed = |error: io::Error| {
+                ConfigError::EtcdFile(path.display().to_string(), variable, error.to_string())
+            };
+            fs::read(path).map_err(failed)
+        };
+        path.as_ref().map(read).transpose()
+    };
+    let authority = read(&args.etcd_cacert, "ETCDCTL_CACERT")?;
+    let identity = match (read(&args.etcd_cert, "ETCDCTL_CERT")?, read(&args.etcd_key, "ETCDCTL_KEY")?) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => return Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_KEY")),
+        (None, Some(_)) => return Err(ConfigError::EtcdTls("ETCDCTL_KEY", "ETCDCTL_CERT")),
+    };
+    match authority {
+        Some(authority) => Ok(Some(Tls { authority, identity })),
+        None if identity.is_some() => Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_CACERT")),
+        None => Ok(None),
+    }
+}
