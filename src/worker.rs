@@ -41,11 +41,11 @@ impl Worker {
         &self.name
     }
 
-    /// Decides a number that fits a word, here and now (under a microsecond).
-    pub fn check_short(&self, value: u64) -> bool {
-        let is_prime = prime::is_prime(value);
+    /// Does something short here and now, such as to decide a number that fits a word: some microseconds at most.
+    pub fn work_now<T>(&self, work: impl FnOnce() -> T) -> T {
+        let done = work();
         self.completed.fetch_add(1, Relaxed);
-        is_prime
+        done
     }
 
     /// Decides a batch of such numbers, yielding every so many.
@@ -67,7 +67,7 @@ impl Worker {
     /// [`PoolError::Full`] when too many long checks wait already.
     pub async fn check(&self, number: &Number) -> Result<Verdict, PoolError> {
         if let Some(value) = number.equivalent_word() {
-            let is_prime = self.check_short(value);
+            let is_prime = self.work_now(|| prime::is_prime(value));
             return Ok(Verdict { is_prime, certainty: Certainty::Proven });
         }
         let verdict = self.pool.check(number.clone()).await?;

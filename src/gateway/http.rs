@@ -25,7 +25,7 @@ use futures_util::FutureExt;
 use tonic::Code;
 use tower::{Layer, Service, service_fn};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{
     Gateway,
@@ -45,7 +45,7 @@ use crate::{api::error::ApiError, cluster::trace::Trace};
 const STREAMED: [(HeaderName, &str); 2] =
     [(header::CACHE_CONTROL, "no-store, no-transform"), (HeaderName::from_static("x-accel-buffering"), "no")];
 
-/// The operations, and with them the contract.
+/// The operations, and with them the contract. Each file lists its own.
 pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
     numbers().merge(others())
 }
@@ -53,21 +53,15 @@ pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
 /// The hot path, whose answers gain nothing from the layers that the others have, and the bulks, which would pay more
 /// for compression than for their checks.
 fn numbers() -> OpenApiRouter<Arc<Gateway>> {
-    OpenApiRouter::with_openapi(openapi::base())
-        .routes(routes!(prime::check_prime))
-        .routes(routes!(prime::get_prime))
-        .routes(routes!(primes::check_primes))
+    OpenApiRouter::with_openapi(openapi::base()).merge(prime::operations()).merge(primes::operations())
 }
 
 fn others() -> OpenApiRouter<Arc<Gateway>> {
-    OpenApiRouter::new()
-        .routes(routes!(results::get_results))
-        .routes(routes!(cluster::get_cluster))
-        .routes(routes!(events::get_events))
-        .routes(routes!(health::live))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::metrics))
-        .routes(routes!(openapi::document))
+    results::operations()
+        .merge(cluster::operations())
+        .merge(events::operations())
+        .merge(health::operations())
+        .merge(openapi::operations())
 }
 
 /// The whole of what the HTTP listener serves.

@@ -1,6 +1,6 @@
 //! The contract: OpenAPI, made from the operations, and Swagger UI over it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
@@ -10,8 +10,10 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
+    Gateway,
     files::{CONTRACT, DOCS, File},
     http::{
         self,
@@ -59,6 +61,11 @@ pub fn json() -> &'static str {
         // The document is made of strings and maps with string keys, which always serialise.
         contract.to_pretty_json().unwrap_or_default() + "\n"
     })
+}
+
+/// The operations of this file.
+pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(document))
 }
 
 /// The contract itself.

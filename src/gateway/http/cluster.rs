@@ -3,9 +3,15 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State, http::header, response::IntoResponse};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problems::ViewProblems;
 use crate::{api::cluster::ClusterAnswer, gateway::Gateway, proto};
+
+/// The operations of this file.
+pub(super) fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(get_cluster))
+}
 
 /// Who is there, and who leads?
 #[utoipa::path(

@@ -22,6 +22,7 @@ use utoipa::{
     PartialSchema, ToSchema,
     openapi::{ObjectBuilder, OneOfBuilder, Ref, RefOr, Schema, schema::Type},
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{STREAMED, problems::ViewProblems};
 use crate::{
@@ -34,6 +35,11 @@ use crate::{
     limits::{EVENT_RESULTS_BYTES_MAX, EVENT_RESULTS_MAX, EVENTS_INTERVAL, EVENTS_SILENCE_MAX},
     proto,
 };
+
+/// The operations of this file.
+pub(super) fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(get_events))
+}
 
 /// How long a browser waits before it comes back to a stream that ended.
 const RETRY: Duration = Duration::from_secs(1);

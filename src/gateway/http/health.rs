@@ -7,9 +7,15 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::IntoResponse,
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problems::{ProbeProblems, ReadyProblems};
 use crate::{api::error::ApiError, gateway::Gateway, metrics::text::Format};
+
+/// The operations of this file.
+pub(super) fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(metrics))
+}
 
 /// Is the process up?
 #[utoipa::path(

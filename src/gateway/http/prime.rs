@@ -16,6 +16,7 @@ use axum::{
 use futures_util::StreamExt;
 use tokio::time::timeout_at;
 use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     awaited::while_awaited,
@@ -34,6 +35,11 @@ use crate::{
     prime::Number,
     scheduler::Check,
 };
+
+/// The operations of this file.
+pub(super) fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(check_prime)).routes(routes!(get_prime))
+}
 
 /// Where a number is asked for.
 pub(super) const PATH: &str = "/prime";

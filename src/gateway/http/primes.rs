@@ -14,6 +14,7 @@ use axum::{
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use tokio::{task::yield_now, time::timeout_at};
 use tonic::Status;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     STREAMED,
@@ -41,6 +42,11 @@ use crate::{
     prime::Number,
 };
 use ndjson::{Answers, Ndjson};
+
+/// The operations of this file.
+pub(super) fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(check_primes))
+}
 
 /// The names by which clients know it.
 const NDJSON_NAMES: [&str; 3] = [NDJSON, "application/ndjson", "application/jsonl"];

@@ -10,6 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::problems::ResultsProblems;
 use crate::{
@@ -17,6 +18,11 @@ use crate::{
     gateway::Gateway,
     limits::{RESULTS_BYTES_MAX, RESULTS_KEPT},
 };
+
+/// The operations of this file.
+pub(super) fn operations() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(get_results))
+}
 
 /// Results in an answer when none are named.
 const LIMIT_DEFAULT: usize = 100;

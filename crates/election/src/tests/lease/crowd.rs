@@ -1,7 +1,7 @@
 //! A thousand nodes: what it costs one of them, and etcd. Measured, not judged.
 //!
 //! ```text
-//!   cargo test --release --lib lease_simulator::crowd -- --ignored --nocapture --test-threads 1
+//!   cargo test --release -p primacy-election lease::crowd -- --ignored --nocapture --test-threads 1
 //! ```
 
 use std::{sync::Arc, time::Instant};
