@@ -10,14 +10,13 @@ use axum::{
     serve::{ListenerExt, serve},
 };
 use primacy::proto::{
-    Certainty, CheckedPrime, ClusterView, ElectionRequest, ElectionResponse, HeartbeatRequest,
-    HeartbeatResponse, PrimeRequest, PrimeResponse, VictoryRequest, VictoryResponse, WatchClusterRequest,
+    Certainty, PrimeRequest, PrimeResponse,
     scheduler_server::{Scheduler, SchedulerServer},
     worker_server::{Worker, WorkerServer},
 };
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, runtime};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tonic::{Request, Response, Status, transport::Server};
 
 /// As `primacy` has it: what is compared is what is beside it.
 #[global_allocator]
@@ -64,41 +63,12 @@ impl Scheduler for Limit {
     async fn check_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
         Ok(Response::new(Self::answer(request.get_ref())))
     }
-
-    type WatchClusterStream = tokio_stream::Empty<Result<ClusterView, Status>>;
-    type CheckPrimesStream = tokio_stream::Empty<Result<CheckedPrime, Status>>;
-
-    async fn check_primes(
-        &self,
-        _: Request<Streaming<PrimeRequest>>,
-    ) -> Result<Response<Self::CheckPrimesStream>, Status> {
-        Err(Status::unimplemented("one number at a time"))
-    }
-
-    async fn watch_cluster(
-        &self,
-        _: Request<WatchClusterRequest>,
-    ) -> Result<Response<Self::WatchClusterStream>, Status> {
-        Err(Status::unimplemented("there is no cluster here"))
-    }
 }
 
 #[tonic::async_trait]
 impl Worker for Limit {
     async fn process_prime(&self, request: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
         Ok(Response::new(Self::answer(request.get_ref())))
-    }
-
-    async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
-        Err(Status::unimplemented("there is no cluster here"))
-    }
-
-    async fn election(&self, _: Request<ElectionRequest>) -> Result<Response<ElectionResponse>, Status> {
-        Err(Status::unimplemented("there is no cluster here"))
-    }
-
-    async fn victory(&self, _: Request<VictoryRequest>) -> Result<Response<VictoryResponse>, Status> {
-        Err(Status::unimplemented("there is no cluster here"))
     }
 }
 

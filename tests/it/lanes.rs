@@ -20,10 +20,8 @@ use primacy::{
     Ask, AskError, Lane, Node, Pass, is_prime,
     limits::FAILURE_PENALTY,
     proto::{
-        BatchRequest, BatchResponse, ElectionRequest, ElectionResponse, HandOverRequest, HandOverResponse,
-        HeartbeatRequest, HeartbeatResponse, IdentifyRequest, IdentifyResponse, Identity, LaneAnswers,
-        LaneAsks, MemberStatus, PrimeRequest, PrimeResponse, RecentResultsRequest, RecentResultsResponse,
-        TransferRequest, TransferResponse, VictoryRequest, VictoryResponse,
+        BatchRequest, BatchResponse, HeartbeatRequest, HeartbeatResponse, Identity, LaneAnswers, LaneAsks,
+        MemberStatus, PrimeRequest, PrimeResponse, TransferRequest,
         peer_client::PeerClient,
         peer_server::{Peer, PeerServer},
         scheduler_client::SchedulerClient,
@@ -78,13 +76,6 @@ type Answers = BoxStream<'static, Result<LaneAnswers, Status>>;
 
 #[tonic::async_trait]
 impl Peer for OddWorker {
-    type WorkStream = Answers;
-    type ScheduleStream = Answers;
-
-    async fn identify(&self, _: Request<IdentifyRequest>) -> Result<Response<IdentifyResponse>, Status> {
-        Err(Status::unimplemented("it only works"))
-    }
-
     async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
         let mut asks = request.into_inner();
         asks.message().await?;
@@ -130,30 +121,11 @@ impl Peer for OddWorker {
         Ok(Response::new(BatchResponse { are_prime, processed_by: "odd".to_owned() }))
     }
 
-    async fn schedule_batch(&self, _: Request<BatchRequest>) -> Result<Response<BatchResponse>, Status> {
-        Err(Status::unimplemented("it only works"))
-    }
-
     async fn schedule(&self, request: Request<Streaming<LaneAsks>>) -> Result<Response<Answers>, Status> {
         match self.manner {
             Manner::Hangs => self.work(request).await,
             _ => Err(Status::unimplemented("it only works")),
         }
-    }
-
-    async fn recent_results(
-        &self,
-        _: Request<RecentResultsRequest>,
-    ) -> Result<Response<RecentResultsResponse>, Status> {
-        Err(Status::unimplemented("it only works"))
-    }
-
-    async fn hand_over(&self, _: Request<HandOverRequest>) -> Result<Response<HandOverResponse>, Status> {
-        Err(Status::unimplemented("it only works"))
-    }
-
-    async fn transfer(&self, _: Request<TransferRequest>) -> Result<Response<TransferResponse>, Status> {
-        Err(Status::unimplemented("it only works"))
     }
 }
 
@@ -173,14 +145,6 @@ impl Worker for OddWorker {
             return std::future::pending().await;
         }
         Ok(Response::new(HeartbeatResponse { alive: true, ..HeartbeatResponse::default() }))
-    }
-
-    async fn election(&self, _: Request<ElectionRequest>) -> Result<Response<ElectionResponse>, Status> {
-        Err(Status::unimplemented("none"))
-    }
-
-    async fn victory(&self, _: Request<VictoryRequest>) -> Result<Response<VictoryResponse>, Status> {
-        Err(Status::unimplemented("none"))
     }
 }
 

@@ -104,9 +104,6 @@ type Answers<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>
 
 #[tonic::async_trait]
 impl Scheduler for Hostile {
-    type CheckPrimesStream = Answers<CheckedPrime>;
-    type WatchClusterStream = Answers<ClusterView>;
-
     async fn check_prime(&self, _: Request<PrimeRequest>) -> Result<Response<PrimeResponse>, Status> {
         self.refuse()?;
         Ok(Response::new(self.answer()))
@@ -115,7 +112,7 @@ impl Scheduler for Hostile {
     async fn check_primes(
         &self,
         requests: Request<Streaming<PrimeRequest>>,
-    ) -> Result<Response<Self::CheckPrimesStream>, Status> {
+    ) -> Result<Response<Answers<CheckedPrime>>, Status> {
         self.refuse()?;
         let (hostile, mut place) = (self.clone(), 0);
         let answers = requests.into_inner().map(move |request| {
@@ -129,7 +126,7 @@ impl Scheduler for Hostile {
     async fn watch_cluster(
         &self,
         _: Request<WatchClusterRequest>,
-    ) -> Result<Response<Self::WatchClusterStream>, Status> {
+    ) -> Result<Response<Answers<ClusterView>>, Status> {
         self.refuse()?;
         let (views, stream) = tokio::sync::mpsc::channel(1);
         let view = self.view();

@@ -16,8 +16,10 @@ use primacy::proto::{
     worker_server::{Worker, WorkerServer},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
-use tokio_stream::{Empty, wrappers::TcpListenerStream};
-use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap, transport::Server};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{
+    Code, Request, Response, Status, Streaming, codegen::BoxStream, metadata::MetadataMap, transport::Server,
+};
 
 use crate::harness::{
     Process, Running, SOON, all_alive, channel, command, eventually, free_address, run_command, status_of,
@@ -88,9 +90,6 @@ type Nothing<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl Peer for Stranger {
-    type WorkStream = Empty<Result<LaneAnswers, Status>>;
-    type ScheduleStream = Empty<Result<LaneAnswers, Status>>;
-
     async fn identify(&self, request: Request<IdentifyRequest>) -> Nothing<IdentifyResponse> {
         self.note("identify", request.metadata());
         match &*self.says {
@@ -103,12 +102,12 @@ impl Peer for Stranger {
         }
     }
 
-    async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Nothing<Self::WorkStream> {
+    async fn work(&self, request: Request<Streaming<LaneAsks>>) -> Nothing<BoxStream<LaneAnswers>> {
         self.note("work", request.metadata());
         Err(Status::unavailable(primacy::STOPPING))
     }
 
-    async fn schedule(&self, request: Request<Streaming<LaneAsks>>) -> Nothing<Self::ScheduleStream> {
+    async fn schedule(&self, request: Request<Streaming<LaneAsks>>) -> Nothing<BoxStream<LaneAnswers>> {
         self.note("schedule", request.metadata());
         Err(Status::unavailable(primacy::STOPPING))
     }

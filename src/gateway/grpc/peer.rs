@@ -40,9 +40,6 @@ type LaneAnswerStream = BoxStream<'static, Result<proto::LaneAnswers, Status>>;
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    type WorkStream = LaneAnswerStream;
-    type ScheduleStream = LaneAnswerStream;
-
     async fn identify(
         &self,
         request: Request<proto::IdentifyRequest>,

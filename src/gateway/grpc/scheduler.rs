@@ -23,9 +23,6 @@ pub struct SchedulerService(pub(super) Arc<Gateway>);
 
 #[tonic::async_trait]
 impl Scheduler for SchedulerService {
-    type CheckPrimesStream = primes::Checked;
-    type WatchClusterStream = BoxStream<'static, Result<proto::ClusterView, Status>>;
-
     async fn check_prime(
         &self,
         request: Request<proto::PrimeRequest>,
@@ -42,7 +39,7 @@ impl Scheduler for SchedulerService {
     async fn check_primes(
         &self,
         request: Request<Streaming<proto::PrimeRequest>>,
-    ) -> Result<Response<Self::CheckPrimesStream>, Status> {
+    ) -> Result<Response<primes::Checked>, Status> {
         let opened = self.open(request).map_err(Status::from);
         count(&self.0, opened.as_ref().map_or_else(Status::code, |_| Code::Ok));
         opened
@@ -51,7 +48,7 @@ impl Scheduler for SchedulerService {
     async fn watch_cluster(
         &self,
         request: Request<proto::WatchClusterRequest>,
-    ) -> Result<Response<Self::WatchClusterStream>, Status> {
+    ) -> Result<Response<BoxStream<'static, Result<proto::ClusterView, Status>>>, Status> {
         let place = self.0.watch(call_of(&request).from.ip())?;
         let stopping = self.0.cluster.stopping();
         let views = changes(WatchStream::new(self.0.cluster.subscribe()))
