@@ -1,7 +1,7 @@
 //! Whom to ask, and asking: a check goes to the leader while there is a lane to it, else over the workers that this
 //! node reaches, else it is done here. No request waits for anybody to lead.
 
-mod job;
+pub mod job;
 pub mod pick;
 pub mod results;
 
@@ -35,11 +35,9 @@ use crate::{
     proto::{self, peer_client::PeerClient, scheduler_client::SchedulerClient, worker_client::WorkerClient},
     worker::{PoolError, Worker},
 };
-use job::Job;
+use job::{Batch, Job};
 use pick::pick;
 use results::Results;
-
-pub use job::Batch;
 
 /// The metadata that marks a check as forwarded by a peer: its receiver does not forward it again.
 pub const FORWARDED_BY: &str = "primacy-forwarded-by";

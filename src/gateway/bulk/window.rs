@@ -24,7 +24,7 @@ use crate::{
     gateway::{Gateway, bulk::defect},
     limits::{BATCH_MAX, BULK_IDLE_TIMEOUT, BULK_PAUSE, BULK_WINDOW, QUICK_COST_MAX_US},
     prime::Number,
-    scheduler::{Batch, Check},
+    scheduler::{Check, job::Batch},
 };
 
 /// What holds for every number of a bulk.

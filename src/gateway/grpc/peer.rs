@@ -30,7 +30,7 @@ use crate::{
     gateway::Gateway,
     limits::{BATCH_MAX, LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX},
     proto::{self, peer_client::PeerClient, peer_server::Peer},
-    scheduler::{Batch, Check, FORWARDED_BY},
+    scheduler::{Check, FORWARDED_BY, job::Batch},
 };
 
 /// Serves `scheduler.Peer`.
