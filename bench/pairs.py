@@ -19,9 +19,10 @@ LOAD = pathlib.Path(__file__).parent.parent / "target/release/examples/load"
 PORT = 21000
 SECONDS = "1.5"
 WORKS = {
-    "HTTP, 16 connections": ["http", "--connections", "16"],
+    "HTTP, 64 connections": ["http", "--connections", "64"],
     "gRPC, 4 x 64 streams": ["grpc", "--connections", "4", "--streams", "64"],
     "HTTP, one connection": ["http", "--connections", "1"],
+    "bulk, 2 million lines": ["ndjson", "--millions", "2"],
 }
 FIGURES = ["requests/s", "processor us/request", "p50 us"]
 
@@ -59,8 +60,10 @@ def processor_us(nodes):
 
 def load(work, port, seconds):
     kind, *options = work
-    address = f"127.0.0.1:{port + (kind == 'http')}"
-    command = [LOAD, kind, address, *options, "--seconds", seconds]
+    address = f"127.0.0.1:{port + (kind != 'grpc')}"
+    # A bulk lasts until it is answered.
+    lasts = [] if kind == "ndjson" else ["--seconds", seconds]
+    command = [LOAD, kind, address, *options, *lasts]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -100,6 +103,9 @@ def main():
                 port += 4
             pairs.append((measured[before], measured[after]))
         for place, figure in enumerate(FIGURES):
+            # A bulk has no latency of single answers.
+            if not pairs[0][0][place]:
+                continue
             middle, low, high = change(pairs, place)
             was, now = (statistics.median(pair[side][place] for pair in pairs) for side in (0, 1))
             print(f"{name:22} {figure:21} {was:9.1f} {now:9.1f} {middle:+6.1f} % [{low:+.1f}, {high:+.1f}]", flush=True)

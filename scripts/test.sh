@@ -32,5 +32,8 @@ say "all that needs nothing but Rust"
 cargo test --locked
 say "what else plain \`cargo test\` leaves out"
 cargo test --locked --test it -- --ignored --skip readme --test-threads=1
+# Last: it leaves another program in target/debug.
+say "the changes that the documents show"
+scripts/try-patches.sh
 say
 printf '\n── all passed in %d s\n' "$SECONDS" >&2

@@ -12,7 +12,7 @@
 //!   node                 one node: bind, build, spawn, wait, drain
 //!   config               its settings
 //!  ───────────────────── entrance
-//!   gateway              HTTP and gRPC, listeners, errors: the only place that makes responses
+//!   gateway              HTTP and gRPC, listeners: takes requests, sends answers
 //!  ─────────────────────
 //!   scheduler            whom to ask, and asking
 //!  ─────────────────────

@@ -96,6 +96,9 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// What a connection may cost in a turn, before the others have theirs: in bytes read and written, and in frames by what
 /// they cost.
 pub const TURN_COST_MAX: usize = 32 * 1024;
+/// The same while no other address waits: each turn that ends costs a look for events, and a bulk alone has thousands of them a
+/// second.
+pub const TURN_ALONE_COST_MAX: usize = 4 * TURN_COST_MAX;
 /// What a poll of a connection costs, even if there is nothing to read or write.
 pub const POLL_COST: usize = 256;
 /// What a frame of HTTP/2 costs beside its bytes: without it a turn would be thousands of empty frames.
@@ -112,8 +115,9 @@ pub const DENSE_READ_BYTES_MAX: usize = 1024;
 /// What a thread spends on callers before they wait for one another, so that the cluster's own work comes between: some fifty
 /// requests.
 pub const ROUND_COST_MAX: usize = 2 * TURN_COST_MAX;
-/// Bytes that are written at once: more would copy for as long as the socket takes them.
-pub const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that are written at once: more would copy for as long as the socket takes them. The answers to a batch of a bulk, some
+/// 90 KiB, leave together.
+pub const WRITE_BYTES_MAX: usize = 128 * 1024;
 /// Connections of an address among which the one that is idle for longest is looked for: the oldest ones.
 pub const IDLE_LOOKED_AT_MAX: usize = 64;
 /// Bytes that all callers together make a node hold: bodies, messages, bulks, answers to them. With it
@@ -181,7 +185,7 @@ pub const REFLECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bulk streams at once on a node: each may hold a window of groups and two chunks of answers, up to 0.5 MiB together.
 pub const BULKS_MAX: usize = 64;
-/// What such a stream counts for among the bytes that callers make the node hold: so 64 of one address are half of them.
+/// What such a stream counts for among the bytes that callers make the node hold: 64 of them are half of [`HELD_BYTES_MAX`].
 pub const BULK_BYTES: usize = HELD_BYTES_MAX / 2 / BULKS_MAX;
 /// Numbers in a batch: large enough to pay a call once (0.05 µs a number), small enough that a few thousand numbers
 /// spread over all workers, and that a batch of primes takes 0.6 ms.
@@ -218,7 +222,7 @@ pub const JSON_BULK_NUMBERS_MAX: usize = 100_000;
 
 /// Workers that one check is tried on when they answer with an error.
 pub const ATTEMPTS_MAX: u32 = 3;
-/// Asks that a lane has sent, and again as many that wait in it; a full lane is not chosen.
+/// At most so many asks that a lane has sent, and as many more that wait in it; a full lane is not chosen.
 pub const LANE_IN_FLIGHT_MAX: usize = 2048;
 /// Asks in one message: large enough to pay the framing once, small enough to answer within some 0.1 ms.
 pub const LANE_BATCH_MAX: usize = 256;

@@ -187,7 +187,7 @@ impl Scheduler {
                 }
                 Err(error @ AskError::Failed(_)) => {
                     let error = CheckError::from(error);
-                    // The leader has asked whom there was to ask.
+                    // It is not tried again: the leader has already tried the workers.
                     if recipient == Recipient::Leader || error == CheckError::DeadlineExceeded {
                         return Err(error);
                     }

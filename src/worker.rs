@@ -30,7 +30,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker with a thread for long checks a core, and one for the quick ones among them.
+    /// A worker with one thread for each core for long checks, and one more for the quick ones among them.
     pub fn new(name: Arc<str>) -> std::io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
         Ok(Self { name, pool: Pool::start(threads, prime::check_while)?, completed: AtomicU64::new(0) })

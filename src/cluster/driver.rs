@@ -81,7 +81,7 @@ impl Driver {
         let driver = Self {
             election,
             etcd,
-            // Followers compare versions: those of another life must not look like ours.
+            // Versions begin at a random number, so that followers never take the list of an earlier process for this one's.
             list_version: me.boot | 1,
             me,
             token,
@@ -323,7 +323,7 @@ impl Driver {
 
     fn call(&mut self, peer: Peer, request: PeerRequest) {
         let Some(sought) = self.election.members().sought(peer) else { return };
-        // Asked too much at once: what is not sent is an answer that does not come.
+        // Too many calls are open; one that is not sent counts as unanswered.
         if self.calls.len() >= CALLS_MAX {
             return;
         }

@@ -1,7 +1,7 @@
 //! The lane: one long-lived stream to a node, on which short checks travel in batches.
 //!
 //! Asks that wait when the lane is free leave as one message; a lone ask leaves at once. Every ask has a number of its
-//! own that is never used again on its lane, and an answer to a number that is not open breaks the lane: so an answer
+//! own that is never used again on its lane, and an answer to a number that was never asked ends the lane: so an answer
 //! cannot reach the wrong request. When a lane ends, however it ends, what it had not answered is given back.
 
 mod silence;
@@ -114,7 +114,7 @@ struct Shared {
     penalty_until_ms: AtomicU64,
     /// When the other side was last heard.
     heard_ms: AtomicU64,
-    /// Woken when it holds something again.
+    /// Wakes the watch of the lane when the peer holds work again.
     filled: Notify,
     /// The other side was silent for too long and has not been heard since: nothing is asked of it.
     is_silent: AtomicBool,

@@ -61,7 +61,7 @@ struct Pause {
 type Running = std::pin::Pin<Box<dyn Future<Output = LaneEnd> + Send>>;
 
 impl Link {
-    /// Runs until the driver is gone.
+    /// Runs until the driver drops its orders: the node stops, or the peer is no member any more.
     pub(super) async fn run(mut self) {
         let mut pause = Pause { wait: Duration::ZERO, was_brief: false };
         let mut retiring = JoinSet::new();
@@ -93,8 +93,8 @@ impl Link {
                 changed = orders.changed() => {
                     changed.ok()?;
                     let now = *orders.borrow();
-                    // When a peer dials this one, that is a hint to dial it, too. But two nodes that ended each other's dials
-                    // for it would never meet; and a peer that is busy answers a connection late, but does not lose it.
+                    // When a peer dials this node, that is a hint to dial it too. The hint restarts a dial only if that has run
+                    // for a heartbeat and has no connection: otherwise two nodes could restart each other's dials for ever.
                     let dials_for = began.elapsed().checked_sub(pause.wait);
                     let heeds_hints =
                         !is_connected.load(Relaxed) && dials_for.is_none_or(|time| time >= self.heartbeat);
@@ -109,7 +109,7 @@ impl Link {
         let (lane, task, identity) = match dialled {
             Ok(opened) => opened,
             Err(error) => {
-                // A dial that nobody answers takes time of its own: it is the starts that are so far apart.
+                // The pause is measured between the starts of dials, so the time of this one is subtracted.
                 let took = began.elapsed().saturating_sub(pause.wait);
                 self.tell(LinkEvent::DialFailed(error)).await?;
                 return Some(Pause { wait: longer.saturating_sub(took), was_brief: false });
@@ -167,7 +167,7 @@ impl Link {
     ) -> Option<String> {
         let (events, peer) = (self.events.clone(), self.peer);
         let on_stopping = move || {
-            // The driver reads its events faster than lanes end; were it not so, the lane's end says it again.
+            // If the channel is full this event is lost; `LaneDown` tells the driver later.
             let _ = events.try_send(Event::Link(peer, LinkEvent::LaneStopping));
         };
         let (watched, heartbeat) = (lane.clone(), self.heartbeat);

@@ -111,7 +111,7 @@ pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<BulkPlace, ApiError> {
     let mut held = gateway.memory.hold(from);
     held.grow(BULK_BYTES)?;
     let flow = Arc::new(Flow::new(gateway.queue.clone(), from));
-    // In the line of those that were answered: the head of this one was.
+    // In the line of connections that were answered, because its head was accepted.
     flow.is_answered();
     Ok(BulkPlace { stopping, flow, _share: share, _held: held })
 }

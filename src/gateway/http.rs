@@ -40,8 +40,8 @@ use super::{
 };
 use crate::{api::error::ApiError, cluster::trace::Trace};
 
-/// What answers say that leave while they are made: no cache keeps them, and no proxy holds them back until there is enough
-/// to fill a buffer (nginx and those that do as it does) or to compress.
+/// Headers of answers that are streamed: no cache keeps them, and no proxy holds them back until there is enough to fill a
+/// buffer (nginx and those that do as it does) or to compress.
 const STREAMED: [(HeaderName, &str); 2] =
     [(header::CACHE_CONTROL, "no-store, no-transform"), (HeaderName::from_static("x-accel-buffering"), "no")];
 
@@ -66,8 +66,7 @@ fn others() -> OpenApiRouter<Arc<Gateway>> {
 
 /// The whole of what the HTTP listener serves.
 ///
-/// What is around every request stands around the router, and not on its routes, each of which would have to be copied
-/// with all its layers at each request.
+/// These layers stand around the router, because layers on routes are cloned for every request.
 pub fn service(gateway: Arc<Gateway>) -> impl AnswerService {
     let router = router(Arc::clone(&gateway));
     let around = service_fn(move |request| Box::pin(around(Arc::clone(&gateway), request, router.clone())));

@@ -117,7 +117,7 @@ impl<S: AnswerService> Listener<S> {
                         accepting.works();
                         let has_room = self.arrives(stream, from, &mut connections, &stop);
                         at_once += 1;
-                        // Those that made room end first, lest who comes next is refused.
+                        // Connections that were evicted end before the next one is accepted.
                         if at_once == ACCEPTS_AT_ONCE_MAX || !has_room {
                             at_once = 0;
                             yield_now().await;

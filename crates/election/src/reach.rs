@@ -20,7 +20,7 @@ pub(crate) struct Standing {
     pub(crate) reached_max: usize,
 }
 
-/// What the wants of the members were settled for: they are looked at anew only when that changes.
+/// The inputs of the last `settle`: it does its work again only when they change.
 #[derive(Debug, PartialEq, Eq)]
 struct Settled {
     standing: Standing,

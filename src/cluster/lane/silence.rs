@@ -1,5 +1,5 @@
-//! Whether the peer of a lane is silent while it holds something of ours. One rule for every lane, whoever else judges the
-//! peer, and however late: what it holds is given back within the suspicion time.
+//! Whether the peer of a lane is silent while it holds something of ours. This rule holds for every lane,
+//! independently of what the election makes of the peer: what it holds is given back within the suspicion time.
 
 use std::time::Duration;
 

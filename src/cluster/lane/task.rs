@@ -33,7 +33,7 @@ pub struct LaneTask {
     waiting: Vec<OpenAsk>,
     open: HashMap<u64, AskReply>,
     next_ask: u64,
-    /// Asks below this number may have been given back, and are answered in vain.
+    /// Asks below this number may have been given back: late answers to them are ignored.
     given_back_below: u64,
     sends_timeouts: bool,
     /// However the task ends, what was called beside the lane is given back too.
@@ -114,7 +114,7 @@ impl LaneTask {
 
     /// Sends what waits, if the stream has room; mostly it has, and nothing waits for another turn of the loop.
     fn send_waiting(&mut self) {
-        // It was asked for before the silence was seen.
+        // These asks were queued before the lane was marked as silent: dropping them gives them back.
         if self.lane.is_silent() {
             return self.drop_waiting();
         }
@@ -182,8 +182,8 @@ impl LaneTask {
     }
 }
 
-/// Waits for asks, and takes all that come with the first in the same turn of the runtime: it stands behind those that
-/// are ready to run, each of which may ask too. A lone ask leaves at once. Returns 0 when no more will come.
+/// Waits for asks, and takes all that come with the first in the same turn of the runtime: it yields once, so that tasks that
+/// are ready can add theirs to the message. A lone ask leaves at once. Returns 0 when no more will come.
 async fn recv_batch(
     queue: &mut mpsc::Receiver<OpenAsk>,
     batch: &mut Vec<OpenAsk>,

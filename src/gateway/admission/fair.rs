@@ -18,7 +18,10 @@ use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, task::yield_now};
 
 use super::turn::Turn;
-use crate::{gateway::admission::address::Address, limits::CONNECTION_COST};
+use crate::{
+    gateway::admission::address::Address,
+    limits::{CONNECTION_COST, TURN_ALONE_COST_MAX, TURN_COST_MAX},
+};
 use queue::{Queue, Stage, Ticket};
 
 /// The one queue of a node.
@@ -132,13 +135,13 @@ impl<F: Future> Future for InTurn<F> {
         let this = self.project();
         ready!(this.place.enter(context));
         let polled = this.future.poll(context);
-        this.place.polled();
+        let is_alone = this.place.polled();
         let turn = &this.place.flow.turn;
         if polled.is_pending() && turn.is_over() {
             // What is still to be done is done in its next turn.
             wake_after_events(context.waker());
         }
-        turn.begin();
+        turn.begin(if is_alone { TURN_ALONE_COST_MAX } else { TURN_COST_MAX });
         polled
     }
 }
@@ -154,11 +157,14 @@ impl QueuePlace {
         Poll::Ready(())
     }
 
-    fn polled(&mut self) {
+    /// Returns whether nobody else waits.
+    fn polled(&mut self) -> bool {
         self.cost = self.flow.turn.cost();
         let mut queue = self.flow.queue.lock();
-        queue.polled(self.flow.index.load(Relaxed), &mut self.ticket, self.cost);
+        let index = self.flow.index.load(Relaxed);
+        queue.polled(index, &mut self.ticket, self.cost);
         queue.wakers().for_each(|waker| wake_after_events(&waker));
+        queue.is_alone(index)
     }
 }
 
@@ -184,14 +190,13 @@ mod tests {
     use std::{future::poll_fn, net::Ipv4Addr};
 
     use super::*;
-    use crate::limits::TURN_COST_MAX;
 
     #[tokio::test]
     async fn whoever_uses_up_a_turn_has_another_one() {
         let flow = Arc::new(Flow::new(FairQueue::default(), Ipv4Addr::LOCALHOST.into()));
         let mut turns = 0;
         let task = poll_fn(|_| {
-            flow.turn.charge(TURN_COST_MAX + 1);
+            flow.turn.charge(TURN_ALONE_COST_MAX + 1);
             turns += 1;
             if turns == 100 { Poll::Ready(()) } else { Poll::Pending }
         });

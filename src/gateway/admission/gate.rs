@@ -8,7 +8,7 @@ use crate::counted::Counted;
 #[derive(Debug)]
 pub struct Gate {
     inside: AtomicU64,
-    /// Those who are not there as a whole yet: they have no place, and take none from others.
+    /// Requests whose body is still arriving: they are counted, and have no place.
     arriving: AtomicU64,
     max: u64,
 }

@@ -12,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{places::Usage, turn::Frames};
 use crate::limits::{DENSE_READ_BYTES_MAX, WRITE_BYTES_MAX};
 
+/// Slices that are written at once: the heads and chunks of some answers.
+const SLICES_MAX: usize = 16;
+
 /// A stream that waits when its connection's turn is over, until the next begins; and of which the connection's usage knows
 /// whether it takes what is written.
 pub(in crate::gateway) struct Metered<S> {
@@ -91,15 +94,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = fitting(slices);
-        if count == 0 {
-            return self.poll_write(context, slices.first().map_or(&[], |slice| slice));
-        }
         if self.usage.flow.turn.is_over() {
             self.usage.set_unread(true);
             return Poll::Pending;
         }
-        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, &slices[..count]);
+        let mut room = [IoSlice::new(&[]); SLICES_MAX];
+        let fitting = fitting(slices, &mut room);
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, fitting);
         self.wrote(wrote)
     }
 
@@ -116,13 +117,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 }
 
-/// How many of the first slices are written at once as they are.
-fn fitting(slices: &[IoSlice<'_>]) -> usize {
-    let mut room = WRITE_BYTES_MAX;
-    let fit = |slice: &&IoSlice<'_>| {
-        let left = room.checked_sub(slice.len());
-        room = left.unwrap_or_default();
-        left.is_some()
-    };
-    slices.iter().take_while(fit).count()
+/// What is written at once of these: the first of them, and a part of the one after. Less would be a call for the head of a
+/// chunk, and another one for each part of it.
+fn fitting<'a, 'b>(slices: &'a [IoSlice<'_>], room: &'b mut [IoSlice<'a>]) -> &'b [IoSlice<'a>] {
+    let (mut left, mut count) = (WRITE_BYTES_MAX, 0);
+    for (slice, place) in slices.iter().zip(room.iter_mut()) {
+        let part = &slice[..slice.len().min(left)];
+        if part.is_empty() && left == 0 {
+            break;
+        }
+        *place = IoSlice::new(part);
+        left -= part.len();
+        count += 1;
+    }
+    &room[..count]
 }

@@ -8,23 +8,25 @@ use crate::limits::{FRAME_COST, POLL_COST, TURN_COST_MAX};
 /// What is left of a turn. Only the task of the connection counts in it.
 #[derive(Debug)]
 pub struct Turn {
+    whole: AtomicUsize,
     left: AtomicUsize,
 }
 
 impl Turn {
     /// A whole turn.
     pub fn new() -> Self {
-        Self { left: AtomicUsize::new(TURN_COST_MAX) }
+        Self { whole: AtomicUsize::new(TURN_COST_MAX), left: AtomicUsize::new(TURN_COST_MAX) }
     }
 
-    /// Begins the next one.
-    pub fn begin(&self) {
-        self.left.store(TURN_COST_MAX - POLL_COST, Relaxed);
+    /// Begins the next one, which may cost so much.
+    pub fn begin(&self, cost_max: usize) {
+        self.whole.store(cost_max, Relaxed);
+        self.left.store(cost_max - POLL_COST, Relaxed);
     }
 
     /// What it has cost so far.
     pub fn cost(&self) -> usize {
-        TURN_COST_MAX - self.left.load(Relaxed)
+        self.whole.load(Relaxed) - self.left.load(Relaxed)
     }
 
     /// Takes so much of it; the last thing that is done in a turn may cost more than is left.

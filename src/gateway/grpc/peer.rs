@@ -175,7 +175,7 @@ impl PeerService {
         let me = (&*self.0.cluster.snapshot().view.me).into();
         let hello = proto::LaneAnswers { receiver: Some(me), ..proto::LaneAnswers::default() };
         let (stopping, heartbeat) = (self.0.cluster.stopping(), self.0.cluster.heartbeat());
-        // Said again at every heartbeat, because those of the leader find no way in any more: it is how it is heard.
+        // Repeated every heartbeat: heartbeats to a node that stops are refused, and this shows that it still lives.
         let notices = stream::unfold(false, move |is_told| {
             let stopping = stopping.clone();
             async move {

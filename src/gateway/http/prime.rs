@@ -106,7 +106,7 @@ pub async fn check_prime(
     check(&gateway, trace, request).await
 }
 
-/// The same, for who has no extractors.
+/// What the route and the hot path, which goes past the router, both call.
 pub(super) async fn check(
     gateway: &Gateway,
     trace: Arc<Trace>,
@@ -213,7 +213,7 @@ fn unsupported(detail: String) -> ApiError {
     ApiError::http(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
 }
 
-/// `max` bytes are the most for what it holds; they count as held before they are kept.
+/// Fails above `max` bytes. Bytes are charged to the caller before they are stored.
 pub(super) async fn read_body(
     headers: &HeaderMap,
     pieces: &mut BodyDataStream,
@@ -242,7 +242,7 @@ pub(super) async fn read_body(
     Ok(read.whole())
 }
 
-/// A body as it comes, in blocks of [`BODY_BLOCK_BYTES`]: what one that is given up has held serves the next.
+/// A body as it comes, in blocks of [`BODY_BLOCK_BYTES`]: equal blocks, so that the memory of one that is given up serves the next.
 struct Blocks {
     full: Vec<Vec<u8>>,
     last: Vec<u8>,

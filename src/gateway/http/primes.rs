@@ -177,7 +177,7 @@ fn json_body(held: Held, answer: Vec<u8>) -> Body {
     }
 }
 
-/// Reads a body whose place grows with it: whoever announces much and sends little holds little.
+/// Charges the caller for the bytes that have come, and not for the length that was announced.
 async fn read_question(
     headers: &HeaderMap,
     body: Body,

@@ -148,6 +148,9 @@ impl Rest {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.awaits_leave = false;
+        if self.state == BodyState::Ended {
+            return Poll::Ready(None);
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if matches!(frame, Some(Err(_))) {
             self.state = BodyState::Broken;

@@ -48,7 +48,7 @@ impl Bully {
             Role::Seeking(_) if claim.ballot < self.highest => ClaimVerdict::Stale(self.highest),
             Role::Seeking(_) => ClaimVerdict::Follows,
             Role::Following(following) if following.leader == peer => {
-                // An older word of the leader itself may have been overtaken.
+                // An older claim of the same leader that comes late must not lower the ballot.
                 match claim.ballot >= following.ballot {
                     true => ClaimVerdict::Follows,
                     false => ClaimVerdict::Hears(following.ballot),

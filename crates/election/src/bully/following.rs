@@ -19,7 +19,7 @@ pub(super) struct Following {
     pub(super) heartbeat: Duration,
     pub(super) since: Time,
     pub(super) heard: Time,
-    /// The lane to it was open once: it is missed sooner.
+    /// The lane to it was open once: its loss is then judged after H, and not after 10 H.
     pub(super) reached: bool,
 }
 

@@ -42,7 +42,7 @@ pub(super) enum Phase {
         ask_again: Time,
         answered: BTreeSet<Peer>,
     },
-    /// It asks then. Who gives way to a higher id does so once: others may come, and it would never ask.
+    /// It asks then. A node gives way to a higher id once in a wait: a series of higher ones could delay it for ever.
     Delaying {
         until: Time,
         gives_way: bool,
@@ -65,8 +65,8 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// The peer has answered, or will not. So more are asked at once the longer nobody objects: most nodes have asked
-    /// few when somebody does, and the one that leads soon asks many.
+    /// The peer has answered, or will not. Each answer allows two more questions, so that their number grows while nobody
+    /// objects: most nodes have asked few when somebody does, and the one that leads soon asks many.
     pub(super) fn count(&mut self, peer: Peer) {
         if self.awaited.remove(&peer) {
             self.room += 2;

@@ -115,8 +115,8 @@ impl Queue {
     /// Whether something of this line may be polled; if not, it waits, and its waker is one of [`wakers`](Self::wakers) when
     /// it may.
     ///
-    /// While nobody waits, everybody may, until so much was spent that the runtime's other tasks must have a turn. From then
-    /// on a few at a time are told to come, behind all of them that are ready.
+    /// While no other caller waits, everything may, until so much was spent that the runtime's other tasks must have a turn.
+    /// From then on a few at a time are told to come, behind all of them that are ready.
     pub fn enter(
         &mut self,
         index: usize,
@@ -133,7 +133,7 @@ impl Queue {
                 self.renew(*ticket, waker);
                 false
             }
-            None if self.is_free() => {
+            None if self.is_free_for(index) => {
                 self.floor = self.floor.max(self.lines[index].cost);
                 true
             }
@@ -167,8 +167,20 @@ impl Queue {
         self.forget_if_empty(ticket.line);
     }
 
-    fn is_free(&self) -> bool {
-        self.waiting.is_empty() && self.called.is_empty() && self.spent < ROUND_COST_MAX * self.threads
+    fn is_free_for(&self, index: usize) -> bool {
+        self.spent < ROUND_COST_MAX * self.threads && self.is_alone(index)
+    }
+
+    /// Whether nobody else waits: among the connections of one address there is nothing to be fair about. Those of nodes wait
+    /// for no client.
+    pub fn is_alone(&self, index: usize) -> bool {
+        let address = self.lines[index].caller.0;
+        let is_own = |line: usize| {
+            let (of, stage) = self.lines[line].caller;
+            line == index || (of == address && stage != Stage::Peer)
+        };
+        self.waiting.iter().all(|(_, line)| is_own(*line))
+            && self.called.iter().all(|(ticket, _)| is_own(ticket.line))
     }
 
     fn is_called(&self, ticket: Ticket) -> bool {
