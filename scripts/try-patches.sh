@@ -14,13 +14,14 @@ fail() {
     exit 1
 }
 
-# A copy of what is tracked, with a patch applied; the program is built there.
+# One copy of what is tracked for all patches, so that what two of them have in common is compiled once.
+mkdir "$work/copy"
+git ls-files -z | xargs -0 cp --parents -t "$work/copy"
+
+# Applies a patch to the copy, builds the program there, and takes the patch back.
 build_with() {
-    mkdir "$work/copy"
-    git ls-files -z | xargs -0 cp --parents -t "$work/copy"
-    (cd "$work/copy" && git apply "$root/$1" && "${@:2}" && cargo build --quiet --locked)
+    (cd "$work/copy" && git apply "$root/$1" && cargo build --quiet --locked --package primacy && git apply --reverse "$root/$1")
     cp "$CARGO_TARGET_DIR/debug/primacy" "$work/primacy"
-    rm -rf "$work/copy"
 }
 
 # Starts a node of that program, on free ports; its HTTP address is in $http.
@@ -49,7 +50,7 @@ expect() {
 
 changed=$(grep -c '^[+-][^+-]' docs/make-it-yours/palindrome.patch)
 ((changed <= 60)) || fail "to put a function of one's own takes $changed changed lines; 60 are the most"
-build_with docs/make-it-yours/palindrome.patch cargo test --quiet --locked --lib -p primacy-prime yours
+build_with docs/make-it-yours/palindrome.patch
 start
 expect /prime/12321 '"is_prime":true'
 expect /prime/17 '"is_prime":false'
@@ -58,7 +59,7 @@ stop
 
 touched=$(grep -c '^diff ' docs/add-a-question/next-prime.patch)
 ((touched <= 10)) || fail "a new question touches $touched files; 10 are the most"
-build_with docs/add-a-question/next-prime.patch true
+build_with docs/add-a-question/next-prime.patch
 start
 expect /prime/7/next '"next":"11"'
 expect /prime/18446744073709551533/next '"next":"18446744073709551557"'
