@@ -226,8 +226,8 @@ pub const ATTEMPTS_MAX: u32 = 3;
 pub const LANE_IN_FLIGHT_MAX: usize = 2048;
 /// Asks in one message: large enough to pay the framing once, small enough to answer within some 0.1 ms.
 pub const LANE_BATCH_MAX: usize = 256;
-/// As how many requests in flight less a lane counts whose next message has not left: some 10 µs are saved if one more
-/// ask joins it, and a lane's answers wait for some µs more.
+/// A lane whose next message has not left counts as so many requests less loaded: one more ask in it saves a message of some
+/// 10 µs, and its answers wait for some µs more.
 pub const LANE_GATHERING_LOAD: u64 = 32;
 /// Long calls at once to a node: they share its connection with the heartbeats, which must always find a stream.
 pub const LONG_CALLS_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 2;

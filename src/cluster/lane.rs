@@ -349,7 +349,7 @@ impl Lane {
         self.is_living() && self.0.batches.available_permits() > 0
     }
 
-    /// Short checks in flight, and the penalty of a failure of late. A message that is about to leave is worth some: it
+    /// Short checks in flight, and the penalty of a failure of late. A lane with a message that has not left counts as less loaded by some: it
     /// wakes a process, and every ask that joins it saves another one.
     pub fn load(&self) -> u64 {
         let load = self.0.in_flight.load(Relaxed) + self.penalty();

@@ -138,7 +138,8 @@ pub fn answer<F: Form>(
     };
     let work = async move {
         let _place = place;
-        // That of the request ends with its head. If the node has filled up since, this one goes on all the same.
+        // The place in flight of the request ends with its head, so the bulk takes its own. If the node has filled up since,
+        // this one goes on all the same.
         let _pass = gateway.enter().ok();
         let ended = bulk.run().await;
         if !matches!(ended, Ok(true)) {

@@ -151,7 +151,7 @@ impl Window {
         self.start(async move {
             let is_long = check.number.estimated_cost_us() > QUICK_COST_MAX_US;
             let place = match is_long {
-                // The wait counts: a number that takes a second stands before others that do.
+                // The deadline includes the wait, because slow numbers queue behind each other.
                 true => place(&next.long, &gateway.bulk_longs, check.deadline).await,
                 false => place_of_group(&next.other, &gateway, patience, &mut check.deadline).await,
             };
