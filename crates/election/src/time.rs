@@ -28,16 +28,19 @@ impl Time {
     pub const MAX: Self = Self(Duration::MAX);
 
     /// So long after the start.
+    #[inline]
     pub const fn at(elapsed: Duration) -> Self {
         Self(elapsed)
     }
 
     /// How long after the start.
+    #[inline]
     pub const fn elapsed(self) -> Duration {
         self.0
     }
 
     /// From the earlier moment to this one; nothing if it is not earlier.
+    #[inline]
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -46,6 +49,7 @@ impl Time {
 impl Add<Duration> for Time {
     type Output = Self;
 
+    #[inline]
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
     }
@@ -61,6 +65,7 @@ impl Sub<Duration> for Time {
     type Output = Self;
 
     /// The moment so long before, or the start.
+    #[inline]
     fn sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(duration))
     }
