@@ -246,10 +246,10 @@ impl Cluster {
         let target = to.clone();
         self.request(|reply| ClusterRequest::Transfer(target, reply)).await??;
         let leads = |snapshot: &Arc<Snapshot>| {
-            snapshot.view.leader.as_ref().is_some_and(|leader| *leader.name == *to)
+            snapshot.view.leader_when_composed.as_ref().is_some_and(|leader| *leader.name == *to)
         };
         match timeout(TRANSFER_TIMEOUT, snapshots.wait_for(leads)).await {
-            Ok(Ok(snapshot)) => snapshot.view.leader.clone().ok_or(CallError::NoLeader),
+            Ok(Ok(snapshot)) => snapshot.view.leader_when_composed.clone().ok_or(CallError::NoLeader),
             Ok(Err(_)) | Err(_) => Err(CallError::NotTaken(to)),
         }
     }

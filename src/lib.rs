@@ -27,6 +27,9 @@
 //!   text                 text of others, made harmless
 //!   limits               the named limits
 //!   proto                generated from proto/
+//!  ───────────────────── crates of their own
+//!   crates/election      who is there and who leads, without I/O, clock or runtime
+//!   crates/prime         the mathematics
 //! ```
 
 #![forbid(unsafe_code)]
@@ -48,6 +51,7 @@ mod text;
 pub mod limits;
 pub mod proto;
 
+// What `main`, the tests and the benches name; the rest is private, so that the compiler finds what nobody uses.
 pub use primacy_prime as prime;
 pub use primacy_prime::is_prime;
 

@@ -22,8 +22,8 @@ pub struct ClusterView {
     pub clock: Clock,
     /// All members by id, this node included, but for ghosts.
     pub members: Vec<Member>,
-    /// Who led when it was composed.
-    pub leader: Option<Leader>,
+    /// Who led when it was composed; [`leader`](Self::leader) says whether that still holds.
+    pub leader_when_composed: Option<Leader>,
     /// Until when that holds, if it ends by itself: a node that wakes up may be beyond it before it can say so.
     pub leader_until: Option<Time>,
     /// The last changes, the newest first.
@@ -48,7 +48,7 @@ pub struct Leader {
 impl ClusterView {
     /// Who leads now; `None` while this node reaches no leader.
     pub fn leader(&self, now: Time) -> Option<&Leader> {
-        self.leader.as_ref().filter(|_| self.leader_until.is_none_or(|until| now < until))
+        self.leader_when_composed.as_ref().filter(|_| self.leader_until.is_none_or(|until| now < until))
     }
 
     /// Whether this node leads.

@@ -1,6 +1,6 @@
 //! A number, and whether it is prime: as the node holds it, on the wire, and in JSON.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt::Display, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -177,24 +177,26 @@ pub fn number_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         .into()
 }
 
-/// Reads the body of a question.
+/// Reads the body of a question for one number.
 ///
 /// # Errors
 /// What is wrong with it, and what is expected.
 pub fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
-    let unexpected = |why: String| {
-        ApiError::invalid(format!(
-            "the body is not the JSON that is expected: {why}; send {{\"number\": 17}}, or the number as a string"
-        ))
+    let question: PrimeQuestion<'_> = read_object(body, r#"{"number": 17}, or the number as a string"#)?;
+    parse_number(question.number.get())
+}
+
+/// Reads a body that is a JSON object; an error shows what was expected.
+pub(super) fn read_object<'a, T: Deserialize<'a>>(body: &'a [u8], expected: &str) -> Result<T, ApiError> {
+    let unexpected = |why: &dyn Display| {
+        ApiError::invalid(format!("the body is not the JSON that is expected: {why}; send {expected}"))
     };
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     // serde would take the items of an array for the fields of a struct.
     if body.trim_ascii_start().starts_with(b"[") {
-        return Err(unexpected("it is an array".to_owned()));
+        return Err(unexpected(&"it is an array"));
     }
-    let question: PrimeQuestion<'_> =
-        serde_json::from_slice(body).map_err(|error| unexpected(error.to_string()))?;
-    parse_number(question.number.get())
+    serde_json::from_slice(body).map_err(|error| unexpected(&error))
 }
 
 /// A number as it stands in JSON: an integer, or a string.
@@ -203,8 +205,7 @@ pub fn parse_question(body: &[u8]) -> Result<Number, ApiError> {
 /// What is wrong with it.
 pub fn parse_number(json: &str) -> Result<Number, ApiError> {
     if json.starts_with('"') {
-        let text: Cow<'_, str> = serde_json::from_str::<String>(json)
-            .map(Cow::Owned)
+        let text: String = serde_json::from_str(json)
             .map_err(|error| ApiError::invalid(format!("the string is not well formed: {error}")))?;
         return Ok(text.parse()?);
     }

@@ -12,14 +12,9 @@ use utoipa::ToSchema;
 
 use super::{
     error::{ApiError, ErrorPart},
-    prime::{PrimeAnswer, parse_number},
+    prime::{PrimeAnswer, number_schema, parse_number, read_object},
 };
-use crate::{
-    limits::JSON_BULK_NUMBERS_MAX,
-    prime::Number,
-    proto,
-    text::{BYTE_ORDER_MARK, plain},
-};
+use crate::{limits::JSON_BULK_NUMBERS_MAX, prime::Number, proto, text::plain};
 
 /// The answer to a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,29 +119,18 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 fn numbers_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
     use utoipa::openapi::schema::ArrayBuilder;
     ArrayBuilder::new()
-        .items(super::prime::number_schema())
+        .items(number_schema())
         .max_items(Some(JSON_BULK_NUMBERS_MAX))
         .description(Some("Up to 100,000 numbers."))
         .into()
 }
 
-/// Reads the body of a question.
+/// Reads the body of a question for many numbers.
 ///
 /// # Errors
 /// What is wrong with it, and what is expected.
 pub fn parse_question(body: &[u8]) -> Result<Vec<Number>, ApiError> {
-    let unexpected = |why: String| {
-        ApiError::invalid(format!(
-            "the body is not the JSON that is expected: {why}; send {{\"numbers\": [17, 18]}}"
-        ))
-    };
-    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    // serde would take the items of an array for the fields of a struct.
-    if body.trim_ascii_start().starts_with(b"[") {
-        return Err(unexpected("it is an array".to_owned()));
-    }
-    let question: PrimesQuestion<'_> =
-        serde_json::from_slice(body).map_err(|error| unexpected(error.to_string()))?;
+    let question: PrimesQuestion<'_> = read_object(body, r#"{"numbers": [17, 18]}"#)?;
     let items = question.numbers.0.into_iter().enumerate();
     items.map(|(place, item)| parse_number(item.get()).map_err(|error| error.of(ItemPlace(place)))).collect()
 }

@@ -405,7 +405,7 @@ impl Driver {
             me: Arc::clone(&self.me),
             clock: self.clock,
             members,
-            leader,
+            leader_when_composed: leader,
             leader_until: self.election.recognised_until(),
             recent: Arc::clone(&self.recent),
             version: self.election.members().changes() + self.election.highest().counter,

@@ -377,3 +377,40 @@ async fn messages_of_a_bulk_that_are_large_when_unpacked_fail_alone() {
     assert!(outcomes[..COUNT].iter().all(|outcome| matches!(outcome, Outcome::Failure(_))));
     assert!(matches!(&outcomes[COUNT..], [Outcome::Answer(answer)] if answer.is_prime));
 }
+
+/// The methods of `proto/scheduler.proto`, as paths.
+fn methods() -> Vec<String> {
+    let proto = std::fs::read_to_string("proto/scheduler.proto").unwrap();
+    let mut service = "";
+    let mut methods = Vec::new();
+    for line in proto.lines().map(str::trim_start) {
+        match line.split([' ', '(']).collect::<Vec<_>>()[..] {
+            ["service", name, ..] => service = name,
+            ["rpc", name, ..] => methods.push(format!("/scheduler.{service}/{name}")),
+            _ => {}
+        }
+    }
+    methods
+}
+
+/// A service that lacked a method would compile, and answer `unimplemented`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_method_of_the_proto_file_is_served() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let ask = async |path: &str| {
+        let request = client.post(format!("http://{}{path}", node.grpc));
+        // One message without a field.
+        let request =
+            request.header("content-type", "application/grpc").header("te", "trailers").body(vec![0; 5]);
+        let answer = request.send().await.unwrap();
+        // An answer that is no error has its status after its messages.
+        answer.headers().get("grpc-status").map(|code| code.to_str().unwrap().to_owned())
+    };
+    assert_eq!(ask("/scheduler.Worker/Missing").await.as_deref(), Some("12"));
+    let methods = methods();
+    assert!(methods.len() >= 15, "{methods:?}");
+    for path in methods {
+        assert_ne!(ask(&path).await.as_deref(), Some("12"), "{path}");
+    }
+}

@@ -36,7 +36,7 @@ pub struct Recognised {
 /// A node that is told who leads, and the membership below it.
 #[derive(Debug)]
 pub(crate) struct Appointed {
-    members: Membership,
+    pub(crate) members: Membership,
     heartbeat: Duration,
     leadership: Option<Leadership>,
     /// Until then it holds.
@@ -50,7 +50,7 @@ pub(crate) struct Appointed {
     resignations: u64,
     taken: Option<Arc<str>>,
     stopping: bool,
-    effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
     /// The last event, by which a late wake-up is noticed.
     entered: Time,
     ticked: Time,
@@ -207,18 +207,6 @@ impl Appointed {
         self.settle(now);
     }
 
-    pub(crate) fn lane_stopping(&mut self, now: Time, peer: Peer) {
-        self.enter(now);
-        self.members.lane_stopping(now, peer);
-        self.settle(now);
-    }
-
-    pub(crate) fn lane_down(&mut self, now: Time, peer: Peer, reason: Option<&str>) {
-        self.enter(now);
-        self.members.lane_down(now, peer, reason);
-        self.settle(now);
-    }
-
     /// That the leader is not reached is no reason to leave it.
     pub(crate) fn dial_failed(&mut self, now: Time, peer: Peer, error: &DialError) -> bool {
         self.enter(now);
@@ -334,14 +322,6 @@ impl Appointed {
         Ok(verdict)
     }
 
-    pub(crate) fn heard(&mut self, now: Time, sender: &Identity) -> Result<(), Refusal> {
-        self.enter(now);
-        let met = self.members.heard(now, sender)?;
-        self.meet_node(now, met);
-        self.settle(now);
-        Ok(())
-    }
-
     /// The coordinator is told, which appoints another leader.
     pub(crate) fn stop(&mut self, now: Time) {
         self.enter(now);
@@ -361,18 +341,6 @@ impl Appointed {
     }
 
     // ── What follows from them ─────────────────────────────────────────────────────────────────────────────────
-
-    pub(crate) fn members(&self) -> &Membership {
-        &self.members
-    }
-
-    pub(crate) fn members_mut(&mut self) -> &mut Membership {
-        &mut self.members
-    }
-
-    pub(crate) fn effects(&mut self) -> &mut Vec<Effect> {
-        &mut self.effects
-    }
 
     pub(crate) fn claim(&self, now: Time) -> Option<Claim> {
         let Some(Leadership { ballot, side: Side::Leads { reason, took, followers }, .. }) = &self.leadership
@@ -449,7 +417,7 @@ impl Appointed {
 
     /// Every handler begins here: what was said of the leader holds for so long, and no longer. After a late wake-up the
     /// silence was this node's own: all timers start anew.
-    fn enter(&mut self, now: Time) {
+    pub(crate) fn enter(&mut self, now: Time) {
         if now >= self.until {
             self.leave_leader(now, "etcd is not reached");
         }
@@ -467,7 +435,7 @@ impl Appointed {
     }
 
     /// A node was met: in another life it is not the leader, or follower, that it was.
-    fn meet_node(&mut self, now: Time, Met { peer, is_anew, replaces }: Met) {
+    pub(crate) fn meet_node(&mut self, now: Time, Met { peer, is_anew, replaces }: Met) {
         let Some(leadership) = &mut self.leadership else { return };
         match &mut leadership.side {
             Side::Follows { leader, .. } => {
@@ -486,7 +454,7 @@ impl Appointed {
     }
 
     /// Every handler ends here.
-    fn settle(&mut self, now: Time) {
+    pub(crate) fn settle(&mut self, now: Time) {
         let (is_leading, leader) = (self.leads(), self.leading_peer());
         let reached_max = REACHED_WITHOUT_LEADER_MAX;
         let standing = Standing { is_leading, leader, unreached: None, reached_max };

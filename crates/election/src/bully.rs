@@ -32,7 +32,7 @@ enum Role {
 /// A node of the election, and the membership below it.
 #[derive(Debug)]
 pub(crate) struct Bully {
-    members: Membership,
+    pub(crate) members: Membership,
     heartbeat: Duration,
     role: Role,
     /// The highest ballot that was seen.
@@ -45,7 +45,7 @@ pub(crate) struct Bully {
     taken: Option<Arc<str>>,
     /// It was said before and was not so: whoever says it again must not keep this node from leading.
     was_wrong: bool,
-    effects: Vec<Effect>,
+    pub(crate) effects: Vec<Effect>,
     /// The last event, by which a late wake-up is noticed.
     entered: Time,
     ticked: Time,
@@ -101,20 +101,6 @@ impl Bully {
             Role::Seeking(seeking) if seeking.unreached == Some(peer) => seeking.unreached = None,
             _ => {}
         }
-        self.settle(now);
-    }
-
-    /// The peer answers what it holds and wants no more.
-    pub(crate) fn lane_stopping(&mut self, now: Time, peer: Peer) {
-        self.enter(now);
-        self.members.lane_stopping(now, peer);
-        self.settle(now);
-    }
-
-    /// The lane to the peer has ended; without a reason, because we closed it.
-    pub(crate) fn lane_down(&mut self, now: Time, peer: Peer, reason: Option<&str>) {
-        self.enter(now);
-        self.members.lane_down(now, peer, reason);
         self.settle(now);
     }
 
@@ -220,18 +206,6 @@ impl Bully {
         }
         self.settle(now);
         Ok(verdict)
-    }
-
-    /// A member that does not lead spoke to us.
-    ///
-    /// # Errors
-    /// When it cannot be a member.
-    pub(crate) fn heard(&mut self, now: Time, sender: &Identity) -> Result<(), Refusal> {
-        self.enter(now);
-        let met = self.members.heard(now, sender)?;
-        self.meet_node(now, met);
-        self.settle(now);
-        Ok(())
     }
 
     /// A leader asks this node to lead after it; returns whether it does.
@@ -345,19 +319,6 @@ impl Bully {
 
     // ── What follows from them ─────────────────────────────────────────────────────────────────────────────────
 
-    /// The members, and which lanes are to be kept to them.
-    pub(crate) fn members(&self) -> &Membership {
-        &self.members
-    }
-
-    pub(crate) fn effects(&mut self) -> &mut Vec<Effect> {
-        &mut self.effects
-    }
-
-    pub(crate) fn members_mut(&mut self) -> &mut Membership {
-        &mut self.members
-    }
-
     /// The claim that this node's heartbeats carry, if it leads.
     pub(crate) fn claim(&self, now: Time) -> Option<Claim> {
         let Role::Leading(leading) = &self.role else { return None };
@@ -446,7 +407,7 @@ impl Bully {
     }
 
     /// Every handler begins here. After a late wake-up the silence was one's own: all timers start anew.
-    fn enter(&mut self, now: Time) {
+    pub(crate) fn enter(&mut self, now: Time) {
         let late = now.since(self.entered) > timing::LATE_WAKE_UP * self.heartbeat;
         self.entered = now;
         if !late || !self.rules.keep(Rule::LateWakeUp) {
@@ -464,7 +425,7 @@ impl Bully {
     }
 
     /// Every handler ends here.
-    fn settle(&mut self, now: Time) {
+    pub(crate) fn settle(&mut self, now: Time) {
         let others = self.members.shape().1;
         let is_share = self.rules.keep(Rule::FewAreReached);
         let reached_max = if is_share { share(LANES_WITHOUT_LEADER, others) } else { others };

@@ -73,12 +73,20 @@ impl Election {
 
     /// The peer answers what it holds and wants no more.
     pub fn lane_stopping(&mut self, now: Time, peer: Peer) {
-        either!(&mut self.0, it => it.lane_stopping(now, peer));
+        either!(&mut self.0, it => {
+            it.enter(now);
+            it.members.lane_stopping(now, peer);
+            it.settle(now);
+        });
     }
 
     /// The lane to the peer has ended; without a reason, because we closed it.
     pub fn lane_down(&mut self, now: Time, peer: Peer, reason: Option<&str>) {
-        either!(&mut self.0, it => it.lane_down(now, peer, reason));
+        either!(&mut self.0, it => {
+            it.enter(now);
+            it.members.lane_down(now, peer, reason);
+            it.settle(now);
+        });
     }
 
     /// The peer could not be dialled. Returns whether that is news.
@@ -93,7 +101,7 @@ impl Election {
 
     /// What this node itself holds and has done.
     pub fn own_figures(&mut self, now: Time, figures: Figures) {
-        either!(&mut self.0, it => it.members_mut().own_figures(now, figures));
+        either!(&mut self.0, it => it.members.own_figures(now, figures));
     }
 
     /// To be called at each [`next_deadline`](Self::next_deadline), or a little later.
@@ -132,7 +140,13 @@ impl Election {
     /// # Errors
     /// When it cannot be a member.
     pub fn heard(&mut self, now: Time, sender: &Identity) -> Result<(), Refusal> {
-        either!(&mut self.0, it => it.heard(now, sender))
+        either!(&mut self.0, it => {
+            it.enter(now);
+            let met = it.members.heard(now, sender)?;
+            it.meet_node(now, met);
+            it.settle(now);
+        });
+        Ok(())
     }
 
     /// A leader asks this node to lead after it; returns whether it does. Where a coordinator says who leads, no node does.
@@ -142,7 +156,7 @@ impl Election {
     pub fn hand_over(&mut self, now: Time, sender: &Identity, offer: &HandOver) -> Result<bool, Refusal> {
         match &mut self.0 {
             Method::Bully(bully) => bully.hand_over(now, sender, offer),
-            Method::Appointed(appointed) => appointed.heard(now, sender).map(|()| false),
+            Method::Appointed(_) => self.heard(now, sender).map(|()| false),
         }
     }
 
@@ -208,20 +222,20 @@ impl Election {
     /// What is to be done since the last call, in this order.
     pub fn drain_effects(&mut self) -> Vec<Effect> {
         either!(&mut self.0, it => {
-            let mut effects = std::mem::take(it.effects());
-            effects.extend(it.members_mut().drain_changes().into_iter().map(Effect::Changed));
+            let mut effects = std::mem::take(&mut it.effects);
+            effects.extend(it.members.drain_changes().into_iter().map(Effect::Changed));
             effects
         })
     }
 
     /// Whether anything is to be sent or told, but for changes of members.
-    pub fn has_effects(&mut self) -> bool {
-        either!(&mut self.0, it => !it.effects().is_empty())
+    pub fn has_effects(&self) -> bool {
+        either!(&self.0, it => !it.effects.is_empty())
     }
 
     /// The members, and which lanes are to be kept to them.
     pub fn members(&self) -> &Membership {
-        either!(&self.0, it => it.members())
+        either!(&self.0, it => &it.members)
     }
 
     /// The claim that this node's heartbeats carry, if it leads.

@@ -135,3 +135,78 @@ fn holder_of(kv: KeyValue) -> Holder {
     let node = value.holder.and_then(|holder| Identity::try_from(holder).ok()).unwrap_or_default();
     Holder { node, lease: kv.lease, revision: kv.mod_revision, transferred: value.transferred }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> Identity {
+        Identity {
+            id: Some(3),
+            name: "n3".into(),
+            boot: 0xab,
+            grpc_addr: "n3:1".into(),
+            ..Identity::default()
+        }
+    }
+
+    fn stored(put: PutRequest, revision: i64) -> KeyValue {
+        let PutRequest { key, value, lease } = put;
+        KeyValue { key, value, lease, create_revision: revision, mod_revision: revision }
+    }
+
+    fn put_event(kv: KeyValue) -> Event {
+        Event { r#type: EventType::Put.into(), kv: Some(kv) }
+    }
+
+    fn leader_put(request: &TxnRequest) -> PutRequest {
+        match request.success[0].request.clone() {
+            Some(Request::RequestPut(put)) => put,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_registered_is_read_back_and_its_end_too() {
+        let kv = stored(registration(&node(), 5), 9);
+        let read = Registration { node: node(), lease: 5, revision: 9 };
+        assert_eq!(news(put_event(kv.clone())), Some(News::Registered(read.clone())));
+        let deleted = Event { r#type: EventType::Delete.into(), kv: Some(kv.clone()) };
+        assert_eq!(news(deleted), Some(News::Unregistered(0xab)));
+        let (listed, revision) = listed(RangeResponse { kvs: vec![kv], ..RangeResponse::default() });
+        assert_eq!((listed, revision), (News::Listed(vec![read], Told { holder: None, revision: 0 }), 0));
+    }
+
+    #[test]
+    fn a_campaign_takes_a_key_that_is_not_there_and_a_hand_over_the_one_that_is_ours() {
+        let (request, holder) = campaign(&node(), 5);
+        assert_eq!(request.compare[0].target_union, Some(TargetUnion::CreateRevision(0)));
+        let leads = news(put_event(stored(leader_put(&request), 9)));
+        let held = Holder { revision: 9, ..holder.clone() };
+        assert_eq!(leads, Some(News::Leads(Told { holder: Some(held.clone()), revision: 9 })));
+        let handed = hand_over(9, &Holder { transferred: true, ..holder.clone() });
+        assert_eq!(handed.compare[0].target_union, Some(TargetUnion::ModRevision(9)));
+        let told =
+            told(RangeResponse { kvs: vec![stored(leader_put(&handed), 10)], ..RangeResponse::default() });
+        assert_eq!(told.holder, Some(Holder { revision: 10, transferred: true, ..holder }));
+    }
+
+    #[test]
+    fn a_key_whose_value_is_none_of_ours_is_held_by_nobody_that_is_known() {
+        let kv = KeyValue {
+            key: LEADER.to_vec(),
+            value: b"?".to_vec(),
+            lease: 7,
+            mod_revision: 9,
+            ..KeyValue::default()
+        };
+        let Some(News::Leads(Told { holder: Some(holder), revision: 9 })) = news(put_event(kv)) else {
+            panic!("it is held");
+        };
+        assert_eq!((holder.node, holder.lease), (Identity::default(), 7));
+        assert_eq!(
+            news(put_event(KeyValue { key: b"/primacy/other".to_vec(), ..KeyValue::default() })),
+            None
+        );
+    }
+}

@@ -18,10 +18,7 @@ use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, task::yield_now};
 
 use super::turn::Turn;
-use crate::{
-    gateway::admission::address::Address,
-    limits::{CONNECTION_COST, TURN_ALONE_COST_MAX, TURN_COST_MAX},
-};
+use crate::{gateway::admission::address::Address, limits::CONNECTION_COST};
 use queue::{Queue, Stage, Ticket};
 
 /// The one queue of a node.
@@ -135,13 +132,13 @@ impl<F: Future> Future for InTurn<F> {
         let this = self.project();
         ready!(this.place.enter(context));
         let polled = this.future.poll(context);
-        let is_alone = this.place.polled();
+        this.place.polled();
         let turn = &this.place.flow.turn;
         if polled.is_pending() && turn.is_over() {
             // What is still to be done is done in its next turn.
             wake_after_events(context.waker());
         }
-        turn.begin(if is_alone { TURN_ALONE_COST_MAX } else { TURN_COST_MAX });
+        turn.begin();
         polled
     }
 }
@@ -154,17 +151,18 @@ impl QueuePlace {
             queue.wakers().for_each(|waker| wake_after_events(&waker));
             return Poll::Pending;
         }
+        if self.ticket.is_none() {
+            // It did not have to wait: nobody else does.
+            self.flow.turn.extend();
+        }
         Poll::Ready(())
     }
 
-    /// Returns whether nobody else waits.
-    fn polled(&mut self) -> bool {
+    fn polled(&mut self) {
         self.cost = self.flow.turn.cost();
         let mut queue = self.flow.queue.lock();
-        let index = self.flow.index.load(Relaxed);
-        queue.polled(index, &mut self.ticket, self.cost);
+        queue.polled(self.flow.index.load(Relaxed), &mut self.ticket, self.cost);
         queue.wakers().for_each(|waker| wake_after_events(&waker));
-        queue.is_alone(index)
     }
 }
 
@@ -190,6 +188,7 @@ mod tests {
     use std::{future::poll_fn, net::Ipv4Addr};
 
     use super::*;
+    use crate::limits::TURN_ALONE_COST_MAX;
 
     #[tokio::test]
     async fn whoever_uses_up_a_turn_has_another_one() {

@@ -132,3 +132,27 @@ fn fitting<'a, 'b>(slices: &'a [IoSlice<'_>], room: &'b mut [IoSlice<'a>]) -> &'
     }
     &room[..count]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lengths of what is written at once of slices of these lengths.
+    fn written(lengths: &[usize]) -> Vec<usize> {
+        let bytes = vec![7; WRITE_BYTES_MAX + 1];
+        let slices: Vec<_> = lengths.iter().map(|length| IoSlice::new(&bytes[..*length])).collect();
+        let mut room = [IoSlice::new(&[]); SLICES_MAX];
+        fitting(&slices, &mut room).iter().map(|slice| slice.len()).collect()
+    }
+
+    #[test]
+    fn a_head_leaves_with_as_much_of_its_chunk_as_is_written_at_once() {
+        assert_eq!(written(&[7, 90_000, 2]), [7, 90_000, 2]);
+        assert_eq!(written(&[7, WRITE_BYTES_MAX, 2]), [7, WRITE_BYTES_MAX - 7]);
+        assert_eq!(written(&[WRITE_BYTES_MAX + 1]), [WRITE_BYTES_MAX]);
+        assert_eq!(written(&[WRITE_BYTES_MAX, 1]), [WRITE_BYTES_MAX]);
+        assert_eq!(written(&[0, 3]), [0, 3]);
+        assert_eq!(written(&[1; 100]).len(), SLICES_MAX);
+        assert!(written(&[]).is_empty());
+    }
+}

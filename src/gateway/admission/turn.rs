@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use crate::limits::{FRAME_COST, POLL_COST, TURN_COST_MAX};
+use crate::limits::{FRAME_COST, POLL_COST, TURN_ALONE_COST_MAX, TURN_COST_MAX};
 
 /// What is left of a turn. Only the task of the connection counts in it.
 #[derive(Debug)]
@@ -18,10 +18,17 @@ impl Turn {
         Self { whole: AtomicUsize::new(TURN_COST_MAX), left: AtomicUsize::new(TURN_COST_MAX) }
     }
 
-    /// Begins the next one, which may cost so much.
-    pub fn begin(&self, cost_max: usize) {
-        self.whole.store(cost_max, Relaxed);
-        self.left.store(cost_max - POLL_COST, Relaxed);
+    /// Begins the next one.
+    pub fn begin(&self) {
+        self.whole.store(TURN_COST_MAX, Relaxed);
+        self.left.store(TURN_COST_MAX - POLL_COST, Relaxed);
+    }
+
+    /// Makes it longer, because nobody else waits.
+    pub fn extend(&self) {
+        let cost = self.cost();
+        self.whole.store(TURN_ALONE_COST_MAX, Relaxed);
+        self.left.store(TURN_ALONE_COST_MAX.saturating_sub(cost), Relaxed);
     }
 
     /// What it has cost so far.
@@ -141,6 +148,22 @@ mod tests {
     fn frame(kind: u8, length: usize) -> Vec<u8> {
         let [_, a, b, c] = u32::try_from(length).unwrap().to_be_bytes();
         [vec![a, b, c, kind, 0, 0, 0, 0, 1], vec![7; length]].concat()
+    }
+
+    #[test]
+    fn a_turn_that_is_extended_keeps_what_it_has_cost() {
+        let turn = Turn::new();
+        turn.charge(TURN_COST_MAX - 1);
+        turn.extend();
+        assert_eq!(turn.cost(), TURN_COST_MAX - 1);
+        turn.charge(TURN_COST_MAX);
+        assert!(!turn.is_over());
+        turn.charge(TURN_ALONE_COST_MAX);
+        assert!(turn.is_over());
+        turn.begin();
+        assert_eq!(turn.cost(), POLL_COST, "the next one is as long as any");
+        turn.charge(TURN_COST_MAX);
+        assert!(turn.is_over());
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Bully {
     }
 
     /// A node was met: in another life it is not the leader, or follower, that it was.
-    pub(super) fn meet_node(&mut self, now: Time, Met { peer, is_anew, replaces }: Met) -> Peer {
+    pub(crate) fn meet_node(&mut self, now: Time, Met { peer, is_anew, replaces }: Met) -> Peer {
         self.follow_entry(peer, replaces);
         if is_anew && self.rules.keep(Rule::OneLife) {
             match &mut self.role {

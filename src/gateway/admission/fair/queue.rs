@@ -167,19 +167,16 @@ impl Queue {
         self.forget_if_empty(ticket.line);
     }
 
-    fn is_free_for(&self, index: usize) -> bool {
-        self.spent < ROUND_COST_MAX * self.threads && self.is_alone(index)
-    }
-
     /// Whether nobody else waits: among the connections of one address there is nothing to be fair about. Those of nodes wait
     /// for no client.
-    pub fn is_alone(&self, index: usize) -> bool {
+    fn is_free_for(&self, index: usize) -> bool {
         let address = self.lines[index].caller.0;
         let is_own = |line: usize| {
             let (of, stage) = self.lines[line].caller;
             line == index || (of == address && stage != Stage::Peer)
         };
-        self.waiting.iter().all(|(_, line)| is_own(*line))
+        self.spent < ROUND_COST_MAX * self.threads
+            && self.waiting.iter().all(|(_, line)| is_own(*line))
             && self.called.iter().all(|(ticket, _)| is_own(ticket.line))
     }
 
@@ -429,5 +426,40 @@ mod tests {
             queue.polled(client, ticket, 1);
         }
         assert_eq!(queue.lines.len(), 1);
+    }
+
+    #[test]
+    fn the_connections_of_one_address_wait_for_others_only() {
+        let mut queue = Queue::new(1);
+        let [client, new, other, peer] =
+            [(1, Stage::Client), (1, Stage::New), (2, Stage::Client), (1, Stage::Peer)]
+                .map(|(last, stage)| queue.join(caller(last, stage)));
+        // So much was spent that one of them has to wait, and is told to come.
+        let mut first = None;
+        assert!(queue.enter(client, &mut None, 0, &nobody()));
+        queue.polled(client, &mut None, ROUND_COST_MAX);
+        assert!(
+            !queue.enter(client, &mut first, 1, &nobody()) && queue.enter(client, &mut first, 1, &nobody())
+        );
+        let passes = |queue: &mut Queue, line| {
+            let mut ticket = None;
+            let may = queue.enter(line, &mut ticket, 1, &nobody());
+            ticket.into_iter().for_each(|ticket| queue.give_up(ticket));
+            may
+        };
+        assert_eq!(
+            [client, new, peer, other].map(|line| passes(&mut queue, line)),
+            [true, true, true, false]
+        );
+        queue.polled(client, &mut first, 1);
+        assert!(passes(&mut queue, other), "nobody waits any more");
+        // While a node waits, no client passes it.
+        queue.polled(peer, &mut None, ROUND_COST_MAX);
+        let mut of_peer = None;
+        assert!(
+            !queue.enter(peer, &mut of_peer, 1, &nobody()) && queue.enter(peer, &mut of_peer, 1, &nobody())
+        );
+        assert_eq!([client, new, peer].map(|line| passes(&mut queue, line)), [false, false, true]);
+        queue.polled(peer, &mut of_peer, 1);
     }
 }
