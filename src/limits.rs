@@ -101,6 +101,9 @@ pub const TURN_COST_MAX: usize = 32 * 1024;
 pub const TURN_ALONE_COST_MAX: usize = 4 * TURN_COST_MAX;
 /// What a poll of a connection costs, even if there is nothing to read or write.
 pub const POLL_COST: usize = 256;
+/// What a poll of a stream's task costs, which answers a request of HTTP/2: two connections that wake all of their streams use up
+/// a thread's round.
+pub const STREAM_POLL_COST: usize = 128;
 /// What a frame of HTTP/2 costs beside its bytes: without it a turn would be thousands of empty frames.
 pub const FRAME_COST: usize = 256;
 /// What a request costs beside its bytes and frames: some thirty requests are a turn.

@@ -16,10 +16,7 @@ use std::{
 };
 
 use axum::{extract::Request, response::Response};
-use hyper_util::{
-    rt::{TokioExecutor, TokioTimer},
-    server::conn::auto::Builder,
-};
+use hyper_util::{rt::TokioTimer, server::conn::auto::Builder};
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -31,7 +28,7 @@ use tower::Service;
 
 use super::admission::{
     address::Address,
-    fair::{FairQueue, InTurn},
+    fair::{FairQueue, Flow, InTurn, StreamExecutor},
     pending::Pending,
     places::{Places, Room},
 };
@@ -71,7 +68,7 @@ impl<S> AnswerService for S where
 pub struct Listener<S> {
     acceptor: Acceptor,
     service: S,
-    builder: Builder<TokioExecutor>,
+    protocols: Protocols,
     metrics: Arc<Metrics>,
     places: Places,
     pending: Pending<PendingConnection>,
@@ -89,9 +86,9 @@ struct PendingConnection {
 impl<S: AnswerService> Listener<S> {
     /// A listener that is ready to run.
     pub fn new(acceptor: Acceptor, protocols: Protocols, service: S, metrics: Arc<Metrics>) -> Self {
-        let (places, builder) = (Places::new(Room::MOST, FairQueue::default()), builder(protocols));
+        let places = Places::new(Room::MOST, FairQueue::default());
         let (pending, addresses) = (Pending::default(), Addresses::default());
-        Self { acceptor, service, builder, metrics, places, pending, addresses }
+        Self { acceptor, service, protocols, metrics, places, pending, addresses }
     }
 
     /// The same with room for so many connections, whose work waits in this queue.
@@ -191,7 +188,7 @@ impl<S: AnswerService> Listener<S> {
             from,
             slots: self.addresses.slots(from.ip()),
             service: self.service.clone(),
-            builder: self.builder.clone(),
+            builder: builder(self.protocols, &place.usage.flow),
             metrics: Arc::clone(&self.metrics),
             stop: stop.clone(),
             leave,
@@ -226,8 +223,8 @@ impl Addresses {
     }
 }
 
-fn builder(protocols: Protocols) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder(protocols: Protocols, flow: &Arc<Flow>) -> Builder<StreamExecutor> {
+    let mut builder = Builder::new(StreamExecutor(Arc::clone(flow)));
     let pending_resets_max = match protocols {
         Protocols::Http => PENDING_RESETS_MAX,
         Protocols::Grpc => {

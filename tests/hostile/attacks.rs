@@ -39,6 +39,7 @@ pub const ATTACKS: &[Attack] = &[
     siege("7", "4,096 connections of one address after one GET", connections::held),
     siege("crowd", "as many connections of 64 addresses", connections::crowd),
     siege("overfull", "6,144 connections that send what they can", connections::overfull),
+    attack("endings", "as many, whose connections end together", streams::ended),
     attack("10", "idle streams, Watch, reflection: 60 × 256", streams::idle),
     attack("windows", "32 × 256 answers that no window has room for", streams::no_window),
     attack("unread-files", "16 × 256 times the bundle, unread", streams::unread),

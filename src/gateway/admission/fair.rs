@@ -14,11 +14,15 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
+use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, task::yield_now};
 
 use super::turn::Turn;
-use crate::{gateway::admission::address::Address, limits::CONNECTION_COST};
+use crate::{
+    gateway::admission::address::Address,
+    limits::{CONNECTION_COST, STREAM_POLL_COST},
+};
 use queue::{Queue, Stage, Ticket};
 
 /// The one queue of a node.
@@ -47,6 +51,9 @@ pub struct Flow {
     /// Read and written with the queue locked.
     index: AtomicUsize,
     is_new: AtomicBool,
+    has_ended: AtomicBool,
+    /// What the tasks of its streams have cost since its last turn.
+    streams_cost: AtomicUsize,
     /// What is left of its turn.
     pub turn: Turn,
 }
@@ -56,7 +63,15 @@ impl Flow {
     pub fn new(queue: FairQueue, from: IpAddr) -> Self {
         let address = from.into();
         let index = queue.lock().join((address, Stage::New));
-        Self { queue, address, index: AtomicUsize::new(index), is_new: true.into(), turn: Turn::new() }
+        Self {
+            queue,
+            address,
+            index: AtomicUsize::new(index),
+            is_new: true.into(),
+            has_ended: false.into(),
+            streams_cost: AtomicUsize::new(0),
+            turn: Turn::new(),
+        }
     }
 
     /// Whether nothing that it asked was answered yet.
@@ -78,6 +93,11 @@ impl Flow {
     pub fn leaves(&self) {
         self.is_new.store(false, Relaxed);
         self.move_to(Stage::Leaving);
+    }
+
+    /// It has ended, and nobody hears what its streams would be answered.
+    pub fn ends(&self) {
+        self.has_ended.store(true, Relaxed);
     }
 
     /// Only the first call counts.
@@ -159,7 +179,7 @@ impl QueuePlace {
     }
 
     fn polled(&mut self) {
-        self.cost = self.flow.turn.cost();
+        self.cost = self.flow.turn.cost() + self.flow.streams_cost.swap(0, Relaxed);
         let mut queue = self.flow.queue.lock();
         queue.polled(self.flow.index.load(Relaxed), &mut self.ticket, self.cost);
         queue.wakers().for_each(|waker| wake_after_events(&waker));
@@ -176,6 +196,39 @@ impl Drop for QueuePlace {
     }
 }
 
+/// Spawns the tasks of a connection's streams of HTTP/2. They wait for no turn of their own, but what they cost counts in the
+/// connection's next one: a frame of a few bytes may wake all of them.
+#[derive(Debug, Clone)]
+pub struct StreamExecutor(pub Arc<Flow>);
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for StreamExecutor {
+    fn execute(&self, future: F) {
+        tokio::spawn(StreamTask { future, flow: Arc::clone(&self.0) });
+    }
+}
+
+pin_project! {
+    /// The task of a stream, which ends with its connection: thousands of them would otherwise make answers for nobody.
+    struct StreamTask<F> {
+        #[pin]
+        future: F,
+        flow: Arc<Flow>,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for StreamTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.flow.has_ended.load(Relaxed) {
+            return Poll::Ready(());
+        }
+        this.flow.streams_cost.fetch_add(STREAM_POLL_COST, Relaxed);
+        this.future.poll(context)
+    }
+}
+
 /// Wakes a task when everything that is ready was polled and the runtime has looked for events, so that tasks whose bytes have
 /// come meanwhile are polled before it.
 fn wake_after_events(waker: &Waker) {
@@ -186,6 +239,8 @@ fn wake_after_events(waker: &Waker) {
 #[cfg(test)]
 mod tests {
     use std::{future::poll_fn, net::Ipv4Addr};
+
+    use tokio::sync::{mpsc, oneshot};
 
     use super::*;
     use crate::limits::TURN_ALONE_COST_MAX;
@@ -201,5 +256,34 @@ mod tests {
         });
         InTurn::new(task, Arc::clone(&flow)).await;
         assert_eq!(turns, 100);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_woken_after_its_connection_makes_no_answer() {
+        let flow = Arc::new(Flow::new(FairQueue::default(), Ipv4Addr::LOCALHOST.into()));
+        let (wake, woken) = oneshot::channel::<()>();
+        let (answer, mut answered) = mpsc::channel(1);
+        StreamExecutor(Arc::clone(&flow)).execute(async move {
+            let _ = woken.await;
+            answer.send(()).await.unwrap();
+        });
+        yield_now().await;
+        flow.ends();
+        drop(wake);
+        assert_eq!(answered.recv().await, None, "its task is gone");
+    }
+
+    #[tokio::test]
+    async fn what_streams_cost_counts_in_the_next_turn_of_their_connection() {
+        let flow = Arc::new(Flow::new(FairQueue::default(), Ipv4Addr::LOCALHOST.into()));
+        for _ in 0..3 {
+            StreamExecutor(Arc::clone(&flow)).execute(async {});
+        }
+        yield_now().await;
+        let mut place = QueuePlace { flow, ticket: None, cost: 0 };
+        place.polled();
+        assert_eq!(place.cost, 3 * STREAM_POLL_COST);
+        place.polled();
+        assert_eq!(place.cost, 0, "once");
     }
 }

@@ -15,11 +15,7 @@ use hyper::{
     body::Incoming,
     service::{Service as _, service_fn},
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto::Builder,
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, server::conn::auto::Builder, service::TowerToHyperService};
 use tokio::{
     io::join,
     net::{TcpStream, tcp::OwnedWriteHalf},
@@ -35,7 +31,7 @@ use super::{
     socket::{Input, Socket},
 };
 use crate::{
-    gateway::admission::{Kept, Metered, places::Place},
+    gateway::admission::{Kept, Metered, fair::StreamExecutor, places::Place},
     limits::{DRAIN, FIRST_BYTE_RESERVED_TIMEOUT, FIRST_BYTE_TIMEOUT, GOODBYE_TIMEOUT, HEAD_TIMEOUT},
     metrics::Metrics,
 };
@@ -45,7 +41,7 @@ pub(super) struct Connection<S> {
     /// Slots of its address, for those that have not completed a first head.
     pub(super) slots: Arc<Semaphore>,
     pub(super) service: S,
-    pub(super) builder: Builder<TokioExecutor>,
+    pub(super) builder: Builder<StreamExecutor>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) stop: CancellationToken,
     /// Ends this connection to make room for another one.
@@ -70,7 +66,9 @@ impl<S: AnswerService> Connection<S> {
         let _ = stream.set_nodelay(true);
         let (input, output) = stream.into_split();
         let socket = Arc::new(Socket::new(input, place));
-        if self.converse(&socket, output, slot).await {
+        let may_send = self.converse(&socket, output, slot).await;
+        socket.place.usage.flow.ends();
+        if may_send {
             socket.linger().await;
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use tokio::{
     io::{AsyncWriteExt, BufReader},
     net::TcpStream,
-    time::{Duration, sleep},
+    time::{Duration, sleep, timeout},
 };
 
 use crate::{
@@ -17,19 +17,27 @@ use crate::{
 const STREAMS: usize = 256;
 /// The pause after some of them ended: a server that refuses them must not be asked again at once.
 const AGAIN: Duration = Duration::from_millis(20);
+/// How long a connection is kept whose streams end with it: they are all there by then.
+const HELD: Duration = Duration::from_millis(300);
 
 /// Requests that have sent only their head.
 pub fn heads_only(attacker: &mut Attacker) {
-    attacker.connections(16, attacker.http, |stream| {
-        hold_streams(stream, |id| {
-            frames::request(id, 0, "POST", "/prime", &[("content-type", "application/json")])
-        })
-    });
-    attacker.connections(16, attacker.grpc, |stream| {
-        hold_streams(stream, |id| {
-            frames::call(id, "/scheduler.Scheduler/CheckPrime", &[("grpc-timeout", "300S")])
-        })
-    });
+    attacker.connections(16, attacker.http, |stream| hold_streams(stream, post));
+    attacker.connections(16, attacker.grpc, |stream| hold_streams(stream, call));
+}
+
+/// The same on connections that end after a while, and all of their streams with them.
+pub fn ended(attacker: &mut Attacker) {
+    attacker.connections(16, attacker.http, |stream| hold_for_a_while(stream, post));
+    attacker.connections(16, attacker.grpc, |stream| hold_for_a_while(stream, call));
+}
+
+fn post(id: u32) -> Vec<u8> {
+    frames::request(id, 0, "POST", "/prime", &[("content-type", "application/json")])
+}
+
+fn call(id: u32) -> Vec<u8> {
+    frames::call(id, "/scheduler.Scheduler/CheckPrime", &[("grpc-timeout", "300S")])
 }
 
 /// Streams outside of what is counted: unary ones of peers, health, reflection.
@@ -94,6 +102,10 @@ async fn hold_unread(stream: TcpStream, open: impl Fn(u32) -> Vec<u8>) -> io::Re
 
 async fn hold_streams(stream: TcpStream, open: impl Fn(u32) -> Vec<u8>) -> io::Result<()> {
     hold_streams_after(stream, frames::opening(), open).await
+}
+
+async fn hold_for_a_while(stream: TcpStream, open: impl Fn(u32) -> Vec<u8>) -> io::Result<()> {
+    timeout(HELD, hold_streams(stream, open)).await.unwrap_or(Ok(()))
 }
 
 /// Keeps all streams of a connection open, and opens another one for each that the server ends.
