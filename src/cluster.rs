@@ -36,6 +36,7 @@ use crate::{
         cluster::{ClusterView, Leader},
         error::CallError,
     },
+    clock::Clock,
     limits::HAND_OVER_TIMEOUT,
     proto,
     worker::Worker,
@@ -181,10 +182,11 @@ impl Cluster {
     pub fn new(
         config: ClusterConfig,
         worker: Arc<Worker>,
+        clock: Clock,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = Result<(), IdTaken>> + Send + 'static) {
         let heartbeat = config.heartbeat;
-        let (driver, events) = Driver::new(config, worker);
+        let (driver, events) = Driver::new(config, worker, clock);
         let stopping = CancellationToken::new();
         let cluster = Self { snapshots: driver.snapshots.subscribe(), events, heartbeat, stopping };
         (cluster, driver.run(stop))

@@ -87,7 +87,7 @@ pub struct NodeArgs {
     /// The heartbeat interval in milliseconds, 10 to 5000
     #[arg(long, env = "PRIMACY_HEARTBEAT", default_value_t = HEARTBEAT_DEFAULT.as_millis() as u64, value_name = "MS", value_parser = clap::value_parser!(u64).range(HEARTBEAT_MIN.as_millis() as u64..=HEARTBEAT_MAX.as_millis() as u64))]
     pub heartbeat: u64,
-    /// Answer "no workers available" instead of working itself when nobody else can
+    /// Do no check itself: wait for another member while one is alive, else answer "no workers available"
     #[arg(long, env = "PRIMACY_NO_FALLBACK", value_parser = BoolishValueParser::new())]
     pub no_fallback: bool,
     /// Time for a check whose client names none, in milliseconds, 1 to 300000

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Clock,
     cluster::{Cluster, IdTaken, token::Door},
     config::{HostPort, NodeConfig},
     connection::Acceptor,
@@ -184,7 +185,8 @@ impl Node {
         let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
         let metrics = Arc::new(Metrics::default());
         let door = Door::new(config.token.clone(), identity.boot);
-        let (cluster, driver) = Cluster::new(config.cluster(identity), Arc::clone(&worker), leave.clone());
+        let (cluster, driver) =
+            Cluster::new(config.cluster(identity), Arc::clone(&worker), Clock::default(), leave.clone());
         let cluster = Arc::new(cluster);
         let scheduler =
             Scheduler::new(Arc::clone(&cluster), Arc::clone(&worker), Arc::clone(&metrics), config.fallback);

@@ -65,9 +65,9 @@ enum TurnOutcome {
 
 impl Driver {
     /// A driver that has published its first view, and where the gateway sends what it is asked.
-    pub(super) fn new(config: ClusterConfig, worker: Arc<Worker>) -> (Self, mpsc::Sender<Event>) {
+    pub(super) fn new(config: ClusterConfig, worker: Arc<Worker>, clock: Clock) -> (Self, mpsc::Sender<Event>) {
         let ClusterConfig { me, peers, heartbeat, token, coordinator } = config;
-        let (me, clock, snapshots) = (Arc::new(me), Clock::default(), watch::Sender::new(Arc::default()));
+        let (me, snapshots) = (Arc::new(me), watch::Sender::new(Arc::default()));
         let mut links = JoinSet::new();
         let (election, etcd) = match coordinator {
             Coordinator::Bully => (Election::bully(&me, &peers, heartbeat, Rules::ALL), None),

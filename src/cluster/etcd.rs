@@ -20,6 +20,7 @@ use primacy_election::{
     Identity, Member, Recognised, Status, Time,
     lease::{Fit, LeaseState, News, Next, Step, StepFailure, StepOutcome},
 };
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -89,11 +90,13 @@ pub(super) fn open(
 ) -> (LeaseKeeper, KeeperHandle) {
     let (to_keeper, orders) = mpsc::channel(ORDERS_MAX);
     let recognised = watch::Sender::new(Recognised::default());
+    // What a node draws follows from the number of its process, as in the election.
+    let random = StdRng::seed_from_u64(me.boot);
     let handle = KeeperHandle { recognised: recognised.subscribe(), orders: to_keeper };
     let keeper = LeaseKeeper {
         lease_state: LeaseState::new(Arc::clone(&me)),
         me,
-        client: Arc::new(EtcdClient::new(access)),
+        client: Arc::new(EtcdClient::new(access, random)),
         clock,
         snapshots,
         orders,

@@ -1,5 +1,6 @@
 //! The tests, by topic, over real servers and real sockets.
 
+mod architecture_page;
 mod browsers;
 mod bulk;
 mod command_line;

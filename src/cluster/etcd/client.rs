@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rand::rngs::StdRng;
 use thiserror::Error;
 use tokio::{
     sync::mpsc,
@@ -70,8 +71,8 @@ pub(super) struct EtcdWatch {
 pub(super) struct EtcdClient(Mutex<EtcdConnections>);
 
 impl EtcdClient {
-    pub(super) fn new(access: Access) -> Self {
-        Self(Mutex::new(EtcdConnections::new(access)))
+    pub(super) fn new(access: Access, random: StdRng) -> Self {
+        Self(Mutex::new(EtcdConnections::new(access, random)))
     }
 
     pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {

@@ -16,6 +16,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
+use rand::{RngExt, rngs::StdRng};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -109,6 +110,8 @@ pub(super) struct EtcdConnections {
     failure: Option<EtcdError>,
     /// Times in a row that name or password were wrong.
     denials: u32,
+    /// For pauses, so that nodes do not come back together.
+    random: StdRng,
 }
 
 impl fmt::Debug for EtcdConnections {
@@ -118,9 +121,9 @@ impl fmt::Debug for EtcdConnections {
 }
 
 impl EtcdConnections {
-    pub(super) fn new(access: Access) -> Self {
+    pub(super) fn new(access: Access, mut random: StdRng) -> Self {
         // Not all nodes at the same endpoint.
-        let next = rand::random_range(0..access.endpoints.len());
+        let next = random.random_range(0..access.endpoints.len());
         Self {
             access: Arc::new(access),
             next,
@@ -129,6 +132,7 @@ impl EtcdConnections {
             failing_since: None,
             failure: None,
             denials: 0,
+            random,
         }
     }
 
@@ -155,7 +159,7 @@ impl EtcdConnections {
             }
         }
         let failing_for = self.failing_since.map_or(Duration::ZERO, |since| since.elapsed());
-        let pause = self.pause(failing_for).mul_f64(rand::random_range(0.5..1.0));
+        let pause = self.pause(failing_for).mul_f64(self.random.random_range(0.5..1.0));
         let (access, place, token) = (Arc::clone(&self.access), self.next, self.token.clone());
         self.next = (place + 1) % access.endpoints.len();
         let dial = async move {
@@ -284,13 +288,14 @@ impl Tls {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
     use tonic::transport::Endpoint;
 
     use super::*;
 
     fn connections(endpoints: usize) -> EtcdConnections {
         let endpoints = vec!["127.0.0.1:1".into(); endpoints];
-        EtcdConnections::new(Access { endpoints, ..Access::default() })
+        EtcdConnections::new(Access { endpoints, ..Access::default() }, StdRng::seed_from_u64(1))
     }
 
     fn connection(token: &'static str) -> EtcdConnection {
