@@ -56,7 +56,7 @@ enum Command {
     /// Show the members, who leads and the last elections, as one node sees them
     Status(status::StatusArgs),
     Transfer(transfer::TransferArgs),
-    /// Exit with 0 if a node serves, with 1 if not
+    /// Exit with 0 if the first endpoint that answers serves, with 1 if it is stopping or none answers
     Health(client::ClientArgs),
     /// Print the HTTP contract
     Openapi,

@@ -26,7 +26,7 @@ impl Clock {
         Time::at(since_boot().saturating_sub(self.started))
     }
 
-    /// When timers, which a suspension only delays, are to go off for a time of this clock: at once if it is past.
+    /// When a timer must fire for a time of this clock: at once if it is past. A suspension delays timers.
     pub fn instant(&self, time: Time) -> tokio::time::Instant {
         tokio::time::Instant::now() + time.since(self.now())
     }
@@ -43,7 +43,7 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What a lease is counted by: it must not stand still while etcd's goes on.
+/// The clock that leases are counted by: like etcd's, it must go on during a suspension.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]

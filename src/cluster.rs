@@ -78,7 +78,7 @@ struct TaskView {
     list_version: u64,
     /// The version of the leader's list that this node holds.
     adopted_version: u64,
-    /// The resignation of this node that it was composed after.
+    /// How many resignations of this node it takes into account.
     resignations: u64,
     /// When it was composed.
     composed: Time,
@@ -169,8 +169,7 @@ pub struct Cluster {
 }
 
 impl Snapshot {
-    /// The member list for followers, who are to know of the ghosts that they are dead, and first: what follows is where
-    /// they are.
+    /// The member list for followers. Ghosts come first, as dead; the entries with their present addresses follow.
     fn members_to_wire(&self, now: Time) -> Vec<proto::Member> {
         let all = self.task_view.ghosts.iter().chain(&self.view.members);
         all.map(|member| self.view.member_to_wire(member, now)).collect()
@@ -239,10 +238,10 @@ impl Cluster {
         Ok(self.request(|reply| ClusterRequest::HandOver(sender, offer, reply)).await??)
     }
 
-    /// An operator wants this member to lead; returns when it does.
+    /// An operator wants this member to lead; returns when it does, or after 3 s.
     ///
     /// # Errors
-    /// See [`CallError`].
+    /// See [`CallError`]; `NotTaken` if the member does not lead in time.
     pub async fn transfer(&self, to: String) -> Result<Leader, CallError> {
         let mut snapshots = self.subscribe();
         let target = to.clone();
@@ -256,7 +255,8 @@ impl Cluster {
         }
     }
 
-    /// Hands over, if this node leads and anybody can lead after it; from now on it never leads again.
+    /// Hands over, if this node leads and anybody can lead after it, for which it waits 500 ms at most. From now on this
+    /// node never leads again.
     pub async fn stop_leading(&self) {
         let mut snapshots = self.subscribe();
         if self.events.send(Event::ClusterRequest(ClusterRequest::Stop)).await.is_ok() {

@@ -38,29 +38,34 @@ pub use coordinator::CoordinatorArg;
 /// What a node can be told.
 #[derive(Debug, Clone, Args)]
 pub struct NodeArgs {
-    /// This node's id, 1 or more; the highest id leads. Without one it only works [default: the digits of WORKER_ID]
+    /// This node's id, 1 or more; the highest id leads. A node without an id works and never leads [default: the digits
+    /// of WORKER_ID]
     #[arg(long, env = "PRIMACY_ID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub id: Option<u32>,
     /// The name that its answers carry [default: WORKER_ID, `worker` and the id, or the host's name]
     #[arg(long, env = "PRIMACY_NAME", value_parser = parse_name)]
     pub name: Option<String>,
-    /// Where it listens for gRPC; beyond loopback only with a token [default: 127.0.0.1:50051, or 0.0.0.0:$PORT]
+    /// Where this node listens for gRPC; an address beyond loopback needs --token or --insecure [default:
+    /// 127.0.0.1:50051, or 0.0.0.0:$PORT]
     #[arg(long, env = "PRIMACY_GRPC_ADDR", value_name = "IP:PORT", value_parser = parse_listen)]
     pub grpc_addr: Option<SocketAddr>,
-    /// Where it listens for HTTP, which carries no calls of peers: anywhere, without a token too
+    /// Where this node listens for HTTP. Peers do not call over HTTP, so that any address is allowed without a token
     #[arg(long, env = "PRIMACY_HTTP_ADDR", default_value = "127.0.0.1:8080", value_name = "IP:PORT", value_parser = parse_listen)]
     pub http_addr: SocketAddr,
-    /// Where its peers and gRPC clients reach it [default: where it listens, by the host's name if that is everywhere]
+    /// Where its peers and gRPC clients reach it [default: where it listens; the host's name and the port, if it
+    /// listens on all addresses]
     #[arg(long, env = "PRIMACY_ADVERTISE_GRPC", value_name = "HOST:PORT")]
     pub advertise_grpc: Option<HostPort>,
     /// Where HTTP clients reach it [default: likewise]
     #[arg(long, env = "PRIMACY_ADVERTISE_HTTP", value_name = "HOST:PORT")]
     pub advertise_http: Option<HostPort>,
-    /// The other nodes: 4=leader:50051,1=worker1:50052,… An id may be left out, it is learnt; one's own entry is ignored
+    /// The other nodes: 4=leader:50051,1=worker1:50052,… An id may be left out and is then learnt; an entry for this
+    /// node itself is ignored
     #[arg(long, env = "PRIMACY_PEERS", value_name = "[ID=]HOST:PORT", value_delimiter = ',')]
     pub peers: Vec<ListItem<PeerArg>>,
-    /// How the leader is chosen: bully (the nodes agree themselves), or etcd://HOST:2379[,HOST:2379…], with TLS and user by
-    /// etcd's own ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY, ETCDCTL_USER and ETCDCTL_PASSWORD. Then no --peers are needed
+    /// How the leader is chosen: bully (the nodes agree themselves), or etcd://HOST:2379[,HOST:2379…], whose TLS and
+    /// user are set by etcd's own ETCDCTL_CACERT, ETCDCTL_CERT, ETCDCTL_KEY, ETCDCTL_USER and ETCDCTL_PASSWORD. With
+    /// etcd no --peers are needed
     #[arg(long, env = "PRIMACY_COORDINATOR", default_value = "bully", value_name = "COORDINATOR")]
     pub coordinator: CoordinatorArg,
     /// What etcdctl calls --cacert, and so on
@@ -78,7 +83,8 @@ pub struct NodeArgs {
     /// The password alone
     #[arg(long, env = "ETCDCTL_PASSWORD", hide = true, hide_env_values = true)]
     pub etcd_password: Option<String>,
-    /// What all nodes know and strangers do not: 1 to 256 visible ASCII characters. Flags are seen by other users
+    /// The cluster's token, the same on all nodes: 1 to 256 visible ASCII characters. Other users of the machine can
+    /// read flags
     #[arg(long, env = "PRIMACY_TOKEN", hide_env_values = true)]
     pub token: Option<TokenArg>,
     /// Listen for gRPC beyond loopback without a token: whoever reaches the port can lead the cluster
@@ -108,7 +114,7 @@ pub struct NodeArgs {
     /// The seed's port of a worker
     #[arg(long, env = "PORT", hide = true)]
     pub port: Option<u16>,
-    /// Where all of that was told.
+    /// Which of these settings the environment gave.
     #[arg(skip)]
     pub told: SettingNames,
 }
@@ -134,7 +140,7 @@ impl SettingNames {
         self.0.get(flag).map_or(flag, String::as_str)
     }
 
-    /// What the second flag tells was told by the first one.
+    /// Records that the variable or flag `by` gave the value of `flag`.
     fn tells(&mut self, by: &str, flag: &str) {
         let by = self.name(by).to_owned();
         self.0.insert(flag.to_owned(), by);
@@ -170,7 +176,7 @@ pub struct NodeConfig {
     pub gateway: gateway::GatewayConfig,
     /// Whether it exits when standard input ends.
     pub exit_with_stdin: bool,
-    /// Where all of that was told.
+    /// Which of these settings the environment gave.
     pub told: SettingNames,
 }
 
@@ -200,7 +206,7 @@ pub enum ConfigError {
     Token(String, TokenError),
     /// Others could reach it, and nothing would tell peers from strangers.
     #[error(
-        "without a token this node may listen for gRPC on loopback only, and {0} is beyond: whoever reached it could lead the cluster; give all nodes the same PRIMACY_TOKEN, such as `openssl rand -hex 16` prints, or listen on 127.0.0.1, or accept it with --insecure"
+        "without a token this node may listen for gRPC on loopback only, and {0} is not loopback: whoever reached this port could lead the cluster; give all nodes the same PRIMACY_TOKEN, such as `openssl rand -hex 16` prints, or listen on 127.0.0.1, or accept it with --insecure"
     )]
     NoToken(SocketAddr),
 }

@@ -4,30 +4,33 @@ use std::time::Duration;
 
 // ── Connections ────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Connections that each of the two listeners holds; for another one the one that is idle for longest is closed. Each
+/// Connections that each of the two listeners holds. When all places are taken, a new one closes an idle one. Each
 /// costs a descriptor and some 10 to 50 KiB. HTTP clients, however many, leave the places of the peers alone.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// From so many on, or from half of the places where there are fewer, the address with most connections loses its idlest one
-/// for each that comes. While 12,000 connections a second came and went, a node had up to 113 MiB.
+/// A listener with so many connections, or with half of its places taken if that is less, is crowded: the address with
+/// most connections loses its idlest one for each new connection. While 12,000 connections a second came and went, a
+/// node had up to 113 MiB.
 pub const CONNECTIONS_CROWDED: usize = 1024;
-/// The time between two new connections of the address that has most of them, when each costs that address an idle one: a
-/// thousand a second instead of as many as the node can make and end.
+/// The time between two pending connections that a crowded listener begins to serve: a thousand a second instead of as
+/// many as the node can open and close.
 pub const PENDING_INTERVAL: Duration = Duration::from_millis(1);
-/// How long such a connection waits to be served. Then it is closed, one at each [`PENDING_INTERVAL`]: an honest client asks
-/// elsewhere by then, and an attacker's would hold its place for ever.
+/// How long such a connection waits to be served. Then it is closed, at most one in each [`PENDING_INTERVAL`]: an
+/// honest client asks elsewhere by then, and without a bound an attacker's connections would hold their places for
+/// ever.
 pub const PENDING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections that are accepted at once, before the others have their turns. With 32, a stranger who connects without a pause
-/// kept thousands waiting to be accepted, and others waited 0.4 s behind them.
+/// Connections that are accepted in a row before other tasks run. With 32, a client that connected without a pause kept
+/// thousands waiting to be accepted, and other clients waited 0.4 s behind them.
 pub const ACCEPTS_AT_ONCE_MAX: u32 = 128;
 /// Connections that wait to be accepted. The system ignores a client that comes beyond them, and the client tries again after
 /// a second. Linux takes `net.core.somaxconn` if that is less.
 pub const ACCEPT_BACKLOG: u32 = 4096;
-/// Connections beyond [`CONNECTIONS_MAX`] that a listener takes for a moment, until an idle one has gone; if none goes, for probes and
-/// peers only. More are closed at once.
+/// Connections beyond [`CONNECTIONS_MAX`] that a listener takes while an idle one ends. If none ends, they are answered
+/// only to probes and peers. More are closed at once.
 pub const CONNECTIONS_RESERVED: usize = 64;
 /// How long a connection waits for an idle one to go: a client that is there answers its GOAWAY within a round trip.
 pub const PLACE_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long an idle connection that makes room may take for its goodbye: shorter, because another one waits for it.
+/// How long an idle connection that makes room may take to end: less than [`PLACE_TIMEOUT`], for which the next one
+/// waits.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_millis(250);
 /// How long a connection beyond all places may stay silent: probes speak at once.
 pub const FIRST_BYTE_RESERVED_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,9 +47,9 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 /// Bytes that a client may send ahead on a stream of HTTP/2.
 pub const STREAM_WINDOW_BYTES: u32 = 32 * 1024;
-/// The same for all streams of a connection. More than they may hold together: a stream that waits must not stop the
-/// others; and h2 closes a connection whose unread small frames weigh half of this, a frame with one number some 250
-/// bytes, so that 14 streams full of those have room.
+/// The same for all streams of a connection: more than they may hold together, so that one that waits does not stop the
+/// others. h2 closes a connection whose unread small frames count for half of this, a frame with one number for some
+/// 250 bytes: 14 streams full of such frames fit.
 pub const CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
 /// Streams that the client resets before they are accepted (rapid reset, CVE-2023-44487).
 pub const PENDING_RESETS_MAX: usize = 20;
@@ -62,13 +65,13 @@ pub const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
 /// How long the answer waits for them: they are there already, or on their way from a proxy; who is slower is answered,
 /// and told that the connection ends.
 pub const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
-/// How long a connection that ends waits for more of what its client still sends, and is dropped: the client needs a
-/// round trip to read the answer and to stop.
+/// How long a connection that ends waits for more input, which it drops: the client needs a round trip to read the
+/// answer and to stop.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// How long it takes that altogether, and a stream of HTTP/2 likewise: as long as a body may take that is read.
+/// How long it, or a stream of HTTP/2, drops input altogether: as long as a body that is read may take.
 pub const LINGER_MAX: Duration = BODY_TIMEOUT;
-/// Bytes of that: a JSON body that is twice too large is taken as a whole, for clients that read only when they have sent
-/// everything. It costs some milliseconds.
+/// Bytes that are dropped then: a JSON body of twice the allowed size is taken as a whole, for clients that read only
+/// when they have sent everything. It costs some milliseconds.
 pub const LINGER_BYTES_MAX: u64 = 2 * JSON_BULK_BYTES_MAX as u64;
 /// How long a check goes on over HTTP/1 when its client has ended its input. A half-close, after which the client waits
 /// for the answer, looks the same as a client that is gone.
@@ -77,14 +80,15 @@ pub const HALF_CLOSED_MAX: Duration = Duration::from_secs(5);
 pub const INPUT_END_INTERVAL: Duration = Duration::from_secs(1);
 /// A pause after `accept` fails for want of descriptors: without it the loop would spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Without a failure for so long `accept` works again; sooner, a want that comes and goes would flood the log.
+/// How long `accept` must not fail to count as working again. If this were shorter, repeated failures would flood the
+/// log.
 pub const ACCEPT_RECOVERED: Duration = Duration::from_secs(10);
 /// Descriptors that a node needs beside connections: its listeners, the runtime's, the log, look-ups of names, calls to
 /// etcd. Measured: 19 of a leader with three peers, their lanes included.
 pub const DESCRIPTORS_OWN: usize = 64;
 /// With less a node does not start: each listener would have a place for two dozen connections.
 pub const DESCRIPTORS_MIN: usize = 128;
-/// A node's process under `primacy up` costs that so many descriptors: two held ports and two pipes.
+/// Descriptors that each node costs `primacy up`: two held ports and two pipes.
 pub const DESCRIPTORS_PER_CHILD: usize = 4;
 /// HTTP/2 pings on quiet connections, so that vanished clients are noticed.
 pub const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -93,11 +97,11 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 // ── What a caller may take ─────────────────────────────────────────────────────────────────────────────────────
 
-/// What a connection may cost in a turn, before the others have theirs: in bytes read and written, and in frames by what
-/// they cost.
+/// What a connection may cost in a turn. The unit of all costs is a byte read or written; the constants below give the
+/// cost of other work in it.
 pub const TURN_COST_MAX: usize = 32 * 1024;
-/// The same while no other address waits: each turn that ends costs a look for events, and a bulk alone has thousands of them a
-/// second.
+/// The same while no other address waits: the runtime polls for events after each turn, and a lone bulk has thousands
+/// of turns a second.
 pub const TURN_ALONE_COST_MAX: usize = 4 * TURN_COST_MAX;
 /// What a poll of a connection costs, even if there is nothing to read or write.
 pub const POLL_COST: usize = 256;
@@ -115,8 +119,8 @@ pub const BULK_NUMBER_COST: usize = 4;
 pub const CONNECTION_COST: usize = 4096;
 /// Bytes that are read at once from a connection whose last ones were mostly heads of frames: 113 frames at most.
 pub const DENSE_READ_BYTES_MAX: usize = 1024;
-/// What a thread spends on callers before they wait for one another, so that the cluster's own work comes between: some fifty
-/// requests.
+/// The cost, for each thread, after which connections must wait in the queue, so that the cluster's own tasks run
+/// between them: some fifty requests.
 pub const ROUND_COST_MAX: usize = 2 * TURN_COST_MAX;
 /// Bytes that are written at once: more would copy for as long as the socket takes them. The answers to a batch of a bulk, some
 /// 90 KiB, leave together.
@@ -131,8 +135,8 @@ pub const SMALL_BYTES_MAX: usize = 4 * 1024;
 
 // ── Log ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Characters of a text of others' that is logged, shown and told on, such as a name, an address or a reason: what tells
-/// something fits, and it stays one line.
+/// Characters of a text from outside that is logged, shown or passed on, such as a name, an address or a reason: useful
+/// ones fit, on one line.
 pub const TEXT_CHARS_MAX: usize = 160;
 /// The same of a whole message, such as an error's: the longest of ours has some 500.
 pub const LINE_CHARS_MAX: usize = 2048;
@@ -142,7 +146,7 @@ pub const ENTRY_CHARS_MAX: usize = 16 * 1024;
 pub const LOG_BYTES_MAX: usize = 1024 * 1024;
 /// How long a process that ends waits for whoever reads its log.
 pub const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// The pause before a standard error that would not wait is written to again.
+/// The pause before another write to a standard error that is non-blocking and full.
 pub const LOG_PAUSE: Duration = Duration::from_millis(10);
 
 // ── Requests ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,7 +229,7 @@ pub const JSON_BULK_NUMBERS_MAX: usize = 100_000;
 
 /// Workers that one check is tried on when they answer with an error.
 pub const ATTEMPTS_MAX: u32 = 3;
-/// At most so many asks that a lane has sent, and as many more that wait in it; a full lane is not chosen.
+/// Asks that a lane has sent and that are not answered; as many more may wait in it. A full lane is not chosen.
 pub const LANE_IN_FLIGHT_MAX: usize = 2048;
 /// Asks in one message: large enough to pay the framing once, small enough to answer within some 0.1 ms.
 pub const LANE_BATCH_MAX: usize = 256;
@@ -265,8 +269,8 @@ pub const POOL_QUEUE_MAX: usize = 64;
 /// How long a long check computes before it lets others have its core: a small part of a short check's time over the
 /// network, and long enough that the system calls cost 2 %.
 pub const POOL_TURN: Duration = Duration::from_micros(200);
-/// The estimated cost of a long check that counts as quick, for which a thread is kept free: numbers of up to 1,024 bits
-/// are, and a full queue of them is done within 0.2 s.
+/// The highest estimated cost, in microseconds, of a long check that counts as quick and has a thread of its own:
+/// numbers of up to 1,024 bits. A full queue of them is done within 0.2 s.
 pub const QUICK_COST_MAX_US: u64 = 3000;
 
 /// Threads that parse large bodies and look up names: each keeps some memory of its largest work.
@@ -307,11 +311,11 @@ pub const ETCD_AUTHENTICATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest pause before another round of all endpoints, when none has answered for longer than a lease: so long etcd
 /// may be back unnoticed.
 pub const ETCD_DIAL_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The pause after a wrong name or password; doubled after each other one.
+/// The pause after a wrong name or password; doubled after each further one.
 pub const ETCD_DENIED_PAUSE: Duration = Duration::from_secs(1);
 /// To this at most.
 pub const ETCD_DENIED_PAUSE_MAX: Duration = Duration::from_secs(16);
-/// Pings on a connection to etcd; one that gets them more often than every 5 s closes the connection.
+/// The time between two pings to etcd, which closes a connection that pings more often than every 5 s.
 pub const ETCD_PING_INTERVAL: Duration = Duration::from_secs(6);
 /// News of etcd that wait for the task that holds the lease.
 pub const ETCD_NEWS_MAX: usize = 64;

@@ -232,7 +232,7 @@ impl Scheduler {
             return Some((leader.clone(), Recipient::Leader, None));
         }
         let load = |lane: &Lane| if fresh(lane) { job.load(lane) } else { None };
-        // A full lane answers at once that it is full: all full is overload, and not nobody.
+        // A full lane answers at once that it is full: if all are full, that is overload and not a lack of workers.
         let full = || lanes.workers.iter().position(|lane| fresh(lane) && lane.is_full());
         let Some(cost_us) = job.long_cost_us() else {
             let place = pick(lanes.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed));

@@ -24,8 +24,8 @@ function connectionText({ state, node, left, isTold }) {
   if (state === 'searching') {
     return node.name ? `${described(node)} does not answer; looking for another …` : 'Connecting …';
   }
-  const how = isTold ? '' : '; its events do not come, so it is asked each second';
-  return left ? `${described(left)} stopped answering; now over ${described(node)}${how}` : `Connected to ${described(node)}${how}`;
+  const how = isTold ? '' : '; its events do not arrive, so the page asks it every second';
+  return left ? `${described(left)} stopped answering; now connected to ${described(node)}${how}` : `Connected to ${described(node)}${how}`;
 }
 
 function showConnection() {

@@ -72,7 +72,7 @@ async function askOne(connection, number, signal) {
     showAnswer(answered(answer, performance.now() - startedAt));
   } catch (error) {
     if (!signal.aborted) showAnswer(refused('No answer', error.message));
-    else if (!byId('ask-stop').hidden) showAnswer(refused('Stopped', 'The cluster was told that nobody waits any more.'));
+    else if (!byId('ask-stop').hidden) showAnswer(refused('Stopped', 'The request was cancelled.'));
   } finally {
     stopWaiting();
   }
@@ -211,7 +211,7 @@ class Batch {
     this.#draw();
     const { prime, composite, refused } = this.#tally;
     const parts = [`${grouped(prime)} prime`, `${grouped(composite)} not`];
-    if (refused > 0) parts.push(`${grouped(refused)} refused`);
+    if (refused > 0) parts.push(`${grouped(refused)} without an answer`);
     const took = duration(performance.now() - this.#startedAt);
     showManyProgress('', `${this.#progress()}${cancelled ? ', then cancelled' : ''}: ${parts.join(', ')}; ${took}`);
     if (document.activeElement === byId('many-cancel')) byId('ask-many').focus();

@@ -158,7 +158,7 @@ impl From<proto::Member> for ListedMember {
     }
 }
 
-/// The list that came with a heartbeat; none if it came without a version, or is longer than any.
+/// The list that came with a heartbeat; none if it came without a version, or has more members than a cluster may have.
 pub fn member_list_from_wire(version: u64, members: Vec<proto::Member>) -> Option<MemberList> {
     let is_list = version != 0 && members.len() <= MEMBERS_MAX;
     let sound = members.into_iter().filter(is_sound);

@@ -114,7 +114,7 @@ pub struct PrimeQuestion<'a> {
     "number": "17", "is_prime": true, "processed_by": "worker1", "certainty": "proven"
 }))]
 pub struct PrimeAnswer<'a> {
-    /// The number that was asked, as a string: it must survive JavaScript.
+    /// The number that was asked, as a string, because JavaScript cannot hold large numbers exactly.
     #[schema(example = "17", pattern = "^(0|-?[1-9][0-9]*)$")]
     number: Cow<'a, str>,
     /// Whether it is prime. Numbers below 2, negative ones included, are not.

@@ -100,7 +100,7 @@ impl Client {
                 match call(channel.clone()).await {
                     Err(status) if is_unreached(&status) => {
                         last = Status::new(status.code(), format!("{endpoint}: {}", describe(&status)));
-                        // The first of those in flight moves on.
+                        // Of several calls that fail together, only the first moves on.
                         let _ = self.current.compare_exchange(current, current + 1, Relaxed, Relaxed);
                     }
                     answered => return answered,
@@ -146,8 +146,8 @@ impl Client {
     }
 }
 
-/// A call that took all the time it was given was answered by nobody, and will be by no other node. Whoever does not
-/// know the call is no node.
+/// Whether another endpoint is to be asked. No other node would answer a call that has used up its time. A server that
+/// does not know the call is no node.
 fn is_unreached(status: &Status) -> bool {
     let made_here = status.source().is_some();
     matches!(status.code(), Code::Unavailable | Code::Unimplemented)

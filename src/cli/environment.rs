@@ -1,5 +1,5 @@
-//! Settings from the environment, for all commands: an empty variable is as unset, and a message about a wrong value names
-//! the variable if it was that what was set.
+//! Settings from the environment, for all commands: an empty variable counts as unset, and a message about a wrong
+//! value names the variable if the value came from it.
 
 use std::{env, ffi::OsStr};
 
@@ -36,7 +36,7 @@ fn without_empty(command: clap::Command) -> clap::Command {
     command.mut_args(forget).mut_subcommands(without_empty)
 }
 
-/// Whether this value of a variable is as none.
+/// Whether a variable with this value counts as unset.
 pub(super) fn is_blank(value: &OsStr) -> bool {
     value.to_str().is_some_and(|value| value.trim().is_empty())
 }
@@ -50,7 +50,7 @@ fn told(command: &clap::Command, matches: &ArgMatches) -> SettingNames {
 /// Names the variable that an error is about, where it names the flag that was not given.
 fn by_variable(mut error: Error, command: &mut clap::Command) -> Error {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
-    // An argument has its text from then on; only the command that was named is built yet.
+    // An argument has its text once its command is built; so far only the command that was named is.
     command.build();
     if let Some(variable) = variable_of(flag, command) {
         error.insert(ContextKind::InvalidArg, ContextValue::String(variable));

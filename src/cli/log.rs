@@ -133,7 +133,7 @@ pub(super) fn start() -> io::Result<Flushed> {
         .init();
     if let Some(wrong) = wrong {
         tracing::warn!(
-            "PRIMACY_LOG has `{wrong}`, which is no level: it takes off, error, warn, info, debug or trace, and \
+            "PRIMACY_LOG has `{wrong}`, which is no level; the levels are off, error, warn, info, debug or trace, and \
              TARGET=LEVEL for a part of the program, with commas between them; logging at info"
         );
     }

@@ -22,7 +22,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
-    /// Show every change as it comes, until Ctrl-C; when the node that tells of them dies, go on with the next endpoint
+    /// Show every change as it comes, until Ctrl-C; when the watched node dies, go on with the next endpoint
     #[arg(short, long)]
     watch: bool,
     /// How to print the members; with --watch, JSON is one object a line

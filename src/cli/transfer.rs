@@ -26,25 +26,25 @@ use crate::{
 
 /// Hand the leadership over to another member
 ///
-/// Ends when that member leads: with 0, also if it led before, with 1 if it does not lead, with 2 if what was typed is
-/// wrong. The member must be alive and have an id. It leads until it stops or dies, although there are higher ids.
+/// Exits with 0 when the member leads, also if it led already; with 1 if it does not lead; with 2 for a usage error.
+/// The member must be alive and have an id. Members with higher ids do not take the leadership back: it ends when the
+/// member stops, dies, or hands over.
 #[derive(Debug, Args)]
 pub(super) struct TransferArgs {
     /// The name of the member that is to lead
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     to: String,
-    /// What every node of the cluster knows, if there is a token; better given by the environment, which other users
-    /// cannot read
+    /// The cluster's token, if it has one. Prefer the environment variable: other users of this machine can read flags
     #[arg(long, env = "PRIMACY_TOKEN", hide_env_values = true)]
     token: Option<TokenArg>,
     #[command(flatten)]
     client: ClientArgs,
-    /// Where all of that was told.
+    /// Which of these settings the environment gave.
     #[arg(skip)]
     pub(super) told: SettingNames,
 }
 
-/// The leader says before whether it came to it.
+/// The leader answers earlier, whether or not the transfer worked.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(args: TransferArgs) -> ExitCode {
@@ -66,7 +66,7 @@ pub(super) async fn run(args: TransferArgs) -> ExitCode {
         Code::DeadlineExceeded | Code::Cancelled => {
             fail("the leader does not answer; another one leads in a moment, so try again")
         }
-        // What it says may be the echo of an answer that was lost.
+        // An earlier attempt may have worked, and only its answer was lost.
         Code::FailedPrecondition => match leader(&client).await {
             Some(leader) if leader.name == to => {
                 print_all(format_args!("{to} leads already (ballot {})", leader.counter))

@@ -35,13 +35,13 @@ use crate::{
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct UpArgs {
-    /// How many workers; the leader has the id after theirs
+    /// The number of workers; the leader has the next higher id
     #[arg(short = 'n', long = "workers", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64), value_name = "N")]
     workers: u16,
-    /// The leader's gRPC port; worker K has the K-th after it. 0 takes free ones
+    /// The leader's gRPC port; worker K has this port plus K. 0 chooses free ports
     #[arg(long, default_value_t = 50051, value_name = "PORT")]
     grpc_port: u16,
-    /// The leader's HTTP port; likewise
+    /// The leader's HTTP port; the workers' follow likewise
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     http_port: u16,
 }

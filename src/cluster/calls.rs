@@ -80,7 +80,7 @@ impl Call {
         let candidate_id = self.me.id.filter(|_| is_candidate).unwrap_or_default().cast_signed();
         let sender = Some((&*self.me).into());
         let (connection, proven) = match self.connection().await {
-            // It is listed by another name of its own, and need not be.
+            // The address is another name of this node: its entry is not needed.
             Err(DialError::Itself) => return Ok((None, Some(Identity::clone(&self.me)))),
             connection => connection?,
         };

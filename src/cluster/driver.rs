@@ -65,7 +65,11 @@ enum TurnOutcome {
 
 impl Driver {
     /// A driver that has published its first view, and where the gateway sends what it is asked.
-    pub(super) fn new(config: ClusterConfig, worker: Arc<Worker>, clock: Clock) -> (Self, mpsc::Sender<Event>) {
+    pub(super) fn new(
+        config: ClusterConfig,
+        worker: Arc<Worker>,
+        clock: Clock,
+    ) -> (Self, mpsc::Sender<Event>) {
         let ClusterConfig { me, peers, heartbeat, token, coordinator } = config;
         let (me, snapshots) = (Arc::new(me), watch::Sender::new(Arc::default()));
         let mut links = JoinSet::new();
@@ -364,7 +368,7 @@ impl Driver {
     fn doubt_twin(&mut self, error: &DialError) {
         if let Some(at) = self.election.taken_by() {
             tracing::warn!(
-                "a peer says that the node at {at} has this one's id too, which does not answer as such: {error}"
+                "a peer says that the node at {at} has the id of this node too, but that address does not confirm it: {error}"
             );
         }
         self.election.keep_id();

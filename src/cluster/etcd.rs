@@ -7,8 +7,8 @@
 //!                           watch<Recognised> ▼  │ orders, and the view: who is fit
 //!                                             driver
 //! ```
-//! What this node is told of the leader holds for as long as its own lease: by its own clock, from before it was kept
-//! alive, less a margin. Without etcd there is no leader, and every node schedules over those that it knows.
+//! What this node is told of the leader holds for as long as its own lease: by its own clock, from when the renewal was
+//! sent, less a margin. Without etcd there is no leader, and every node schedules over those that it knows.
 
 mod client;
 mod connection;
@@ -199,12 +199,12 @@ impl LeaseKeeper {
         let Some(error) = error else {
             match self.troubles.is_empty() {
                 true => tracing::debug!("etcd has done as asked ({step})"),
-                false => tracing::info!("etcd does as asked again"),
+                false => tracing::info!("calls to etcd succeed again"),
             }
             return self.troubles.clear();
         };
         if self.troubles.len() < TROUBLES_MAX && self.troubles.insert(error.to_string()) {
-            tracing::warn!("etcd does not do as asked ({step}): {error}");
+            tracing::warn!("a call to etcd failed ({step}): {error}");
         }
     }
 
@@ -253,8 +253,8 @@ async fn perform(
     }
 }
 
-/// A leader that gives up the lead does not call itself leader any more when the next one does. A view of before the
-/// resignation says nothing: the driver may be about to publish that this node leads.
+/// Waits until this node no longer calls itself leader; only then the next one may. A view from before the resignation
+/// does not count: the driver may be about to publish that this node leads.
 async fn stands_down(
     snapshots: &mut watch::Receiver<Arc<Snapshot>>,
     resignation: u64,
@@ -284,7 +284,7 @@ impl Watcher {
     fn log(&mut self, error: &EtcdError) {
         let is_forbidden = matches!(error, EtcdError::Refused(_, Code::PermissionDenied));
         if is_forbidden && !self.is_forbidden {
-            tracing::warn!("etcd does not do as asked (list and watch /primacy/): {error}");
+            tracing::warn!("a call to etcd failed (list and watch /primacy/): {error}");
         } else {
             tracing::debug!("the watch of etcd has ended: {error}");
         }

@@ -349,8 +349,8 @@ impl Lane {
         self.is_living() && self.0.batches.available_permits() > 0
     }
 
-    /// Short checks in flight, and the penalty of a failure of late. A lane with a message that has not left counts as less loaded by some: it
-    /// wakes a process, and every ask that joins it saves another one.
+    /// Short checks in flight, plus the penalty of a recent failure. A lane whose next message has not left counts as
+    /// [`LANE_GATHERING_LOAD`] less: each message wakes a process, and an ask that joins it saves another message.
     pub fn load(&self) -> u64 {
         let load = self.0.in_flight.load(Relaxed) + self.penalty();
         match self.0.gathering.load(Relaxed) {
@@ -418,7 +418,7 @@ fn call_error(status: &Status) -> AskError {
     }
 }
 
-/// What a peer that answered, and opened no lane, means by it.
+/// Why a peer that answered opened no lane.
 fn refusal(status: &Status) -> DialError {
     match status.code() {
         Code::Unavailable if status.message() == STOPPING => DialError::Stopping,

@@ -208,7 +208,7 @@ impl Link {
             let asked = self.clock.now();
             let (request, ballot) = self.heartbeat_request(asked, their_version);
             let answer = timeout(self.heartbeat * timing::DIAL_MAX, client.heartbeat(request)).await;
-            // A missed heartbeat is no event: the driver hears the silence.
+            // A missed heartbeat is no event: the members are judged by when they were last heard.
             let Ok(Ok(response)) = answer else { continue };
             lane.hear();
             let response = response.into_inner();

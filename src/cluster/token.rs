@@ -45,7 +45,7 @@ pub const IDENTIFY: &str = "/scheduler.Peer/Identify";
 const PASS: &str = "Primacy-Pass ";
 const ASK: &str = "Primacy-Ask ";
 
-/// The cluster's token; without one everybody is believed who has none either.
+/// The cluster's token; without one, every caller that brings none is believed.
 #[derive(Clone, Default)]
 pub struct Token(Option<Arc<Secret>>);
 
@@ -207,8 +207,8 @@ impl Door {
     /// Whether whoever makes this call with this header is a peer. The comparison takes as long for every wrong token of its
     /// length.
     ///
-    /// Who brings a token where there is none is refused as well: else a node that was started without one would go on
-    /// answering those that do not believe it, and its vetoes would keep them from ever electing a leader.
+    /// A node without a token refuses callers that bring one: else it would go on answering peers that do not believe
+    /// it, and its vetoes would keep them from ever electing a leader.
     pub fn admits(&self, path: &str, header: Option<&[u8]>) -> bool {
         let (secret, header) = match (&self.token.0, header) {
             (None, header) => return header.is_none(),

@@ -42,7 +42,7 @@ pub enum AddressError {
     #[error("`{0}` is not HOST:PORT, such as worker1:50052 or [::1]:50052")]
     NotHostPort(String),
     /// The part before `=` is no id.
-    #[error("`{0}` is no id: it takes a whole number from 1 to 2147483647, as in 4=leader:50051")]
+    #[error("`{0}` is no id; write a whole number from 1 to 2147483647, as in 4=leader:50051")]
     BadId(String),
 }
 

@@ -30,7 +30,7 @@ pub enum CoordinatorArg {
 pub enum CoordinatorError {
     /// It is neither of the two.
     #[error(
-        "`{0}` is no coordinator: it takes bully, or etcd://HOST:PORT[,HOST:PORT…], such as etcd://127.0.0.1:2379"
+        "`{0}` is no coordinator; write bully, or etcd://HOST:PORT[,HOST:PORT…], such as etcd://127.0.0.1:2379"
     )]
     Unknown(String),
     /// One of its endpoints is no address.

@@ -112,7 +112,7 @@ pub fn enter(gateway: &Gateway, from: IpAddr) -> Result<BulkPlace, ApiError> {
     held.grow(BULK_BYTES)?;
     let flow = Arc::new(Flow::new(gateway.queue.clone(), from));
     // In the line of connections that were answered, because its head was accepted.
-    flow.is_answered();
+    flow.mark_answered();
     Ok(BulkPlace { stopping, flow, _share: share, _held: held })
 }
 
@@ -307,7 +307,7 @@ async fn overdue(stopping: CancellationToken) {
 fn is_stopping() -> ApiError {
     ApiError::new(
         Code::Unavailable,
-        "this node stops, or another address has this place; go on at another node with what is not answered",
+        "this node is stopping, or the place of this stream was given to another address; send the numbers that have no answer to another node",
     )
 }
 
@@ -324,5 +324,5 @@ fn unread() -> ApiError {
 
 /// A part of a bulk is lost, and the log says why.
 fn defect() -> ApiError {
-    ApiError::new(Code::Internal, "this bulk met a defect of the node; its log says more")
+    ApiError::new(Code::Internal, "this bulk met an internal error of the node; its log says more")
 }

@@ -37,7 +37,7 @@ pub fn echo(trace: &Trace, headers: &mut HeaderMap) {
     }
 }
 
-/// When nobody waits any more for what arrived then: so long afterwards as the client is ready to wait.
+/// The deadline of a request that arrived at `arrived`.
 ///
 /// # Errors
 /// See [`patience`].

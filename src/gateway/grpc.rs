@@ -246,7 +246,7 @@ fn expect_grpc(gateway: &Gateway, request: &Request) -> Result<(), ApiError> {
     let http = &gateway.cluster.snapshot().view.me.http_addr;
     Err(ApiError::http(
         status,
-        format!("gRPC is spoken here, which takes {takes}; JSON over HTTP is at {http}"),
+        format!("this port speaks gRPC and accepts {takes}; JSON over HTTP is at {http}"),
     ))
 }
 
@@ -307,10 +307,10 @@ fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call
     let is_of_peer =
         is_peer && (gateway.door.is_set() || is_forwarded || is_for_peers(path) || path == HEARTBEAT);
     if is_of_peer {
-        arrival.is_of_peer();
+        arrival.mark_of_peer();
     } else if !path.starts_with("/grpc.health.v1.Health/") {
         // With this code clients try another node.
-        places::refuse_crowded(request, Code::Unavailable)?;
+        places::refuse_on_reserved_place(request, Code::Unavailable)?;
     }
     let deadline = arrived + patience(headers, gateway.config.deadline)?;
     Ok(CallContext { trace, arrived, deadline, from, is_peer, is_forwarded })

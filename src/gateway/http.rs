@@ -126,7 +126,7 @@ fn cors() -> CorsLayer {
 async fn around(gateway: Arc<Gateway>, request: Request, router: Router) -> Result<Response, Infallible> {
     let trace = trace_of(request.headers());
     let (is_http1, is_head) = (request.version() < Version::HTTP_2, request.method() == Method::HEAD);
-    let is_crowded = places::is_crowded(&request);
+    let is_on_reserved_place = places::is_on_reserved_place(&request);
     let Arrival { from, at: arrived, .. } = *Arrival::of(request.extensions());
     let mut response = match admit(&gateway, &request) {
         Ok(_pass) => match AssertUnwindSafe(answer(&gateway, &trace, request, router)).catch_unwind().await {
@@ -149,7 +149,7 @@ async fn around(gateway: Arc<Gateway>, request: Request, router: Router) -> Resu
     if !may_be_cached(headers) {
         echo(&trace, headers);
     }
-    if is_http1 && (is_crowded || gateway.cluster.is_stopping()) {
+    if is_http1 && (is_on_reserved_place || gateway.cluster.is_stopping()) {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     count(&gateway, response.status(), arrived);
@@ -172,7 +172,7 @@ fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<InFlightP
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return Ok(None);
     }
-    places::refuse_crowded(request, Code::ResourceExhausted)?;
+    places::refuse_on_reserved_place(request, Code::ResourceExhausted)?;
     if request.method() == Method::POST {
         // It has its place when its body is whole: who sends slowly takes none from others.
         return gateway.expect_room().map(|()| None);
@@ -214,7 +214,9 @@ fn detail_of(status: StatusCode) -> &'static str {
         StatusCode::METHOD_NOT_ALLOWED => {
             "this path does not take that method; the header Allow names those that it takes"
         }
-        StatusCode::NOT_ACCEPTABLE => "no encoding is acceptable to you; accept gzip or identity",
+        StatusCode::NOT_ACCEPTABLE => {
+            "Accept-Encoding excludes every encoding that there is; accept gzip or identity"
+        }
         _ => status.canonical_reason().unwrap_or("the request failed"),
     }
 }
@@ -252,7 +254,7 @@ fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
 fn defect() -> ApiError {
     ApiError::http(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "this request met a defect of the node; its log says more",
+        "this request met an internal error of the node; its log says more",
     )
 }
 

@@ -150,8 +150,8 @@ impl<S: AnswerService> Listener<S> {
         self.admit(stream, from, None, connections, stop)
     }
 
-    /// Begins to serve one of those that wait, or as many as there is room for without ending another one. One that has waited
-    /// for too long is closed: thousands that came together would otherwise end in one turn.
+    /// Begins to serve one of those that wait, or as many as there is room for without ending another one. At most one
+    /// that has waited for too long is closed, so that thousands that came together do not end in one turn.
     fn admit_pending(&mut self, connections: &mut JoinSet<()>, stop: &CancellationToken) {
         if self.pending.pop_overdue(Instant::now()).is_some() {
             self.metrics.connections_refused.inc();
@@ -196,7 +196,7 @@ impl<S: AnswerService> Listener<S> {
         };
         let usage = Arc::clone(&place.usage);
         let served = InTurn::new(connection.serve(stream, place), Arc::clone(&usage.flow));
-        usage.is_served_by(connections.spawn(served));
+        usage.set_task(connections.spawn(served));
         !usage.is_reserved()
     }
 }

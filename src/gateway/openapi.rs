@@ -76,7 +76,7 @@ pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
         (status = 200, description = "OpenAPI 3.1", body = serde_json::Value, content_type = "application/json",
             headers(("ETag" = String, description = "Strong; of the encoding that is sent")),
             example = json!({"openapi": "3.1.0"})),
-        (status = 304, description = "What you have is still right"),
+        (status = 304, description = "Not modified: your copy is current"),
         ViewProblems,
     )
 )]

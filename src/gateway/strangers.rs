@@ -43,8 +43,8 @@ impl Strangers {
             let calls = self.unlogged.swap(0, Relaxed);
             let path = bounded(path, STRANGERS_CALL_CHARS_MAX);
             tracing::warn!(
-                "strangers refused, whose token is not this node's: {calls} since the last such line, the newest \
-                 {path} from {from}; a node of this cluster among them needs the same PRIMACY_TOKEN"
+                "strangers refused: {calls} without this node's token since the last such line, the newest \
+                 {path} from {from}; if that is a node of this cluster, give it the same PRIMACY_TOKEN"
             );
         }
         let detail = "this call is for peers, and its token is not this node's; PRIMACY_TOKEN must be the same on all nodes";

@@ -32,7 +32,7 @@ pub enum PoolError {
     #[error("{POOL_QUEUE_MAX} long checks are waiting on this worker already; try again in a second")]
     Full,
     /// It met a defect.
-    #[error("this number met a defect of the worker; its log says more")]
+    #[error("this number met an internal error of the worker; its log says more")]
     Defect,
 }
 

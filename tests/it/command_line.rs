@@ -462,7 +462,7 @@ async fn settings_that_cannot_be_are_refused_with_what_is_allowed() {
         ("--in-flight-max", "99999999999999999999", "number too large"),
         ("--body-max", "0", "64..=8388608"),
         ("--body-max", "99999999999", "64..=8388608"),
-        ("--coordinator", "etcd://", "it takes bully, or etcd://HOST:PORT"),
+        ("--coordinator", "etcd://", "write bully, or etcd://HOST:PORT"),
         ("--insecure", "perhaps", "value was not a boolean"),
     ] {
         let ran = run(&["node", &format!("{flag}={value}")]).await;
@@ -568,7 +568,7 @@ async fn a_wrong_level_is_told_of_and_the_default_is_used() {
         node.err.has("serves gRPC on").await;
         let part = wrong.rsplit(',').next().unwrap();
         node.err
-            .has(&format!("PRIMACY_LOG has `{part}`, which is no level: it takes off, error, warn"))
+            .has(&format!("PRIMACY_LOG has `{part}`, which is no level; the levels are off, error, warn"))
             .await;
     }
     let node = TestNode::alone(&["--id", "1"]).await;

@@ -214,7 +214,9 @@ async fn who_does_not_prove_the_token_is_shown_nothing_and_not_believed() {
         assert_ne!(member.status(), MemberStatus::Alive, "{says:?}");
         assert!(node.child.try_wait().unwrap().is_none(), "{says:?}: it runs");
         if !matches!(says, Says::Stops) {
-            node.err.has(&format!("no lane to {at}: who answers there does not prove that it knows")).await;
+            node.err
+                .has(&format!("no lane to {at}: the process at that address does not prove that it knows"))
+                .await;
         }
         server.abort();
         let _ = server.await;

@@ -27,9 +27,10 @@ pub struct Recognised {
     pub leader: Option<(Identity, u64)>,
     /// Until when this node may rely on what is said of the leader.
     pub until: Time,
-    /// Where another node is that has this one's id and was there before.
+    /// The address of a node with this node's id that registered earlier, if there is one.
     pub taken: Option<Arc<str>>,
-    /// How often this node began to give up the lead, or its lease: it does so when it is seen not to lead.
+    /// How often this node began to give up the lead or its lease. The call to etcd waits for a view of this count in
+    /// which the node does not lead.
     pub resignations: u64,
 }
 
@@ -39,13 +40,13 @@ pub(crate) struct Appointed {
     pub(crate) members: Membership,
     heartbeat: Duration,
     leadership: Option<Leadership>,
-    /// Until then it holds.
+    /// Until when `leadership` holds.
     until: Time,
     /// Who led last, and why no more.
     lost: Option<LastLeader>,
     /// The highest ballot that was seen.
     highest: Ballot,
-    /// The registered lives that were taken in; what is met of them later is newer.
+    /// The registered lives that were admitted. They are not admitted again, because what was met since is newer.
     known: BTreeSet<u64>,
     resignations: u64,
     taken: Option<Arc<str>>,
@@ -131,7 +132,7 @@ impl Appointed {
         self.settle(now);
     }
 
-    /// One that is refused is tried again: who had its id may be gone by then.
+    /// A refused one is tried again later: the node that had its id may be gone by then.
     fn take_in(&mut self, now: Time, node: &Identity) {
         if let Ok(met) = self.members.admit(now, node) {
             self.meet_node(now, met);
@@ -277,7 +278,7 @@ impl Appointed {
 
     // ── Requests of others, and of operators ───────────────────────────────────────────────────────────────────
 
-    /// A node that asks is one of Bully's; it hears who leads, and that nobody here takes over.
+    /// Only nodes that run Bully ask. They are told the leader if it is heard, and never that this node takes over.
     pub(crate) fn question(&mut self, now: Time, sender: &Identity, _: bool) -> QuestionAnswer {
         self.enter(now);
         match self.members.heard(now, sender) {
@@ -322,7 +323,7 @@ impl Appointed {
         Ok(verdict)
     }
 
-    /// The coordinator is told, which appoints another leader.
+    /// The driver tells the coordinator, which appoints another leader.
     pub(crate) fn stop(&mut self, now: Time) {
         self.enter(now);
         self.stopping = true;
@@ -415,8 +416,8 @@ impl Appointed {
 
     // ── Inside ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Every handler begins here: what was said of the leader holds for so long, and no longer. After a late wake-up the
-    /// silence was this node's own: all timers start anew.
+    /// Every handler begins here. What the coordinator said of the leader ends at `until`. After a late wake-up all
+    /// timers start anew, because the silence was this node's own delay.
     pub(crate) fn enter(&mut self, now: Time) {
         if now >= self.until {
             self.leave_leader(now, "etcd is not reached");
@@ -443,7 +444,7 @@ impl Appointed {
                 if Some(*leader) == replaces {
                     *leader = peer;
                 }
-                // Of another life etcd has not said that it leads.
+                // etcd has not said that this new life leads.
                 if is_anew && *leader == peer {
                     self.leave_leader(now, ANEW);
                 }

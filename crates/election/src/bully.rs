@@ -43,7 +43,7 @@ pub(crate) struct Bully {
     stopping: bool,
     /// Another node is said to have this one's id; until that is known, this one does not lead.
     taken: Option<Arc<str>>,
-    /// It was said before and was not so: whoever says it again must not keep this node from leading.
+    /// Such a report was wrong before: another one does not keep this node from leading.
     was_wrong: bool,
     pub(crate) effects: Vec<Effect>,
     /// The last event, by which a late wake-up is noticed.
@@ -196,7 +196,7 @@ impl Bully {
         if verdict == ClaimVerdict::Follows {
             self.become_follower(now, peer, claim);
             if let Some(list) = list {
-                // They may follow another leader, and neither of the two knows of the other.
+                // Peers that are not in the leader's list may follow another leader, which this one does not know.
                 let untold = self.members.adopt(now, peer, list);
                 let some = self.some_of(untold);
                 self.ask(some, false);
@@ -305,7 +305,7 @@ impl Bully {
         self.settle(now);
     }
 
-    /// An operator wants the member of this name to lead. With a coordinator it is that which is to be told.
+    /// An operator wants the member of this name to lead. With a coordinator, the driver then tells the coordinator.
     ///
     /// # Errors
     /// See [`TransferError`].
@@ -357,7 +357,8 @@ impl Bully {
         }
     }
 
-    /// Where another node is said to be that has this one's id: if it is there this one came later, and must go.
+    /// The address at which another node is said to have this node's id. If it is there, this node came later and must
+    /// end.
     pub(crate) fn taken_by(&self) -> Option<&Arc<str>> {
         self.taken.as_ref()
     }

@@ -29,7 +29,7 @@ pub enum Effect {
         /// What.
         request: PeerRequest,
     },
-    /// To tell people, and to count the member list up.
+    /// To tell people, and to raise the version of the member list.
     Changed(Change),
     /// To tell people, if at all: a node that answers on a lane cannot be a member.
     Refused {
@@ -197,7 +197,7 @@ impl Election {
         either!(&mut self.0, it => it.stop(now));
     }
 
-    /// An operator wants the member of this name to lead. With a coordinator it is that which is to be told.
+    /// An operator wants the member of this name to lead. With a coordinator, the driver then tells the coordinator.
     ///
     /// # Errors
     /// See [`TransferError`].
@@ -263,7 +263,8 @@ impl Election {
         either!(&self.0, it => it.hears_leader(now))
     }
 
-    /// Where another node is said to be that has this one's id: if it is there this one came later, and must go.
+    /// The address at which another node is said to have this node's id. If it is there, this node came later and must
+    /// end.
     pub fn taken_by(&self) -> Option<&Arc<str>> {
         either!(&self.0, it => it.taken_by())
     }
@@ -278,7 +279,7 @@ impl Election {
         either!(&self.0, it => it.highest())
     }
 
-    /// Until when the leader is what it is said to be; nothing with Bully, where that ends by events alone.
+    /// Until when the coordinator's word on the leader holds; `None` with Bully, where only events end a leadership.
     pub fn recognised_until(&self) -> Option<Time> {
         match &self.0 {
             Method::Bully(_) => None,
@@ -286,7 +287,7 @@ impl Election {
         }
     }
 
-    /// The resignation that the leader is known as of; 0 with Bully.
+    /// How many resignations of this node the coordinator's last news counts; 0 with Bully.
     pub fn resignations(&self) -> u64 {
         match &self.0 {
             Method::Bully(_) => 0,

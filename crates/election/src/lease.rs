@@ -33,12 +33,13 @@ pub use model::{Fit, Holder, News, Next, Order, Registration, Step, StepFailure,
 struct Lease {
     id: i64,
     ttl: Duration,
-    /// When what last kept it alive was sent: etcd counts from later on.
+    /// When the call that last renewed it was sent; etcd counts from a later moment.
     sent: Time,
     is_registered: bool,
-    /// It was asked who leads since it was granted: a lease alone vouches for nothing that was heard before it.
+    /// Who leads was read from etcd after the lease was granted. Until then the lease proves nothing about the leader.
     is_vouched: bool,
-    /// A call to give it, or the lead, up may be done or not: it is not relied on any more, and revoked.
+    /// A call to give up the lease or the lead has an unknown outcome: the lease is no longer relied on, and is
+    /// revoked.
     is_abandoned: bool,
 }
 
@@ -48,12 +49,12 @@ pub struct LeaseState {
     me: Arc<Identity>,
     lease: Option<Lease>,
     members: BTreeMap<u64, Registration>,
-    /// Of those the ones that count, until they change.
+    /// The newest life of each id and address in `members`; cleared when `members` changes.
     newest: OnceLock<Arc<[Identity]>>,
     told: Told,
     /// Since when the present holder is known, or that there is none.
     since: Time,
-    /// A call to hand over or to leave is on its way: from before it this node does not call itself leader.
+    /// A call to hand over or to leave is in progress. Before it was sent, this node ceased to call itself leader.
     is_giving_up: bool,
     resignations: u64,
     stopping: bool,
@@ -71,7 +72,7 @@ pub struct LeaseState {
     known_when_sent: i64,
 }
 
-/// A lease is renewed up to an eighth earlier than it must be, by so many bits of the number of the life.
+/// How many bits of the boot choose how much earlier, up to an eighth, this life renews its lease.
 const RENEWAL_JITTER_BITS: u32 = 8;
 /// Longer than any node runs.
 const FOREVER: Time = Time::at(Duration::from_secs(1 << 32));
@@ -92,8 +93,8 @@ impl Lease {
         if self.is_vouched { self.sent + most - earlier } else { Time::ZERO }
     }
 
-    /// As far as this node knows. etcd may have kept it alive without its answer being heard, again and again: it is
-    /// given up then, or its holder would neither lead nor let others lead.
+    /// Whether the lease has run out, as far as this node knows. etcd may have renewed it while its answers were lost:
+    /// the node then revokes it, because it would neither lead nor let others lead.
     fn has_run_out(&self, now: Time) -> bool {
         now >= self.sent + self.ttl
     }
@@ -203,7 +204,7 @@ impl LeaseState {
 
     // ── What follows ───────────────────────────────────────────────────────────────────────────────────────────
 
-    /// The next step, which is to be taken at once: others know of it.
+    /// The next step. It must be taken at once, because the state already counts on it.
     pub fn next(&mut self, now: Time, fit: &[Fit]) -> Next {
         if now < self.retry_at {
             return Next::WaitUntil(self.retry_at);
@@ -287,7 +288,7 @@ impl LeaseState {
         match &mut self.lease {
             Some(lease) if !ttl.is_zero() => {
                 (lease.sent, lease.ttl, lease.is_vouched) = (sent, ttl, true);
-                // A call under a former lease that came late may have taken it over, or an operator deleted it.
+                // A late call under a former lease may have taken the registration over, or an operator deleted it.
                 lease.is_registered &= !self.is_missing;
             }
             _ => self.lease = None,
@@ -359,7 +360,7 @@ impl LeaseState {
         } else {
             let is_healthy = |since: Time| now.since(since) >= HEALTHY;
             let is_due = !held.transferred && is_healthy(self.since) && now >= self.hand_over_after;
-            // The highest is waited for, lest each in turn leads for a moment.
+            // No lower id is chosen meanwhile: each in turn would lead for a moment.
             let higher = highest.filter(|(member, _)| is_due && member.node.id > self.me.id);
             higher.filter(|(_, since)| is_healthy(*since)).map(|(member, _)| member)
         }?;
@@ -368,8 +369,8 @@ impl LeaseState {
         Some(Step::HandOver { mine: held.revision, to })
     }
 
-    /// Another node with this one's id that was there before, at another address: elsewhere it would be this one's own
-    /// former life.
+    /// An earlier registration with this node's id at another address; at the same address it is this node's own former
+    /// life.
     fn twin(&self) -> Option<&Registration> {
         let mine = self.members.get(&self.me.boot).map_or(i64::MAX, |member| member.revision);
         self.members.values().find(|other| {

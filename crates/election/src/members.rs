@@ -63,7 +63,8 @@ pub enum Refusal {
     Full,
 }
 
-/// A dead peer that has spoken to us so often is elsewhere: each time its configured address was dialled at once.
+/// A dead peer that has spoken to us so often is at another address: each time it was dialled in vain at the configured
+/// one.
 const VAIN_HINTS_MAX: u32 = 3;
 
 #[derive(Debug)]
@@ -223,7 +224,7 @@ impl Membership {
         state.member.figures = figures;
     }
 
-    /// A node spoke to us as a member: it is found, or joins. If it is held for lost it is dialled at once.
+    /// A node spoke to us as a member: it is found, or joins. If it has no open lane, it is dialled at once.
     ///
     /// # Errors
     /// See [`Refusal`].
@@ -278,12 +279,12 @@ impl Membership {
         timing::silence_max(heartbeat) + self.late
     }
 
-    /// How much of that is for this node's own late timers.
+    /// How much of [`silence_max`](Self::silence_max) is for this node's own late timers.
     pub fn lateness(&self) -> Duration {
         self.late
     }
 
-    /// After a late wake-up of one's own the silence was one's own too.
+    /// After a late wake-up of this node: the silence of its peers was its own delay.
     pub fn restart_timers(&mut self, now: Time) {
         for state in self.peers.values_mut() {
             if state.up.is_some() || state.draining {
@@ -302,7 +303,7 @@ impl Membership {
         }
     }
 
-    /// Heartbeats to the same peer are so far apart, and its silence is judged by that from now on.
+    /// Sets the time between two heartbeats to a peer, by which its silence is judged from now on.
     pub fn pace(&mut self, now: Time, interval: Duration) {
         if self.interval != interval {
             (self.interval, self.interval_since) = (interval, now);

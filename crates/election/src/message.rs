@@ -101,8 +101,8 @@ pub enum ClaimVerdict {
     Unreached,
 }
 
-/// What came of one claim. It is as old as the claim, however late it is read: a node that was stopped finds the answers
-/// of before in its sockets.
+/// What came of one claim. It is as old as the claim, however late it is read: a process that was suspended finds
+/// earlier answers in its sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Judged {
     /// When the claim was sent.
@@ -147,8 +147,8 @@ pub(crate) fn covers(succeeds: &[Ballot], ballot: Ballot) -> bool {
     succeeds.iter().any(|succeeded| succeeded.id == ballot.id && ballot.counter <= succeeded.counter)
 }
 
-/// The newest leadership of each leader, the newest first; but before all of them that of the leader that hands over,
-/// however old: it awaits it.
+/// The newest leadership of each leader, the newest first; but before all of them stands the one that is handed over,
+/// however old: its leader waits for a claim that names it.
 pub(crate) fn newest_of_each(mut ballots: Vec<Ballot>, latest: u32) -> Arc<[Ballot]> {
     ballots.sort_unstable_by_key(|ballot| (ballot.id != latest, Reverse(*ballot)));
     let mut seen = BTreeSet::new();

@@ -8,7 +8,7 @@ use crate::{
     limits::{HEARTBEATS_WITHOUT_LEADER_MAX, SHARE_WITHOUT_LEADER_MIN},
 };
 
-/// Where a node stands, as far as its lanes go by that.
+/// What decides which lanes a node keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) is_leading: bool,
@@ -35,7 +35,7 @@ pub(crate) struct Reach {
     settled: Option<Settled>,
 }
 
-/// What a node without a leader may have of what there is for all of them, if there are so many others.
+/// The equal part of `all` that a node without a leader may use among so many `others`.
 pub(crate) fn share(all: usize, others: usize) -> usize {
     (all / others.max(1)).max(SHARE_WITHOUT_LEADER_MIN)
 }
@@ -78,8 +78,9 @@ impl Reach {
     }
 }
 
-/// In a large cluster each node without a leader has some others, not the same as the next one has: they share its
-/// work, and who wins the election finds the machine free. Who is heard as the leader is always reached for.
+/// The peers to which this node keeps no lane. In a large cluster a node without a leader keeps lanes to a few peers,
+/// different for each node: they share its work, and the machine stays free for the election. The leader that is heard
+/// is never among those left out.
 fn beyond_reach(members: &Membership, peers: &[Peer], standing: Standing, rules: Rules) -> BTreeSet<Peer> {
     // In an order of this node's own, which stays the same when others come and go.
     let own = members.me().boot.unwrap_or_default() | 1;

@@ -9,7 +9,7 @@ use std::time::Duration;
 const SILENCE_HALVES: u32 = 7;
 /// H by which a node whose own timers come late is more patient, at most.
 pub const LATENESS_MAX: u32 = 2;
-/// A node whose timers are late by less than one such part of H keeps time again, and says so.
+/// A node logs that its timers are in time again when they are late by at most H divided by this.
 pub const IN_TIME_PARTS: u32 = 4;
 /// H without reach that make a suspect member a dead one.
 pub const DEAD: u32 = 10;
@@ -43,15 +43,15 @@ pub const UNREACHED_YET: u32 = 10;
 
 /// H that a node which has met no leader waits for the answers of all that it knows.
 pub const BOOT: u32 = 5;
-/// A node asks later by one such part of H for each live id that is higher, and by H at most.
+/// For each higher live id a node asks later by H divided by this, and by H at most.
 pub const RANKS_PER_HEARTBEAT: u32 = 5;
 /// Up to this part of H more, at random, so that no two candidates stay in lockstep.
 pub const RANDOM_DELAY_MAX: f64 = 0.1;
 /// H that a candidate waits for an answer.
 pub const ANSWER: u32 = 2;
-/// H after which a candidate asks again that was refused because the leader is heard.
+/// H after which a candidate that got a veto asks again.
 pub const AFTER_VETO: u32 = 1;
-/// H that a claim is waited for: by who gave way, by who may not lead, by a leader that hands over.
+/// H that a claim is awaited: by a node that gave way, by one that may not lead, by a leader that hands over.
 pub const VICTORY: u32 = 3;
 /// H after which a leader that stops, and found no successor, asks them all again.
 pub const HAND_OVER_AGAIN: u32 = 1;

@@ -192,7 +192,7 @@ impl BulkCheck<'_> {
             Some(checked_prime::Outcome::Failure(failure)) => {
                 self.tell(format!("{}: {}", short(&number), failure.message))
             }
-            None => self.tell(format!("{}: the answer says nothing", short(&number))),
+            None => self.tell(format!("{}: the answer is empty", short(&number))),
         }
     }
 
@@ -226,7 +226,7 @@ impl BulkCheck<'_> {
     }
 
     fn give_up(&mut self, first: &Number, why: &str) -> Result<(), ExitCode> {
-        self.tell(format!("{}, and all that follows it: {why}", short(first)))?;
+        self.tell(format!("{} and all numbers after it have no answer: {why}", short(first)))?;
         Err(ExitCode::from(FAILED))
     }
 

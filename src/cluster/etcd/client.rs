@@ -34,8 +34,8 @@ pub(super) enum EtcdError {
     /// There is no connection.
     #[error("{0} is not reached: {1}")]
     Unreached(Arc<str>, String),
-    /// It ends the connection before it has answered anything, for a reason that differs from time to time: that it
-    /// does not like this node's certificate, it says only after the handshake.
+    /// It ends the connection before it has answered anything. The error differs from time to time: etcd refuses a
+    /// certificate only after the handshake.
     #[error("{0} ends connections before it answers: {1}")]
     Ended(Arc<str>, &'static str),
     /// No answer came.
@@ -48,7 +48,7 @@ pub(super) enum EtcdError {
 
 impl From<&Status> for EtcdError {
     fn from(status: &Status) -> Self {
-        // Without a cause etcd itself says it; else what carries its words, and only the cause tells why.
+        // Without a source the status is etcd's own; else the transport made it, and only its source tells why.
         let text = match status.source() {
             Some(source) => plain(&innermost(source).to_string()),
             None if status.code() == Code::PermissionDenied => plain(status.message()) + PERMISSION_NEEDED,
@@ -174,7 +174,7 @@ impl EtcdClient {
                 match status.code() {
                     // It says no, and another endpoint would too.
                     Code::NotFound | Code::OutOfRange | Code::PermissionDenied => {}
-                    // Of its tokens the second one too, when users have changed.
+                    // With either code etcd refuses a token: with the second one when its users have changed.
                     Code::Unauthenticated | Code::InvalidArgument => {
                         self.connections().leave(&connection, true)
                     }

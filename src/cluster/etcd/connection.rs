@@ -169,8 +169,9 @@ impl EtcdConnections {
         self.dial.insert(dial.boxed().shared()).clone()
     }
 
-    /// Before a password that was wrong is shown again, doubled from one time to the next; and before each round of all
-    /// endpoints, the longer the longer there was no connection. While a lease may still be saved there is none.
+    /// The pause before the next dial. After a wrong password it doubles each time; else there is one before each round
+    /// of all endpoints, which grows with the time without a connection. While a lease may still be saved there is no
+    /// pause.
     fn pause(&self, failing_for: Duration) -> Duration {
         match self.denials.checked_sub(1) {
             Some(doublings) => ETCD_DENIED_PAUSE_MAX.min(ETCD_DENIED_PAUSE * 2_u32.pow(doublings.min(16))),
@@ -190,7 +191,7 @@ impl EtcdConnections {
             connection.left.cancel();
             self.token.clone_from(&connection.token);
         }
-        // The watch may have left it before: it is not told why its token is not good.
+        // The watch may have left it before, without knowing that the token was refused.
         if is_denied && self.token == connection.token {
             self.token = None;
         }
@@ -233,8 +234,8 @@ impl Access {
         dial.connect().await.map_err(unreached)
     }
 
-    /// Whether it answers at all, before it is given work that takes its time. What it says does not matter, unless
-    /// that it has no leader.
+    /// Whether it answers at all, before it is given work that takes its time. Any answer will do, unless it says that
+    /// etcd has no leader.
     async fn probe(&self, address: &Arc<str>, channel: &Channel) -> Result<(), EtcdError> {
         let mut health = HealthClient::with_interceptor(channel.clone(), Stamp(None));
         match health.check(HealthCheckRequest::default()).await {
@@ -246,7 +247,7 @@ impl Access {
         }
     }
 
-    /// A token; none from an etcd that does not ask for users, or not yet: its clients may be told of them first.
+    /// A token; none while etcd does not ask for users: its clients may be given theirs before etcd asks.
     async fn authenticate(&self, channel: &Channel) -> Result<Option<AsciiMetadataValue>, EtcdError> {
         let Some((name, password)) = self.user.clone() else { return Ok(None) };
         let request = AuthenticateRequest { name, password };

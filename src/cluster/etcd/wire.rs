@@ -129,7 +129,7 @@ fn registration_of(kv: KeyValue) -> Option<Registration> {
     (node.boot == boot).then_some(Registration { node, lease: kv.lease, revision: kv.mod_revision })
 }
 
-/// A value that is none of ours is held by nobody that is known, and held all the same.
+/// Whoever holds the key. A value that is none of ours has an unknown holder, and the key counts as held.
 fn holder_of(kv: KeyValue) -> Holder {
     let value = proto::LeaderKey::decode(&*kv.value).unwrap_or_default();
     let node = value.holder.and_then(|holder| Identity::try_from(holder).ok()).unwrap_or_default();

@@ -80,23 +80,23 @@ impl Flow {
     }
 
     /// It was answered.
-    pub fn is_answered(&self) {
+    pub fn mark_answered(&self) {
         self.belongs_to(Stage::Client);
     }
 
     /// It is of a node.
-    pub fn is_of_peer(&self) {
+    pub fn mark_of_peer(&self) {
         self.belongs_to(Stage::Peer);
     }
 
     /// It is told to end.
-    pub fn leaves(&self) {
+    pub fn mark_leaving(&self) {
         self.is_new.store(false, Relaxed);
         self.move_to(Stage::Leaving);
     }
 
     /// It has ended, and nobody hears what its streams would be answered.
-    pub fn ends(&self) {
+    pub fn mark_ended(&self) {
         self.has_ended.store(true, Relaxed);
     }
 
@@ -268,7 +268,7 @@ mod tests {
             answer.send(()).await.unwrap();
         });
         yield_now().await;
-        flow.ends();
+        flow.mark_ended();
         drop(wake);
         assert_eq!(answered.recv().await, None, "its task is gone");
     }

@@ -32,7 +32,7 @@ struct Holders {
 /// There is no room for what somebody sends.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
 #[error(
-    "this node holds as much for its callers, or for this one, as it may; try again in a second, or ask another node"
+    "this node holds as many bytes as it may, for all callers together or for your address; try again in a second, or ask another node"
 )]
 pub struct Exhausted;
 
@@ -88,7 +88,7 @@ impl Memory {
         let mut holders = self.lock();
         let (all, own) = (holders.bytes + bytes, holders.of(address) + bytes);
         let others = holders.by_address.len() - usize::from(holders.by_address.contains_key(&address));
-        // As much as two of the shares there would be if three more came: alone two thirds, which the largest bulk takes.
+        // 2 / (others + 3) of all: two thirds for an address alone, which the largest bulk takes.
         let share = self.bytes_max * 2 / (others + 3);
         if all > self.bytes_max || (all > self.bytes_max / 2 && own > share) {
             return Err(Exhausted);

@@ -1,7 +1,7 @@
-//! Connections that were accepted and are not served yet. The address with most connections loses an idle one for each that it
-//! opens, and connects anew at once: 12,000 connections a second that a node makes and ends for nothing took most of its time.
-//! So its next ones wait here, where they cost a descriptor and no work, until the listener serves them one by one. This part
-//! knows no clock and no socket.
+//! Connections that were accepted and are not served yet. The address with most connections loses an idle one for each
+//! that it opens, and then connects anew at once: 12,000 such connections a second took most of a node's time. So its
+//! new connections wait here, where they cost a descriptor and no work, until the listener serves them one by one. This
+//! part knows no clock and no socket.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,8 +1,8 @@
-//! Who has a place at a listener. When many of the places are taken, a new connection takes one from the address that has
-//! most of them: its connection that is idle for longest ends. So whoever opens thousands keeps nobody out, and until then
-//! nobody loses a connection. A connection that was answered nothing yet is spared until half as many again are taken, so that
-//! a crowd that comes at once is served. When all are taken by connections that are not idle, the newest ones have one of a
-//! few reserved places, at which only probes and peers are answered.
+//! Who has a place at a listener. When many of the places are taken, a new connection takes one from the address that
+//! has most of them: its connection that is idle for longest ends. So whoever opens thousands keeps nobody out, and
+//! below that number nobody loses a connection. A connection without any answer yet is spared until half as many again
+//! are served, so that many that come at once are served. When all are taken by connections that are not idle, the
+//! newest ones have one of a few reserved places, at which only probes and peers are answered.
 //!
 //! Where the address with most connections opens another one itself, that one is [`pending`](super::pending) first.
 
@@ -58,13 +58,13 @@ impl Room {
 }
 
 /// Whether the request came on a connection beyond all places.
-pub(in crate::gateway) fn is_crowded(request: &Request) -> bool {
-    request.extensions().get().is_some_and(Arrival::is_crowded)
+pub(in crate::gateway) fn is_on_reserved_place(request: &Request) -> bool {
+    request.extensions().get().is_some_and(Arrival::is_on_reserved_place)
 }
 
 /// Refuses such a request with this code.
-pub(in crate::gateway) fn refuse_crowded(request: &Request, code: Code) -> Result<(), ApiError> {
-    if is_crowded(request) {
+pub(in crate::gateway) fn refuse_on_reserved_place(request: &Request, code: Code) -> Result<(), ApiError> {
+    if is_on_reserved_place(request) {
         let detail = "every connection that this node has a place for is in use; ask another node, or try again in a second";
         return Err(ApiError::new(code, detail));
     }
@@ -108,14 +108,14 @@ impl TakenPlaces {
         Some(usage)
     }
 
-    /// Of the oldest connections of the address with most of them, the one that is idle for longest. One that was answered
-    /// nothing yet is it only if such connections may go.
+    /// Of the oldest connections of the address with most of them, the one that is idle for longest. A connection
+    /// without any answer yet counts only if `new_may_go`.
     fn idlest_of_largest(&self, new_may_go: bool) -> Option<(Address, u64)> {
         let (address, largest) = self.by_address.iter().max_by_key(|(_, connections)| connections.len())?;
         longest_idle(may_go(largest, new_may_go).map(|(number, usage)| ((*address, *number), usage)))
     }
 
-    /// Whether no address has more connections than this one, of which one is idle and may end.
+    /// Whether no address has more connections than this one, and one of its own is idle and may end.
     fn is_largest_and_idle(&self, address: Address, new_may_go: bool) -> bool {
         self.by_address.get(&address).is_some_and(|own| {
             self.by_address.values().all(|other| other.len() <= own.len())
@@ -216,7 +216,8 @@ impl Places {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
-    /// A crowd that comes at once waits for its turns, and is not idle by its own will.
+    /// Whether connections without any answer may be ended too: many that come at once wait for their turns, and only
+    /// seem idle.
     fn new_may_go(&self, held: usize) -> bool {
         let served = self.places - self.free.available_permits() - held;
         served >= self.crowded_from * 3 / 2
@@ -245,8 +246,8 @@ impl Places {
         Some(place)
     }
 
-    /// Tells an idle connection to end, if so many are taken that the next one needs its place, and if there is one. `held`
-    /// places are taken by connections that are not served.
+    /// Tells an idle connection to end if the listener is crowded or full; returns whether there was one. `held` places
+    /// are taken by connections that are not served.
     pub(in crate::gateway) fn make_room(&self, held: usize) -> bool {
         let mut taken = lock(&self.taken);
         let (is_crowded, is_full) = (taken.count >= self.crowded_from, self.is_full());
@@ -304,7 +305,7 @@ impl Usage {
     }
 
     /// This task serves it.
-    pub(in crate::gateway) fn is_served_by(&self, task: AbortHandle) {
+    pub(in crate::gateway) fn set_task(&self, task: AbortHandle) {
         let _ = self.task.set(task);
     }
 
@@ -313,7 +314,7 @@ impl Usage {
         if let Some(task) = self.task.get().filter(|_| self.flow.is_new()) {
             return task.abort();
         }
-        self.flow.leaves();
+        self.flow.mark_leaving();
         self.leave.cancel();
     }
 
@@ -355,6 +356,6 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.0.used.store(self.0.uses.fetch_add(1, Relaxed), Relaxed);
         self.0.requests.fetch_sub(1, Relaxed);
-        self.0.flow.is_answered();
+        self.0.flow.mark_answered();
     }
 }

@@ -15,8 +15,8 @@ use crate::limits::{DENSE_READ_BYTES_MAX, WRITE_BYTES_MAX};
 /// Slices that are written at once: the heads and chunks of some answers.
 const SLICES_MAX: usize = 16;
 
-/// A stream that waits when its connection's turn is over, until the next begins; and of which the connection's usage knows
-/// whether it takes what is written.
+/// A stream that waits for the next turn when its connection's turn is over. It notes in the usage whether the client
+/// reads what is written.
 pub(in crate::gateway) struct Metered<S> {
     stream: S,
     usage: Arc<Usage>,
@@ -29,7 +29,7 @@ impl<S: AsyncRead + Unpin> Metered<S> {
         Self { stream, usage, frames: Frames::new() }
     }
 
-    /// Reads a little: what follows may cost as much as all that would fit.
+    /// Reads at most [`DENSE_READ_BYTES_MAX`]: a full buffer of small frames may cost far more than a turn.
     fn poll_read_little(
         &mut self,
         context: &mut Context<'_>,
@@ -117,8 +117,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     }
 }
 
-/// What is written at once of these: the first of them, and a part of the one after. Less would be a call for the head of a
-/// chunk, and another one for each part of it.
+/// The slices that are written at once: the first of them, and a part of the next, up to [`WRITE_BYTES_MAX`]. Otherwise
+/// the head of a chunk and each part of it would cost a call each.
 fn fitting<'a, 'b>(slices: &'a [IoSlice<'_>], room: &'b mut [IoSlice<'a>]) -> &'b [IoSlice<'a>] {
     let (mut left, mut count) = (WRITE_BYTES_MAX, 0);
     for (slice, place) in slices.iter().zip(room.iter_mut()) {

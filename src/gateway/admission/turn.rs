@@ -96,7 +96,7 @@ impl Frames {
         self.is_dense
     }
 
-    /// Takes some of the bytes; returns how many, and what they cost beside.
+    /// Takes some of the bytes; returns how many, and what they cost beyond their bytes.
     fn step(&mut self, bytes: &[u8]) -> (usize, usize) {
         match &mut self.state {
             FrameState::Preface(read) => {
@@ -134,7 +134,7 @@ impl Frames {
     }
 }
 
-/// From so many bytes for each one that is sent, what is sent is mostly heads of frames.
+/// Input that costs more than so many times its bytes is mostly heads of frames.
 const DENSE: usize = 4;
 
 fn after_head(length: usize) -> FrameState {

@@ -82,7 +82,7 @@ impl Lines {
         self.taken = self.piece.len();
     }
 
-    /// So many bytes on, a line ends.
+    /// Takes the line that ends after `length` more bytes.
     fn end_line(&mut self, length: usize) -> InputLine<'_> {
         let end = self.taken + length;
         let rest = &self.piece[self.taken..end];

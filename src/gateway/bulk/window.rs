@@ -31,7 +31,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// How long each group may take: a long number from when it is read; any other group from when it has its place,
-    /// for which it waits as what is not read yet does, up to [`BULK_IDLE_TIMEOUT`].
+    /// for which it waits up to [`BULK_IDLE_TIMEOUT`].
     pub patience: Duration,
     /// By which the request is found again.
     pub trace: Arc<Trace>,
@@ -182,7 +182,7 @@ impl Window {
         }
     }
 
-    /// Sends what waits for company.
+    /// Sends the open batch.
     pub fn flush(&mut self) {
         if self.open.is_empty() {
             return;

@@ -1,5 +1,5 @@
-//! The messages of a request, counted and measured before tonic reads them. It takes any number of messages where one is
-//! asked for, and its codes for other faults are not those of gRPC's own table.
+//! The messages of a request, counted and measured before tonic reads them. tonic takes any number of messages where
+//! one is asked for, and its codes for other faults are not those of gRPC's own table.
 
 use std::{
     pin::Pin,

@@ -47,7 +47,8 @@ impl Health for HealthService {
             stopping.cancelled().await;
             (status == ServingStatus::Serving).then_some(ServingStatus::NotServing)
         };
-        // By then the connection takes no new calls. A client that watches again at once would call in a loop before.
+        // After [`LAME_DUCK`] the connection takes no new calls. If the stream ended earlier, a client that watches
+        // again at once would call in a loop.
         let closed = async {
             sleep(LAME_DUCK).await;
             None
@@ -77,6 +78,6 @@ fn unknown(service: &str) -> Status {
     let [_, known @ ..] = SERVICES;
     let (known, service) = (known.join(" and "), service.chars().take(100).collect::<String>());
     Status::not_found(format!(
-        "the service `{service}` is not known; {known} are, and the whole node without a name"
+        "the service `{service}` is not known; ask for {known}, or leave the name empty for the whole node"
     ))
 }

@@ -78,7 +78,7 @@ async fn next(
 
 fn idle() -> Status {
     let seconds = REFLECTION_IDLE_TIMEOUT.as_secs();
-    Status::deadline_exceeded(format!("nothing was asked for {seconds} s; ask in a new call"))
+    Status::deadline_exceeded(format!("no request came for {seconds} s; start a new call"))
 }
 
 impl Known {

@@ -4,6 +4,8 @@ use axum::http::{HeaderMap, Version, header};
 
 use crate::api::error::ApiError;
 
+/// Expects exactly one good `Host` in a request of HTTP/1.1.
+///
 /// # Errors
 /// `invalid_argument` when it is missing, there twice, or no host with an optional port.
 pub(super) fn expect_one(version: Version, headers: &HeaderMap) -> Result<(), ApiError> {

@@ -56,7 +56,7 @@ pub(super) struct RequestHeaders {
     /// default, at most 300 s: more counts as 300 s. 0S is over at once, and answered with 504.
     #[param(rename = "Grpc-Timeout", required = false, example = "30S", pattern = "^[0-9]{1,8}[HMSmun]$")]
     grpc_timeout: String,
-    /// The same in milliseconds, 1 to 10 digits; it does not count beside Grpc-Timeout.
+    /// The same in milliseconds, 1 to 10 digits; ignored if Grpc-Timeout is sent.
     #[param(rename = "Connect-Timeout-Ms", required = false, example = "30000", pattern = "^[0-9]{1,10}$")]
     connect_timeout_ms: String,
     /// An id of yours, 1 to 128 visible ASCII characters; it is echoed, unless a cache may keep the answer.
@@ -145,7 +145,7 @@ pub(super) async fn check(
         (status = 200, description = "The answer", body = PrimeAnswer, headers(
             ("ETag" = String, description = "Weak; from the number and the verdict"),
             ("Cache-Control" = String, description = "`public, max-age=31536000, immutable`"))),
-        (status = 304, description = "What you have is still right"),
+        (status = 304, description = "Not modified: your copy is current"),
         CheckProblems,
     )
 )]

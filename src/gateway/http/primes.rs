@@ -60,15 +60,16 @@ const ANSWER_BYTES: usize = 90;
 
 /// Are these numbers prime?
 ///
-/// As JSON, all of them are answered, or none: a mistake, or a number without an answer, is named by its place. The body is
-/// read as JSON also if it has no content type, or the one that `curl -d` gives it.
+/// As JSON, all of them are answered, or none: the error names the place of the number that is wrong or has no answer.
+/// The body is read as JSON also if it has no content type, or the one that `curl -d` gives it.
 ///
 /// As NDJSON (`application/x-ndjson`, `application/ndjson` or `application/jsonl`) the numbers come one a line, an integer or a
 /// string each, without an end if need be, and the answers leave one a line, in order, while the request still goes on; blank
 /// lines have no answer. A line that is no number, or whose number has no answer in time, becomes
 /// `{"line": 3, "error": {…}}`, and the others are answered all the same. The last line, `{"done": true, "count": 2}`, counts
-/// the lines before it: where it is missing the answer is truncated, and where it says `"done": false` the rest is to be sent
-/// again, to another node. Whoever does not read is not read from, so read while you send.
+/// the lines before it: where it is missing the answer is truncated, and where it says `"done": false` the rest is to
+/// be sent again, to another node. If the client does not read its answers, the node stops reading from it, so read
+/// while you send.
 #[utoipa::path(
     post, path = "/primes", tag = "numbers", operation_id = "checkPrimes",
     params(RequestHeaders),
@@ -194,7 +195,10 @@ async fn off_the_runtime<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|_| {
-        Err(ApiError::http(StatusCode::INTERNAL_SERVER_ERROR, "this body met a defect of the node"))
+        Err(ApiError::http(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this body met an internal error of the node; its log says more",
+        ))
     })
 }
 

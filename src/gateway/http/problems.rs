@@ -174,7 +174,7 @@ fn not_acceptable() -> Documented {
     let status = StatusCode::NOT_ACCEPTABLE;
     Documented {
         name: "NotAcceptable",
-        description: "`Accept-Encoding` excludes all that there is",
+        description: "`Accept-Encoding` excludes every encoding that there is",
         error: ApiError::http(status, detail_of(status)),
     }
 }

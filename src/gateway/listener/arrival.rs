@@ -66,13 +66,13 @@ impl Arrival {
     }
 
     /// Whether it came on a connection beyond all places.
-    pub fn is_crowded(&self) -> bool {
+    pub fn is_on_reserved_place(&self) -> bool {
         self.socket.place.usage.is_reserved()
     }
 
     /// It is of a node, whose connection's work is not behind that of clients.
-    pub fn is_of_peer(&self) {
-        self.socket.place.usage.flow.is_of_peer();
+    pub fn mark_of_peer(&self) {
+        self.socket.place.usage.flow.mark_of_peer();
     }
 
     /// Returns when the client has ended its side of the connection, after which it may be gone. Over HTTP/2 the

@@ -67,13 +67,13 @@ impl<S: AnswerService> Connection<S> {
         let (input, output) = stream.into_split();
         let socket = Arc::new(Socket::new(input, place));
         let may_send = self.converse(&socket, output, slot).await;
-        socket.place.usage.flow.ends();
+        socket.place.usage.flow.mark_ended();
         if may_send {
             socket.linger().await;
         }
     }
 
-    /// Each of them is looked at only when it comes, and not whenever the connection is.
+    /// Each signal is polled only when it was woken, and not whenever the connection is polled.
     fn signals<'a>(&'a self, socket: &'a Socket, slot: &'a Slot) -> FuturesUnordered<BoxFuture<'a, Signal>> {
         let signals = FuturesUnordered::new();
         signals.push(slot.released.notified().map(|()| Signal::Asked).boxed());

@@ -133,7 +133,7 @@ impl Bully {
             ClaimVerdict::Hears(other) => {
                 leading.followers.remove(&peer);
                 self.highest = self.highest.max(other);
-                // Two leaders that nobody has told of each other would never meet: it says who that is.
+                // This leader does not know the other one: the peer is asked, and its answer names that leader.
                 if self.members.peers().all(|peer| self.members.id(peer) != Some(other.id)) {
                     self.ask(vec![peer], false);
                 }
@@ -176,8 +176,8 @@ impl Bully {
         }
     }
 
-    /// The highest id that is there, if it is above this one's and has followed for ten seconds. It is waited for,
-    /// lest each in turn leads for a moment.
+    /// The highest id that is up, if it is above this node's, has been alive for ten seconds and follows. No lower id is
+    /// chosen meanwhile: each in turn would lead for a moment.
     fn healthy_higher(&self, now: Time) -> Option<Peer> {
         let is_higher = |peer: &Peer| self.members.is_up(*peer) && self.members.id(*peer) > self.id();
         let is_healthy = |peer: &Peer| {
@@ -208,7 +208,7 @@ impl Bully {
         }
     }
 
-    /// One at a time; a stop takes over a running one.
+    /// Replaces a running hand-over. Only a stop may do that: all other callers check that none is running.
     pub(super) fn begin_hand_over(&mut self, now: Time, cause: Cause) {
         let Role::Leading(leading) = &mut self.role else { return };
         leading.handing_over = Some(HandingOver { cause, to: None, until: now, tried: BTreeSet::new() });

@@ -42,7 +42,7 @@ pub(super) enum Phase {
         ask_again: Time,
         answered: BTreeSet<Peer>,
     },
-    /// It asks then. A node gives way to a higher id once in a wait: a series of higher ones could delay it for ever.
+    /// It asks at `until`. It gives way to a higher id only once in a wait: a series of them could delay it for ever.
     Delaying {
         until: Time,
         gives_way: bool,
@@ -53,12 +53,12 @@ pub(super) enum Phase {
 /// It asks the others, the highest first.
 #[derive(Debug)]
 pub(super) struct Asking {
-    /// It awaits these until then.
+    /// Until when it waits for `awaited`.
     pub(super) until: Time,
     awaited: BTreeSet<Peer>,
-    /// These come next, the last first.
+    /// The peers still to be asked, from the end.
     unasked: Vec<Peer>,
-    /// How many of them may be asked now.
+    /// How many of `unasked` may be asked now.
     room: usize,
     pub(super) ok: bool,
     veto: bool,
@@ -121,13 +121,13 @@ impl Bully {
         }
     }
 
-    /// In so many turns a node has asked all others a few at a time.
+    /// How many times a node must ask a few peers until it has asked all.
     fn turns(&self) -> u32 {
         let count = self.members.peers().count();
         u32::try_from(count.div_ceil(share(LANES_WITHOUT_LEADER, count))).unwrap_or(u32::MAX)
     }
 
-    /// Of a large cluster a few of these, at random.
+    /// These peers, or in a large cluster a few of them at random.
     pub(super) fn some_of(&mut self, mut peers: Vec<Peer>) -> Vec<Peer> {
         let count = share(LANES_WITHOUT_LEADER, self.members.peers().count());
         if peers.len() > count {
@@ -247,7 +247,7 @@ impl Bully {
         }
     }
 
-    /// What it has asked in this round, if it still does.
+    /// Its questions of this round, if it still asks in that round.
     pub(super) fn asking(&mut self, round: u64) -> Option<&mut Asking> {
         match &mut self.role {
             Role::Seeking(Seeking { phase: Phase::Asking(asking), .. }) if round == self.round => {
@@ -276,7 +276,7 @@ impl Bully {
         }
     }
 
-    /// A peer answered, really: at boot that is what is waited for.
+    /// A peer answered: a node that boots waits for that.
     pub(super) fn count_at_boot(&mut self, peer: Peer) {
         if let Role::Seeking(Seeking { phase: Phase::Booting { answered, .. }, .. }) = &mut self.role {
             answered.insert(peer);

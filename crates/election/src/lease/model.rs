@@ -11,7 +11,7 @@ pub struct Registration {
     pub node: Identity,
     /// The lease that keeps its key alive.
     pub lease: i64,
-    /// Of its key.
+    /// The revision of its key.
     pub revision: i64,
 }
 
@@ -33,7 +33,7 @@ pub struct Holder {
 pub struct Told {
     /// The leader, if there is one.
     pub holder: Option<Holder>,
-    /// As of when.
+    /// The revision of etcd at which this was read.
     pub revision: i64,
 }
 
@@ -118,7 +118,7 @@ pub enum StepOutcome {
     Revoked,
 }
 
-/// Why nothing did.
+/// Why a step has no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepFailure {
     /// There is no such lease, and nothing was done.

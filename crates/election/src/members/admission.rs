@@ -57,8 +57,8 @@ impl Membership {
         Ok(Met { peer, is_anew, replaces: None })
     }
 
-    /// Takes over what the leader says: of those that we do not watch ourselves, and who joined or was forgotten.
-    /// Returns those of our own configuration that it does not know.
+    /// Takes over the leader's list: what it says of members that this node does not watch, and which members joined or
+    /// were forgotten. Returns the configured peers that are not in it.
     pub fn adopt(&mut self, now: Time, leader: Peer, list: MemberList) -> Vec<Peer> {
         if list.members.is_empty() {
             return Vec::new();
@@ -93,7 +93,7 @@ impl Membership {
     }
 
     pub(super) fn add(&mut self, member: Member, joined: bool) -> Peer {
-        // One life is at one address: where it was looked for before, it is not.
+        // A life is at one address only: entries at other addresses lose its boot.
         for state in self.peers.values_mut().filter(|state| state.member.boot == member.boot) {
             state.member.boot = None;
         }
@@ -142,8 +142,8 @@ impl Membership {
         by(&same_life).or_else(|| by(&same_id)).or_else(|| by(&same_place))
     }
 
-    /// Where another node is that has the id of this one and is alive. Two cannot listen at one address: there it is
-    /// the same node in another life.
+    /// The address of another live node with the id of `node`. Two nodes cannot listen at one address: at the same
+    /// address it is the same node in another life.
     pub(super) fn twin(&self, peer: Peer, node: &Identity) -> Option<Arc<str>> {
         let others = self.peers.iter().filter(|(_, state)| state.member.status == Status::Alive);
         let mut twins = others.filter(|(other, state)| {

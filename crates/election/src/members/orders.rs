@@ -52,10 +52,10 @@ pub enum DialError {
     #[error("it is stopping")]
     Stopping,
     /// It does not know the cluster's token.
-    #[error("who answers there does not prove that it knows this cluster's token")]
+    #[error("the process at that address does not prove that it knows this cluster's token")]
     Unproven,
     /// It knows the token, and is not who is known by this address.
-    #[error("another node answers there than the one that is known by this address")]
+    #[error("the node at this address is not the one that was known there")]
     Misled,
     /// It is this node.
     #[error("it is this node itself")]

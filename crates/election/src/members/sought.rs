@@ -18,11 +18,11 @@ pub struct Sought {
 }
 
 impl Sought {
-    /// Whether it may be this node that answers, which has proven who it is. Who passes our calls on to another node is
-    /// told by that: the other one is known by an address of its own.
+    /// Whether `node`, which has proven who it is, may be the one that is sought. If something at the address passes our
+    /// calls on to another node, that node is known by an address of its own.
     ///
-    /// An address that others told of is that of the node itself: it says so, or is in the life that they met. One of our own
-    /// configuration may be another name for the node, and a node may have come to it that we did not know.
+    /// An address that others told of is the node's own: the node says so, or is in the life that they met. A configured
+    /// address may be another name of the node, and an unknown node may have moved to it.
     pub fn may_be<'a>(&self, node: &Identity, members: impl Iterator<Item = &'a Member> + Clone) -> bool {
         let entry = members.clone().find(|member| member.grpc_addr == self.address);
         let boot = entry.and_then(|member| member.boot).or(self.boot);

@@ -43,14 +43,14 @@ pub struct Queue {
     of_callers: HashMap<Caller, usize>,
     /// The lines in which something waits, by what each has cost.
     waiting: BTreeSet<(u64, usize)>,
-    /// Those that were told to come, and have not been polled to the end, with what each is expected to cost.
+    /// Tasks that were woken and whose poll has not ended, with the cost that is expected of each.
     called: Vec<(Ticket, usize)>,
     /// Their wakers, until they are taken.
     wakers: Vec<Waker>,
     threads: usize,
-    /// The cost since one that was told to come has come.
+    /// The cost of all polls since a woken task last entered.
     spent: usize,
-    /// What that line had cost that was served last.
+    /// The highest cost that a line had when it was served: what a new or idle line starts from.
     floor: u64,
     tickets: u64,
 }
@@ -60,7 +60,7 @@ struct Line {
     caller: Caller,
     members: usize,
     cost: u64,
-    /// Its place among those that wait.
+    /// Its key in [`Queue::waiting`]; none while nothing waits.
     key: Option<(u64, usize)>,
     waiting: VecDeque<Waiting>,
 }
@@ -89,7 +89,7 @@ impl Queue {
         }
     }
 
-    /// One more belongs to this caller; returns the line.
+    /// Adds a connection to this caller's line, and returns the line.
     pub fn join(&mut self, caller: Caller) -> usize {
         if let Some(index) = self.of_callers.get(&caller) {
             self.lines[*index].members += 1;
@@ -101,7 +101,7 @@ impl Queue {
         index
     }
 
-    /// One less.
+    /// Takes a connection from its line.
     pub fn leave(&mut self, index: usize) {
         self.lines[index].members -= 1;
         self.forget_if_empty(index);
@@ -115,8 +115,8 @@ impl Queue {
     /// Whether something of this line may be polled; if not, it waits, and its waker is one of [`wakers`](Self::wakers) when
     /// it may.
     ///
-    /// While no other caller waits, everything may, until so much was spent that the runtime's other tasks must have a turn.
-    /// From then on a few at a time are told to come, behind all of them that are ready.
+    /// While no other address waits, every task may, until polls have cost [`ROUND_COST_MAX`] for each thread. From
+    /// then on a few tasks at a time are woken, behind the runtime's tasks that are ready.
     pub fn enter(
         &mut self,
         index: usize,
@@ -145,7 +145,7 @@ impl Queue {
         }
     }
 
-    /// It was polled, which has cost so much.
+    /// A task of this line was polled, at this cost.
     pub fn polled(&mut self, index: usize, ticket: &mut Option<Ticket>, cost: usize) {
         self.lines[index].cost += cost as u64;
         self.spent += cost;
@@ -167,8 +167,8 @@ impl Queue {
         self.forget_if_empty(ticket.line);
     }
 
-    /// Whether nobody else waits: among the connections of one address there is nothing to be fair about. Those of nodes wait
-    /// for no client.
+    /// Whether a task of this line need not wait: nothing waits but lines of its own address that are no node's, and
+    /// the round is not used up.
     fn is_free_for(&self, index: usize) -> bool {
         let address = self.lines[index].caller.0;
         let is_own = |line: usize| {
@@ -189,7 +189,7 @@ impl Queue {
         self.tickets += 1;
         let (line, floor) = (&mut self.lines[index], self.floor);
         if line.waiting.is_empty() {
-            // A line in which nothing waited has saved nothing up.
+            // An idle line gets no credit for the time in which it was idle.
             line.cost = line.cost.max(floor);
         }
         line.waiting.push_back(Waiting { number, expected, waker });
@@ -218,7 +218,7 @@ impl Queue {
         self.call();
     }
 
-    /// Tells the next ones to come: as many as are expected to cost a turn together, and one for each thread at least.
+    /// Wakes the next tasks: as many as are expected to cost one turn together, and at least one for each thread.
     fn call(&mut self) {
         let mut expected: usize = self.called.iter().map(|(_, expected)| expected).sum();
         while (self.called.len() < self.threads || expected < TURN_COST_MAX)
@@ -228,14 +228,14 @@ impl Queue {
             expected += next.expected;
             self.floor = self.floor.max(cost);
             self.called.push((Ticket { line: index, number: next.number }, next.expected));
-            // The line's next one comes when as much has been done for the others.
+            // Charged before the poll, so that the line's next task waits until other lines have had as much.
             self.lines[index].cost += next.expected as u64;
             self.place(index);
             self.wakers.push(next.waker);
         }
     }
 
-    /// Brings the line's place in line with what it has cost.
+    /// Moves the line's key in `waiting` to its present cost.
     fn place(&mut self, index: usize) {
         let line = &mut self.lines[index];
         let key = (!line.waiting.is_empty()).then_some((line.cost, index));

@@ -117,7 +117,7 @@ fn put_line(line: &[u8], window: &mut Window) {
 fn overlong() -> ApiError {
     let digits = Number::DIGITS_MAX;
     ApiError::invalid(format!(
-        "the line has more than {LINE_BYTES_MAX} bytes; a number has at most {digits} digits, and a line of its own"
+        "the line has more than {LINE_BYTES_MAX} bytes; write one number of at most {digits} digits a line"
     ))
 }
 
