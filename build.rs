@@ -1,5 +1,5 @@
-//! Compiles `proto/scheduler.proto` with protox, so that no machine needs protoc, and keeps the descriptors for reflection;
-//! and the part of etcd's API that is used, for clients only. Compresses the files that are served.
+//! Compiles `proto/scheduler.proto` with protox, so that no machine needs protoc, and keeps the descriptors for
+//! reflection; and the part of etcd's API that is used, for clients only. Compresses the files that are served.
 
 use std::{
     collections::BTreeMap,
@@ -44,7 +44,8 @@ fn compile_services(out: &Path) -> Result<(), Failure> {
     let mut compiler = protox::Compiler::new(["proto"])?;
     compiler.include_source_info(true).include_imports(true).open_file("scheduler.proto")?;
     fs::write(out.join("scheduler.bin"), compiler.encode_file_descriptor_set())?;
-    // A service that lacks a method answers UNIMPLEMENTED, as an older version does: a new method is no edit in every service.
+    // A service that lacks a method answers UNIMPLEMENTED, as an older version does: a new method is no edit in every
+    // service.
     tonic_prost_build::configure()
         .generate_default_stubs(true)
         .compile_fds(compiler.file_descriptor_set())?;

@@ -1,5 +1,5 @@
-//! What is said, a file for each concept: the shape in which the node holds it, that on the wire, and that in JSON, side by
-//! side. What turns one into another stands here and nowhere else.
+//! What is said, a file for each concept: the shape in which the node holds it, that on the wire, and that in JSON,
+//! side by side. What turns one into another stands here and nowhere else.
 
 pub mod cluster;
 pub mod election;

@@ -1,5 +1,5 @@
-//! The one place where a node meets the network: what it listens on, what it accepts, and whom it dials. What is said over a
-//! connection is the affair of those who have it.
+//! The one place where a node meets the network: what it listens on, what it accepts, and whom it dials. What is said
+//! over a connection is the affair of those who have it.
 
 use std::{io, net::SocketAddr, time::Duration};
 

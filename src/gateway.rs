@@ -1,5 +1,5 @@
-//! The entrances: HTTP and gRPC over one kind of listener. Only they, and `api::error` for errors, make HTTP responses and gRPC
-//! statuses.
+//! The entrances: HTTP and gRPC over one kind of listener. Only they, and `api::error` for errors, make HTTP responses
+//! and gRPC statuses.
 
 pub mod admission;
 pub mod bulk;

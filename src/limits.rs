@@ -21,8 +21,8 @@ pub const PENDING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that are accepted in a row before other tasks run. With 32, a client that connected without a pause kept
 /// thousands waiting to be accepted, and other clients waited 0.4 s behind them.
 pub const ACCEPTS_AT_ONCE_MAX: u32 = 128;
-/// Connections that wait to be accepted. The system ignores a client that comes beyond them, and the client tries again after
-/// a second. Linux takes `net.core.somaxconn` if that is less.
+/// Connections that wait to be accepted. The system ignores a client that comes beyond them, and the client tries again
+/// after a second. Linux takes `net.core.somaxconn` if that is less.
 pub const ACCEPT_BACKLOG: u32 = 4096;
 /// Connections beyond [`CONNECTIONS_MAX`] that a listener takes while an idle one ends. If none ends, they are answered
 /// only to probes and peers. More are closed at once.
@@ -105,8 +105,8 @@ pub const TURN_COST_MAX: usize = 32 * 1024;
 pub const TURN_ALONE_COST_MAX: usize = 4 * TURN_COST_MAX;
 /// What a poll of a connection costs, even if there is nothing to read or write.
 pub const POLL_COST: usize = 256;
-/// What a poll of a stream's task costs, which answers a request of HTTP/2: two connections that wake all of their streams use up
-/// a thread's round.
+/// What a poll of a stream's task costs, which answers a request of HTTP/2: two connections that wake all of their
+/// streams use up a thread's round.
 pub const STREAM_POLL_COST: usize = 128;
 /// What a frame of HTTP/2 costs beside its bytes: without it a turn would be thousands of empty frames.
 pub const FRAME_COST: usize = 256;
@@ -114,16 +114,16 @@ pub const FRAME_COST: usize = 256;
 pub const REQUEST_COST: usize = 512;
 /// What a number of a bulk costs. Each group costs as much as a request beside, so that some seven batches are a turn.
 pub const BULK_NUMBER_COST: usize = 4;
-/// What a new connection costs, as much as eight requests. At the cost of one request, thousands of new connections kept others
-/// waiting for a second.
+/// What a new connection costs, as much as eight requests. At the cost of one request, thousands of new connections
+/// kept others waiting for a second.
 pub const CONNECTION_COST: usize = 4096;
 /// Bytes that are read at once from a connection whose last ones were mostly heads of frames: 113 frames at most.
 pub const DENSE_READ_BYTES_MAX: usize = 1024;
 /// The cost, for each thread, after which connections must wait in the queue, so that the cluster's own tasks run
 /// between them: some fifty requests.
 pub const ROUND_COST_MAX: usize = 2 * TURN_COST_MAX;
-/// Bytes that are written at once: more would copy for as long as the socket takes them. The answers to a batch of a bulk, some
-/// 90 KiB, leave together.
+/// Bytes that are written at once: more would copy for as long as the socket takes them. The answers to a batch of a
+/// bulk, some 90 KiB, leave together.
 pub const WRITE_BYTES_MAX: usize = 128 * 1024;
 /// Connections of an address among which the one that is idle for longest is looked for: the oldest ones.
 pub const IDLE_LOOKED_AT_MAX: usize = 64;
@@ -161,8 +161,8 @@ pub const BODY_BYTES_MAX_DEFAULT: usize = 16 * 1024;
 pub const BODY_BYTES_MAX_MIN: usize = 64;
 /// The most: what a body of many numbers may have.
 pub const BODY_BYTES_MAX_MAX: usize = JSON_BULK_BYTES_MAX;
-/// Bytes of a body that are held together while it comes. In one piece of 8 MiB each, bodies that were given up left holes
-/// in which no other one fitted.
+/// Bytes of a body that are held together while it comes. In one piece of 8 MiB each, bodies that were given up left
+/// holes in which no other one fitted.
 pub const BODY_BLOCK_BYTES: usize = 64 * 1024;
 /// How long a body may take to arrive, however long the client would wait for the answer: it holds a place meanwhile.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -176,8 +176,8 @@ pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 pub const PEER_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Characters of an `X-Request-Id`; a longer one is replaced.
 pub const REQUEST_ID_CHARS_MAX: usize = 128;
-/// Bytes of the members that the page's policy names: some 40 of them, and the head of the answer still fits the 4 KiB that
-/// proxies keep for it.
+/// Bytes of the members that the page's policy names: some 40 of them, and the head of the answer still fits the 4 KiB
+/// that proxies keep for it.
 pub const POLICY_MEMBERS_BYTES_MAX: usize = 2048;
 /// An answer that is made gains nothing from compression below this.
 pub const COMPRESSED_BYTES_MIN: u64 = 1024;
@@ -192,15 +192,16 @@ pub const REFLECTION_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Bulk streams at once on a node: each may hold a window of groups and two chunks of answers, up to 0.5 MiB together.
 pub const BULKS_MAX: usize = 64;
-/// What such a stream counts for among the bytes that callers make the node hold: 64 of them are half of [`HELD_BYTES_MAX`].
+/// What such a stream counts for among the bytes that callers make the node hold: 64 of them are half of
+/// [`HELD_BYTES_MAX`].
 pub const BULK_BYTES: usize = HELD_BYTES_MAX / 2 / BULKS_MAX;
 /// Numbers in a batch: large enough to pay a call once (0.05 µs a number), small enough that a few thousand numbers
 /// spread over all workers, and that a batch of primes takes 0.6 ms.
 pub const BATCH_MAX: usize = 1024;
 /// Groups of a bulk stream that are worked on or wait for the one before them: batches, and long numbers by themselves.
 pub const BULK_WINDOW: usize = 32;
-/// Long numbers of all bulks of a node, above [`QUICK_COST_MAX_US`], that are checked at once: enough to keep some workers
-/// busy, too few to fill the pools' queues, whose places are for those who ask for one number.
+/// Long numbers of all bulks of a node, above [`QUICK_COST_MAX_US`], that are checked at once: enough to keep some
+/// workers busy, too few to fill the pools' queues, whose places are for those who ask for one number.
 pub const BULK_LONGS_MAX: usize = 16;
 /// Other groups of all bulks of a node that are worked on at once: more than the window of one bulk, and less than the
 /// batches that a peer takes and the quick checks that a pool queues, so that others find places there.
@@ -233,8 +234,8 @@ pub const ATTEMPTS_MAX: u32 = 3;
 pub const LANE_IN_FLIGHT_MAX: usize = 2048;
 /// Asks in one message: large enough to pay the framing once, small enough to answer within some 0.1 ms.
 pub const LANE_BATCH_MAX: usize = 256;
-/// A lane whose next message has not left counts as so many requests less loaded: one more ask in it saves a message of some
-/// 10 µs, and its answers wait for some µs more.
+/// A lane whose next message has not left counts as so many requests less loaded: one more ask in it saves a message of
+/// some 10 µs, and its answers wait for some µs more.
 pub const LANE_GATHERING_LOAD: u64 = 32;
 /// Long calls at once to a node: they share its connection with the heartbeats, which must always find a stream.
 pub const LONG_CALLS_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 2;

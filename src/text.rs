@@ -1,5 +1,5 @@
-//! Text of others made harmless: the one rule for all that comes from outside and is shown, be it in a log, on a terminal,
-//! on the page or in JSON. Pure.
+//! Text of others made harmless: the one rule for all that comes from outside and is shown, be it in a log, on a
+//! terminal, on the page or in JSON. Pure.
 //!
 //! Names, addresses, reasons and messages of other processes are data. A character that would move a cursor, start a
 //! line, change the direction of what follows or not be seen at all is written as its number, such as `\u{1b}`, and every

@@ -1,5 +1,5 @@
-//! What can go wrong: the errors as the node knows them, as gRPC statuses, and as problem+json (RFC 9457). They are mapped
-//! here, once.
+//! What can go wrong: the errors as the node knows them, as gRPC statuses, and as problem+json (RFC 9457). They are
+//! mapped here, once.
 
 use axum::{
     body::Body,

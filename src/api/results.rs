@@ -62,7 +62,8 @@ impl TryFrom<proto::Result> for Recorded {
     "at": 1_790_000_000_000_u64, "duration_us": 140
 }]}))]
 pub struct ResultsAnswer {
-    /// The newest first; of a batch of a bulk the last number only. Fewer than were asked for when their numbers come to more than 512 KiB.
+    /// The newest first; of a batch of a bulk the last number only. Fewer than were asked for when their numbers come
+    /// to more than 512 KiB.
     results: Vec<ResultAnswer>,
 }
 

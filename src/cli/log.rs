@@ -1,5 +1,5 @@
-//! The log: a thread of its own writes it to standard error, because that may be a pipe that nobody reads, or the terminal
-//! of a stopped job, and nothing but this thread may wait for it.
+//! The log: a thread of its own writes it to standard error, because that may be a pipe that nobody reads, or the
+//! terminal of a stopped job, and nothing but this thread may wait for it.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},

@@ -85,7 +85,8 @@ impl Driver {
         let driver = Self {
             election,
             etcd,
-            // Versions begin at a random number, so that followers never take the list of an earlier process for this one's.
+            // Versions begin at a random number, so that followers never take the list of an earlier process for this
+            // one's.
             list_version: me.boot | 1,
             me,
             token,

@@ -52,7 +52,8 @@ fn refusal(status: &Status) -> DialError {
     }
 }
 
-/// What carries calls over this channel to the node that is sought, and who that has proven to be: nobody without a token.
+/// What carries calls over this channel to the node that is sought, and who that has proven to be: nobody without a
+/// token.
 ///
 /// # Errors
 /// When it proves nothing, or is another node.

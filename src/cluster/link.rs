@@ -93,8 +93,9 @@ impl Link {
                 changed = orders.changed() => {
                     changed.ok()?;
                     let now = *orders.borrow();
-                    // When a peer dials this node, that is a hint to dial it too. The hint restarts a dial only if that has run
-                    // for a heartbeat and has no connection: otherwise two nodes could restart each other's dials for ever.
+                    // When a peer dials this node, that is a hint to dial it too. The hint restarts a dial only if that
+                    // has run for a heartbeat and has no connection: otherwise two nodes could restart each other's
+                    // dials for ever.
                     let dials_for = began.elapsed().checked_sub(pause.wait);
                     let heeds_hints =
                         !is_connected.load(Relaxed) && dials_for.is_none_or(|time| time >= self.heartbeat);
@@ -184,8 +185,8 @@ impl Link {
             () = self.send_heartbeats(before.wanted, lane) => return None,
             changed = orders.wait_for(is_other) => changed.is_ok_and(|orders| orders.redials != before.redials),
         };
-        // A peer that is not suspected may finish what it holds; the lane is watched until then, without heartbeats of this
-        // node.
+        // A peer that is not suspected may finish what it holds; the lane is watched until then, without heartbeats of
+        // this node.
         if !redials && retiring.len() < RETIRING_LANES_MAX {
             lane.retire();
             retiring.spawn(async move { drop(timeout(DEADLINE_MAX, running).await) });

@@ -1,7 +1,7 @@
 //! The token, which peers know and strangers do not.
 //!
-//! Nodes never show it to each other. Whoever dials proves that it knows the token, and whoever answers proves it in turn and
-//! says, proven too, who it is; then calls carry a pass, which is good at that process alone:
+//! Nodes never show it to each other. Whoever dials proves that it knows the token, and whoever answers proves it in
+//! turn and says, proven too, who it is; then calls carry a pass, which is good at that process alone:
 //!
 //! ```text
 //!   dials                                                          answers
@@ -34,7 +34,8 @@ use crate::limits::TOKEN_CHARS_MAX;
 /// A connection to a peer, on which every call carries the pass.
 pub type PeerConnection = InterceptedService<Channel, Pass>;
 
-/// The metadata by which a caller is known as a peer: a pass, or, from operators' clients, `Bearer` and the token (RFC 6750).
+/// The metadata by which a caller is known as a peer: a pass, or, from operators' clients, `Bearer` and the token (RFC
+/// 6750).
 pub const AUTHORIZATION: &str = "authorization";
 /// The token of those who only try the cluster; everybody knows it.
 pub const TRIAL: &str = "trial";
@@ -204,8 +205,8 @@ impl Door {
         self.token.is_set()
     }
 
-    /// Whether whoever makes this call with this header is a peer. The comparison takes as long for every wrong token of its
-    /// length.
+    /// Whether whoever makes this call with this header is a peer. The comparison takes as long for every wrong token
+    /// of its length.
     ///
     /// A node without a token refuses callers that bring one: else it would go on answering peers that do not believe
     /// it, and its vetoes would keep them from ever electing a leader.

@@ -4,9 +4,9 @@
 //!  client ─▶ pieces ─▶ Form::take ─▶ Window: groups in flight, in order ─▶ Form::write ─▶ chunks ─▶ client
 //! ```
 //! A group is a run of short numbers or one long number, and a task of its own: it is done, and its worker free for
-//! others, whether or not the client reads. Input is read only while the window has room, and the window is emptied only
-//! as the client reads, so that a slow reader holds up its own sender and nobody else. A group leaves when nothing more is
-//! ready to join it: there is no timer, and a line that comes alone is answered at once.
+//! others, whether or not the client reads. Input is read only while the window has room, and the window is emptied
+//! only as the client reads, so that a slow reader holds up its own sender and nobody else. A group leaves when nothing
+//! more is ready to join it: there is no timer, and a line that comes alone is answered at once.
 
 pub mod lines;
 pub mod window;
@@ -138,8 +138,8 @@ pub fn answer<F: Form>(
     };
     let work = async move {
         let _place = place;
-        // The place in flight of the request ends with its head, so the bulk takes its own. If the node has filled up since,
-        // this one goes on all the same.
+        // The place in flight of the request ends with its head, so the bulk takes its own. If the node has filled up
+        // since, this one goes on all the same.
         let _pass = gateway.enter().ok();
         let ended = bulk.run().await;
         if !matches!(ended, Ok(true)) {

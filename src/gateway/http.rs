@@ -40,8 +40,8 @@ use super::{
 };
 use crate::{api::error::ApiError, cluster::trace::Trace};
 
-/// Headers of answers that are streamed: no cache keeps them, and no proxy holds them back until there is enough to fill a
-/// buffer (nginx and those that do as it does) or to compress.
+/// Headers of answers that are streamed: no cache keeps them, and no proxy holds them back until there is enough to
+/// fill a buffer (nginx and those that do as it does) or to compress.
 const STREAMED: [(HeaderName, &str); 2] =
     [(header::CACHE_CONTROL, "no-store, no-transform"), (HeaderName::from_static("x-accel-buffering"), "no")];
 

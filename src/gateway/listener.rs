@@ -236,7 +236,8 @@ fn builder(protocols: Protocols, flow: &Arc<Flow>) -> Builder<StreamExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        // A client that has ended its input may wait for the answer; one that has reset the connection is noticed by its task.
+        // A client that has ended its input may wait for the answer; one that has reset the connection is noticed by
+        // its task.
         .half_close(true)
         // No `pipeline_flush`: hyper would then never send its answer to a malformed head, nor the one before it.
         .max_buf_size(HEAD_BYTES_MAX);

@@ -1,5 +1,5 @@
-//! A fixed number of threads of lowered priority, and bounded queues before them: one thread more than are asked for takes
-//! quick checks only, so that a number of 40 digits does not wait for one of 10,000.
+//! A fixed number of threads of lowered priority, and bounded queues before them: one thread more than are asked for
+//! takes quick checks only, so that a number of 40 digits does not wait for one of 10,000.
 
 use std::{
     cell::Cell,

@@ -1,9 +1,9 @@
 //! A stranger who harms nodes on purpose, while ordinary clients ask, beside everything that it must not reach.
 //!
 //! `cargo test --test hostile` passes every attack in short and fails if an ordinary client was not answered, if the
-//! cluster changed, or if a node took too much memory. `cargo test --test hostile attack_2` passes those whose name begins
-//! so, and so does `PRIMACY_ATTACK=2`. `PRIMACY_HOSTILE_SECONDS=30` attacks for so long each, and counts the 99th
-//! percentile too. `PRIMACY_BINARY` names another program than the one under test.
+//! cluster changed, or if a node took too much memory. `cargo test --test hostile attack_2` passes those whose name
+//! begins so, and so does `PRIMACY_ATTACK=2`. `PRIMACY_HOSTILE_SECONDS=30` attacks for so long each, and counts the
+//! 99th percentile too. `PRIMACY_BINARY` names another program than the one under test.
 //!
 //! The attacker is this program again, in a process of its own.
 

@@ -841,8 +841,8 @@ async fn a_bulk_that_stays_idle_or_unread_gives_its_place_back() {
     join_all(unread.iter_mut().map(|bulk| bulk.send_until_blocked(text.as_bytes()))).await;
     let refused = post(&node, "application/x-ndjson", "17\n").await;
     refused.problem("one more", 429, "resource_exhausted");
-    // Of another node, because the bulks of one address leave no room here for what is as large. Over HTTP/2 a connection is
-    // alive whose streams are not read.
+    // Of another node, because the bulks of one address leave no room here for what is as large. Over HTTP/2 a
+    // connection is alive whose streams are not read.
     let other = TestNode::alone(&["--id", "1"]).await;
     let http2 = Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
     let whole = format!("{{\"numbers\":[{}]}}", vec!["7"; JSON_BULK_NUMBERS_MAX].join(","));

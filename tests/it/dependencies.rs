@@ -1,4 +1,5 @@
-//! What Primacy is made of may be used as Primacy is: by licence, by source, and without what a system would have to bring.
+//! What Primacy is made of may be used as Primacy is: by licence, by source, and without what a system would have to
+//! bring.
 
 use std::process::Command;
 

@@ -201,8 +201,8 @@ async fn rapid_resets_harm_nobody_else() {
             }
         }
         let _ = connection.stream.write_all(&frame(PING, 0, 0, b"resets..")).await;
-        // Resets that come before their requests are taken up end the connection, whose end may overtake the word of it. Where
-        // its turns let each request be taken up in time, nothing waits, and it goes on.
+        // Resets that come before their requests are taken up end the connection, whose end may overtake the word of
+        // it. Where its turns let each request be taken up in time, nothing waits, and it goes on.
         while let Some(frame) = connection.next().await {
             match frame.kind {
                 GO_AWAY => assert_eq!(frame.payload[4..8], ENHANCE_YOUR_CALM, "{address}"),
@@ -399,8 +399,8 @@ fn can_open(descriptors: u64) -> bool {
     enough(current) || enough(maximum) && setrlimit(Resource::Nofile, raised).is_ok()
 }
 
-/// A node in a process of its own, whose descriptors are its own, and where it listens for gRPC and HTTP; none on a system that
-/// does not let a process open so many files.
+/// A node in a process of its own, whose descriptors are its own, and where it listens for gRPC and HTTP; none on a
+/// system that does not let a process open so many files.
 async fn node_for(files: usize) -> Option<(Process, SocketAddr, SocketAddr)> {
     if !can_open(files as u64) {
         println!("left out: this system does not let a process open {files} files");
@@ -458,7 +458,8 @@ async fn a_crowd_that_comes_at_once_from_one_address_is_served() {
     assert_eq!(served, CROWD);
 }
 
-/// An address that has most connections, all idle, is served its next ones one after the other, and others meanwhile at once.
+/// An address that has most connections, all idle, is served its next ones one after the other, and others meanwhile at
+/// once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_address_with_most_connections_waits_for_more_of_them_and_nobody_else_does() {
     const MORE: usize = 300;
@@ -660,8 +661,8 @@ impl hyper::body::Body for Beginning {
     }
 }
 
-/// A message is held as a whole before anybody looks at it, so its announcement counts; past half of what a node holds for
-/// its callers, the address that sends most is refused, and the others are not.
+/// A message is held as a whole before anybody looks at it, so its announcement counts; past half of what a node holds
+/// for its callers, the address that sends most is refused, and the others are not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn announced_messages_count_as_held_and_leave_room_for_other_addresses() {
     const ANNOUNCED: u32 = 1_000_000;

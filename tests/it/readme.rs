@@ -1,5 +1,5 @@
-//! The README and the pages of `docs/` cannot lie: their commands are executed, and what they print is compared; what they link
-//! to is there.
+//! The README and the pages of `docs/` cannot lie: their commands are executed, and what they print is compared; what
+//! they link to is there.
 
 use std::{
     env, fs,

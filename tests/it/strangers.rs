@@ -1,5 +1,5 @@
-//! Whoever answers at a peer's address without the cluster's token: it is shown nothing by which it could speak as a peer,
-//! and whatever it says, no node ends, follows, forgets or elects by it.
+//! Whoever answers at a peer's address without the cluster's token: it is shown nothing by which it could speak as a
+//! peer, and whatever it says, no node ends, follows, forgets or elects by it.
 
 use std::{
     net::SocketAddr,

@@ -38,7 +38,8 @@ pub enum Effect {
         /// Why it cannot.
         refusal: Refusal,
     },
-    /// To tell people: another node with this one's id is alive at this address, and this one, which was there first, stays.
+    /// To tell people: another node with this one's id is alive at this address, and this one, which was there first,
+    /// stays.
     MetTwin(Arc<str>),
 }
 
@@ -149,7 +150,8 @@ impl Election {
         Ok(())
     }
 
-    /// A leader asks this node to lead after it; returns whether it does. Where a coordinator says who leads, no node does.
+    /// A leader asks this node to lead after it; returns whether it does. Where a coordinator says who leads, no node
+    /// does.
     ///
     /// # Errors
     /// When the leader cannot be a member.

@@ -179,7 +179,8 @@ impl LeaseState {
             Ok(StepOutcome::Registered) => self.has_registered(now),
             Ok(StepOutcome::Renewed { ttl, told }) => {
                 self.renewed(sent, ttl);
-                // A read returns everything that was written before it. So this is another store, and what was known is void.
+                // A read returns everything that was written before it. So this is another store, and what was known is
+                // void.
                 if told.revision < self.known_when_sent {
                     self.forget_store();
                 }

@@ -22,10 +22,10 @@
 //!
 //! # How to drive it
 //!
-//! An [`Election`] has four kinds of methods. *Events* come in, each with the moment of it; requests of others return what to
-//! answer. After each event, perform what [`Election::drain_effects`] returns, and bring the links in line with
-//! [`Membership::orders`] of each peer. *Deadlines*: call [`Election::tick`] at [`Election::next_deadline`], or a little later,
-//! and read the deadline again after each event. *Getters* say who leads and who is there; put what
+//! An [`Election`] has four kinds of methods. *Events* come in, each with the moment of it; requests of others return
+//! what to answer. After each event, perform what [`Election::drain_effects`] returns, and bring the links in line with
+//! [`Membership::orders`] of each peer. *Deadlines*: call [`Election::tick`] at [`Election::next_deadline`], or a
+//! little later, and read the deadline again after each event. *Getters* say who leads and who is there; put what
 //! [`Election::claim`] returns into the heartbeats of a leader. Moments that are passed in never go back.
 //!
 //! A leader is a preference, not a prerequisite: no request waits for an election. A leader that is heard is replaced

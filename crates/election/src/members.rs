@@ -1,5 +1,5 @@
-//! Who is there: pure, without clock, socket or runtime. It knows nothing of leaders; an [`Election`](crate::Election) owns
-//! it.
+//! Who is there: pure, without clock, socket or runtime. It knows nothing of leaders; an [`Election`](crate::Election)
+//! owns it.
 //!
 //! ```text
 //!   lane_up · lane_stopping · lane_down · dial_failed · acked · heard · admit · adopt · tick     (now is an argument)
@@ -268,8 +268,9 @@ impl Membership {
         });
     }
 
-    /// A timer of this node came so much too late. A node that cannot keep time would take its own delay for the silence of
-    /// others, so it waits as much longer, at most two heartbeats. Each timer that comes in time takes an eighth of that away.
+    /// A timer of this node came so much too late. A node that cannot keep time would take its own delay for the
+    /// silence of others, so it waits as much longer, at most two heartbeats. Each timer that comes in time takes an
+    /// eighth of that away.
     pub fn timer_was_late(&mut self, by: Duration) {
         self.late = by.max(self.late * 7 / 8).min(self.heartbeat * timing::LATENESS_MAX);
     }

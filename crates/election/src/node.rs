@@ -126,8 +126,8 @@ impl Member {
         self.version = Arc::clone(&identity.version);
     }
 
-    /// Whether it is gone, and the same node is alive, or was heard later, at another address. Nobody alive is a ghost, so
-    /// that two nodes of one name cannot push each other out.
+    /// Whether it is gone, and the same node is alive, or was heard later, at another address. Nobody alive is a ghost,
+    /// so that two nodes of one name cannot push each other out.
     pub(crate) fn is_ghost_among(&self, members: &[Self]) -> bool {
         let rank = |member: &Self| (member.status == Status::Alive, member.heard);
         let is_gone = matches!(self.status, Status::Dead | Status::Stopped);

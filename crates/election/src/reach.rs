@@ -1,5 +1,5 @@
-//! Which lanes a node keeps: a leader to everybody; a follower to the leader; and a node without a leader to some others, in
-//! a small cluster to all, though it does not send heartbeats to all of them all the time.
+//! Which lanes a node keeps: a leader to everybody; a follower to the leader; and a node without a leader to some
+//! others, in a small cluster to all, though it does not send heartbeats to all of them all the time.
 
 use std::{collections::BTreeSet, time::Duration};
 

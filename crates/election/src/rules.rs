@@ -1,5 +1,5 @@
-//! The rules of Bully's hardened form, by name. A node keeps them all. Whoever doubts one, or a test of it, can run a node
-//! that breaks it: `docs/election-mutants.md` has what notices that.
+//! The rules of Bully's hardened form, by name. A node keeps them all. Whoever doubts one, or a test of it, can run a
+//! node that breaks it: `docs/election-mutants.md` has what notices that.
 
 /// A rule of the election.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,5 +1,5 @@
-//! Every time of the cluster, as a multiple of H, the heartbeat interval, with the rule that it belongs to. `docs/election.md`
-//! tells the rules in order; `docs/architecture.md` has every way in which a leader is lost.
+//! Every time of the cluster, as a multiple of H, the heartbeat interval, with the rule that it belongs to.
+//! `docs/election.md` tells the rules in order; `docs/architecture.md` has every way in which a leader is lost.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The kernels alone: `cargo bench -p primacy-prime`. Words are timed in lots of 1,000, inputs from a fixed seed, beside the
-//! crates `machine-prime` and `num-prime`.
+//! The kernels alone: `cargo bench -p primacy-prime`. Words are timed in lots of 1,000, inputs from a fixed seed,
+//! beside the crates `machine-prime` and `num-prime`.
 
 use std::{hint::black_box, sync::atomic::AtomicBool, time::Duration};
 

@@ -17,8 +17,8 @@ pub(super) fn from_decimal(digits: &str) -> UBig {
     digits.parse().expect("a number's text holds decimal digits only")
 }
 
-/// See [`Number::estimated_cost_us`](super::Number::estimated_cost_us). Fitted to 12 primes of 100 to 10,000 digits on one
-/// core: within 30 %, half as much again near 150 digits, and a third near 40, where a check takes under 0.3 ms.
+/// See [`Number::estimated_cost_us`](super::Number::estimated_cost_us). Fitted to 12 primes of 100 to 10,000 digits on
+/// one core: within 30 %, half as much again near 150 digits, and a third near 40, where a check takes under 0.3 ms.
 pub(super) fn estimated_cost_us(digits: u64) -> u64 {
     digits.pow(2) * (digits + 385) / 30_000
 }

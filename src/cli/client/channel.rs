@@ -1,5 +1,5 @@
-//! A connection on which only gRPC counts as an answer. A proxy answers by itself when it reaches nobody, and a web server
-//! answers whatever it is asked.
+//! A connection on which only gRPC counts as an answer. A proxy answers by itself when it reaches nobody, and a web
+//! server answers whatever it is asked.
 
 use std::{
     error::Error,

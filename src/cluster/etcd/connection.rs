@@ -1,6 +1,6 @@
-//! The connection to etcd: to one endpoint at a time, and made once for all who wait for it. Its making goes on when their
-//! deadlines end, so that what a password costs etcd (bcrypt: some 0.1 s of a core) is not spent in vain, however many
-//! nodes come to a busy etcd together.
+//! The connection to etcd: to one endpoint at a time, and made once for all who wait for it. Its making goes on when
+//! their deadlines end, so that what a password costs etcd (bcrypt: some 0.1 s of a core) is not spent in vain, however
+//! many nodes come to a busy etcd together.
 
 use std::{
     error::Error,

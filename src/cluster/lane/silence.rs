@@ -59,8 +59,8 @@ impl Silence {
 }
 
 impl Lane {
-    /// Watches a lane for as long as it runs; returns only when it is retired, and its peer was silent for too long. A lane
-    /// that is wanted stays open: whether its peer is lost is for the members or the election to judge.
+    /// Watches a lane for as long as it runs; returns only when it is retired, and its peer was silent for too long. A
+    /// lane that is wanted stays open: whether its peer is lost is for the members or the election to judge.
     pub async fn watch(&self, heartbeat: Duration) -> LaneEnd {
         loop {
             self.holds_something().await;

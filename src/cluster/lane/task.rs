@@ -182,8 +182,8 @@ impl LaneTask {
     }
 }
 
-/// Waits for asks, and takes all that come with the first in the same turn of the runtime: it yields once, so that tasks that
-/// are ready can add theirs to the message. A lone ask leaves at once. Returns 0 when no more will come.
+/// Waits for asks, and takes all that come with the first in the same turn of the runtime: it yields once, so that
+/// tasks that are ready can add theirs to the message. A lone ask leaves at once. Returns 0 when no more will come.
 async fn recv_batch(
     queue: &mut mpsc::Receiver<OpenAsk>,
     batch: &mut Vec<OpenAsk>,

@@ -1,6 +1,6 @@
-//! In which order callers are served. The task of a connection is polled when [`queue`] says so: each address may cost as much
-//! as any other. All other tasks of a node, such as those of its lanes and its election, are polled when they are ready, so
-//! that the cluster's own work comes between the callers'.
+//! In which order callers are served. The task of a connection is polled when [`queue`] says so: each address may cost
+//! as much as any other. All other tasks of a node, such as those of its lanes and its election, are polled when they
+//! are ready, so that the cluster's own work comes between the callers'.
 
 pub mod queue;
 
@@ -42,8 +42,8 @@ impl FairQueue {
     }
 }
 
-/// A connection's part in the queue: the line that it waits in, and what is left of its turn. It changes lines when it was
-/// answered, shows itself as a node's, or is told to end.
+/// A connection's part in the queue: the line that it waits in, and what is left of its turn. It changes lines when it
+/// was answered, shows itself as a node's, or is told to end.
 #[derive(Debug)]
 pub struct Flow {
     queue: FairQueue,
@@ -196,8 +196,8 @@ impl Drop for QueuePlace {
     }
 }
 
-/// Spawns the tasks of a connection's streams of HTTP/2. They wait for no turn of their own, but what they cost counts in the
-/// connection's next one: a frame of a few bytes may wake all of them.
+/// Spawns the tasks of a connection's streams of HTTP/2. They wait for no turn of their own, but what they cost counts
+/// in the connection's next one: a frame of a few bytes may wake all of them.
 #[derive(Debug, Clone)]
 pub struct StreamExecutor(pub Arc<Flow>);
 
@@ -229,8 +229,8 @@ impl<F: Future<Output = ()>> Future for StreamTask<F> {
     }
 }
 
-/// Wakes a task when everything that is ready was polled and the runtime has looked for events, so that tasks whose bytes have
-/// come meanwhile are polled before it.
+/// Wakes a task when everything that is ready was polled and the runtime has looked for events, so that tasks whose
+/// bytes have come meanwhile are polled before it.
 fn wake_after_events(waker: &Waker) {
     // The runtime keeps the waker of a task that yields until then.
     let _ = pin!(yield_now()).poll(&mut Context::from_waker(waker));

@@ -1,6 +1,6 @@
-//! What callers make the node hold: bodies and messages that are not small, and the answers to large ones. They have a bound
-//! together, and past half of it each address has a share: alone two thirds of all, and less the more addresses there are, so
-//! that whoever comes next finds some.
+//! What callers make the node hold: bodies and messages that are not small, and the answers to large ones. They have a
+//! bound together, and past half of it each address has a share: alone two thirds of all, and less the more addresses
+//! there are, so that whoever comes next finds some.
 
 use std::{
     collections::HashMap,

@@ -52,8 +52,8 @@ impl<T> Pending<T> {
         self.count += 1;
     }
 
-    /// The next one: the newest of the address whose turn it is. Its client is there most likely, while those that an attacker
-    /// has left behind are the oldest.
+    /// The next one: the newest of the address whose turn it is. Its client is there most likely, while those that an
+    /// attacker has left behind are the oldest.
     pub fn pop(&mut self) -> Option<T> {
         let address = self.turns.pop_front()?;
         let (_, next) = self.take(address, VecDeque::pop_back)?;

@@ -223,8 +223,8 @@ impl Places {
         served >= self.crowded_from * 3 / 2
     }
 
-    /// A place for a new connection, which may hold one; none if the reserved ones are taken too. `leave` tells the connection
-    /// to end.
+    /// A place for a new connection, which may hold one; none if the reserved ones are taken too. `leave` tells the
+    /// connection to end.
     pub(in crate::gateway) fn take(
         &self,
         from: IpAddr,

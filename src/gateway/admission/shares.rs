@@ -1,5 +1,6 @@
-//! Places for clients that stay for as long as they like: those who watch, and bulks. Another one finds a place even when all
-//! are taken: the address that has most of them loses its oldest one, unless the new one comes from there itself.
+//! Places for clients that stay for as long as they like: those who watch, and bulks. Another one finds a place even
+//! when all are taken: the address that has most of them loses its oldest one, unless the new one comes from there
+//! itself.
 
 use std::{
     collections::BTreeMap,
@@ -42,8 +43,8 @@ impl Shares {
         Self { max, taken: Mutex::default() }
     }
 
-    /// A place for a client at this address, unless all are taken and nobody else has more. `lost` is cancelled when it goes to
-    /// somebody else.
+    /// A place for a client at this address, unless all are taken and nobody else has more. `lost` is cancelled when it
+    /// goes to somebody else.
     pub fn enter(self: &Arc<Self>, from: IpAddr, lost: CancellationToken) -> Option<Share> {
         let (from, mut taken) = (Address::from(from), self.lock());
         if taken.by_number.len() >= self.max {

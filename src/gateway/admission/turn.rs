@@ -52,8 +52,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The head of a frame: a length of three bytes, a type, flags and a stream (RFC 9113, section 4.1).
 const HEAD_BYTES: usize = 9;
 
-/// Finds the frames in what a connection sends, because a frame of 9 bytes costs as much as one of 200. What is not HTTP/2
-/// has none.
+/// Finds the frames in what a connection sends, because a frame of 9 bytes costs as much as one of 200. What is not
+/// HTTP/2 has none.
 #[derive(Debug)]
 pub struct Frames {
     state: FrameState,

@@ -61,8 +61,8 @@ pub struct LineNumbers {
 pub struct Window {
     gateway: Arc<Gateway>,
     terms: Terms,
-    /// One group of each kind at a time waits for a place among those of all bulks, so that another bulk's next group comes
-    /// after one of these and not after all of them.
+    /// One group of each kind at a time waits for a place among those of all bulks, so that another bulk's next group
+    /// comes after one of these and not after all of them.
     next: Arc<NextGroups>,
     /// The lines so far.
     line: u64,

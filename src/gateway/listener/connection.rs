@@ -133,7 +133,8 @@ impl<S: AnswerService> Connection<S> {
     }
 }
 
-/// Lets a connection that was told to end finish what it holds; returns whether the client may still have to read an answer.
+/// Lets a connection that was told to end finish what it holds; returns whether the client may still have to read an
+/// answer.
 async fn say_goodbye<E>(
     mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
     socket: &Socket,

@@ -5,8 +5,8 @@
 //!   PRIMACY_SEED=123 cargo test -p primacy-election lease::replay -- --nocapture  one seed with its trace
 //! ```
 //! `LeaseState` and `Election` are the real ones. The task around them, the watch, and etcd are imitated event by event.
-//! Every clock runs at its own rate, up to 10 % off. Not in it: an etcd that loses data, two leaders of etcd at once, and how
-//! what is stored is written, which the node's own tests check against a real etcd.
+//! Every clock runs at its own rate, up to 10 % off. Not in it: an etcd that loses data, two leaders of etcd at once,
+//! and how what is stored is written, which the node's own tests check against a real etcd.
 
 mod crowd;
 mod mutants;

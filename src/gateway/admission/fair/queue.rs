@@ -1,5 +1,5 @@
-//! Whose work comes next: start-time fair queueing (Goyal, Vin and Cheng, 1996) of polls by what they cost. It knows no clock
-//! and no runtime.
+//! Whose work comes next: start-time fair queueing (Goyal, Vin and Cheng, 1996) of polls by what they cost. It knows no
+//! clock and no runtime.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -112,8 +112,8 @@ impl Queue {
         self.wakers.drain(..)
     }
 
-    /// Whether something of this line may be polled; if not, it waits, and its waker is one of [`wakers`](Self::wakers) when
-    /// it may.
+    /// Whether something of this line may be polled; if not, it waits, and its waker is one of [`wakers`](Self::wakers)
+    /// when it may.
     ///
     /// While no other address waits, every task may, until polls have cost [`ROUND_COST_MAX`] for each thread. From
     /// then on a few tasks at a time are woken, behind the runtime's tasks that are ready.

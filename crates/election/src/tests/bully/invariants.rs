@@ -1,5 +1,6 @@
 //! What must hold, whatever befalls the cluster; by the numbers of the design. Checked when a node's view of the
-//! leadership changes, and those that speak of time every 100 ms. I9, the answers to requests, is tested on real processes.
+//! leadership changes, and those that speak of time every 100 ms. I9, the answers to requests, is tested on real
+//! processes.
 
 use std::time::Duration;
 
@@ -324,9 +325,9 @@ impl Observer {
     /// I10: nobody claims while a follower that it can reach hears the leader (a suspect that wakes between answer and
     /// claim aside).
     ///
-    /// Heard both when the question came and now; no message between them lost or late since it was asked. A follower that was not
-    /// asked at all counts if they have reached each other for 4 H, and it has followed for as long. A leader that
-    /// claims above another is the business of I4, and a hand-over that of I5.
+    /// Heard both when the question came and now; no message between them lost or late since it was asked. A follower
+    /// that was not asked at all counts if they have reached each other for 4 H, and it has followed for as long. A
+    /// leader that claims above another is the business of I4, and a hand-over that of I5.
     fn i10_nobody_claims_over_a_heard_leader(&self, world: &World, node: usize) -> Checked {
         let candidate = &self.candidates[node];
         for other in world.living().into_iter().filter(|other| *other != node) {
