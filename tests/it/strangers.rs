@@ -345,7 +345,7 @@ async fn a_node_whose_id_is_said_to_be_taken_asks_there_itself_and_goes_on() {
         let mut node = node(1, grpc, &format!("9={at}"), None);
         node.err
             .has(&format!(
-                "a peer says that the node at {by} has this one's id too, which does not answer as such"
+                "a peer says that the node at {by} has the id of this node too, but that address does not confirm it"
             ))
             .await;
         led_by(grpc, 1).await;

@@ -504,7 +504,7 @@ async fn a_node_with_another_token_is_left_out_and_its_log_says_why() {
         odd_one.err.has(&why(grpc2)).await;
         for other in &others {
             other.err.has(&why(grpc3)).await;
-            other.err.has("a node of this cluster among them needs the same PRIMACY_TOKEN").await;
+            other.err.has("if that is a node of this cluster, give it the same PRIMACY_TOKEN").await;
         }
         for grpc in [grpc1, grpc2] {
             eventually("the others are led by the highest of them", || async {
@@ -674,7 +674,7 @@ async fn a_node_that_others_could_reach_does_not_start_without_a_token() {
         let ran = run_command(&mut node, "").await;
         assert_eq!((ran.code, &*ran.out), (Some(2), ""), "{ran:?}");
         let what = "primacy: without a token this node may listen for gRPC on loopback only, and ";
-        assert!(ran.err.starts_with(&format!("{what}{address} is beyond")), "{ran:?}");
+        assert!(ran.err.starts_with(&format!("{what}{address} is not loopback")), "{ran:?}");
         for way_out in ["PRIMACY_TOKEN", "`openssl rand -hex 16`", "127.0.0.1", "--insecure"] {
             assert!(ran.err.contains(way_out), "{ran:?}");
         }
