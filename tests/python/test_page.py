@@ -69,7 +69,7 @@ def connected_elsewhere(page, cluster, node):
     connection = page.locator(f"#connection[data-state=connected]:not([data-node='{node.name}'])")
     expect(connection).to_be_visible()
     other = next(other for other in cluster.nodes if other.name == connection.get_attribute("data-node"))
-    expect(connection).to_contain_text(re.compile(f"{node.name} at .* over {other.name} at", re.I))
+    expect(connection).to_contain_text(re.compile(f"{node.name} at .* now connected to {other.name} at", re.I))
     expect(page.locator("#timeline li[data-change=page]").first).to_contain_text(node.name)
     return other
 

@@ -38,7 +38,7 @@ DUPLEX = """location / {
     proxy_http_version 1.1;
 }"""
 BELOW = "location /primacy/ { proxy_pass http://NODE/; }"
-NOT_TOLD = "its events do not come"
+NOT_TOLD = "its events do not arrive"
 RECORD_STATES = """() => {
     const line = document.querySelector("#connection");
     window.states = [];
