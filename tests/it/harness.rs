@@ -221,18 +221,29 @@ impl Processes {
         Self::settled(Self::begin(workers).nodes).await
     }
 
+    /// The same with these arguments for each node too.
+    pub async fn start_with(workers: u32, arguments: &[&str]) -> Self {
+        Self::settled(Self::begin_with(workers, arguments).nodes).await
+    }
+
     /// One that has just been started.
     pub fn begin(workers: u32) -> Self {
+        Self::begin_with(workers, &[])
+    }
+
+    fn begin_with(workers: u32, arguments: &[&str]) -> Self {
         let ports: Vec<(SocketAddr, SocketAddr)> =
             (0..=workers).map(|_| (free_address(), free_address())).collect();
         let peers: Vec<String> = (0..=workers)
             .map(|place| format!("{}={}", name_of(place, workers).0, ports[place as usize].0))
             .collect();
+        let peers = peers.join(",");
+        let arguments = [&["--peers", &peers], arguments].concat();
         let nodes = (0..=workers)
             .map(|place| {
                 let (id, name) = name_of(place, workers);
                 let (grpc, http) = ports[place as usize];
-                Process::start(id, &name, grpc, http, &peers.join(","))
+                Process::start_at(Some(id), &name, grpc, http, &arguments)
             })
             .collect();
         Self { nodes }
