@@ -30,12 +30,9 @@ say "containers, as the seed runs them"
 scripts/compose-test.sh
 say "all that needs nothing but Rust"
 cargo test --locked
-# These load every core, or measure: each has the machine for itself. The others mostly wait.
-alone=(many:: mixed:: prime:: python:: rounds:: time_until)
-say "what else plain \`cargo test\` leaves out, some at once"
-cargo test --locked --test it -- --ignored --skip readme "${alone[@]/#/--skip=}"
-say "what else it leaves out, one after the other"
-cargo test --locked --test it -- --ignored --test-threads=1 "${alone[@]}"
+say "what else plain \`cargo test\` leaves out"
+# One after the other: they load every core, measure, or keep leases of seconds.
+cargo test --locked --test it -- --ignored --skip readme --test-threads=1
 # Last: it leaves another program in target/debug.
 say "the changes that the documents show"
 scripts/try-patches.sh
