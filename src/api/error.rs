@@ -87,7 +87,7 @@ pub struct Problem {
     /// The gRPC status.
     #[schema(example = 3, minimum = 1, maximum = 16)]
     grpc_code: i32,
-    /// The request's id, quote it when you report a problem to the operator.
+    /// The request's id; quote it when you report a problem to the operator.
     #[schema(example = "9f2c4a51d0b84f0e8f0d3a7c5b6e1d24")]
     request_id: String,
 }
