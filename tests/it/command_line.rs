@@ -349,8 +349,7 @@ async fn a_node_names_the_address_that_is_taken() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_was_lent_to_an_outgoing_connection_is_told_with_where_it_goes() {
-    let far = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let far = TcpListener::bind(far).unwrap();
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let lent = socket.connect(far.local_addr().unwrap()).await.unwrap();
