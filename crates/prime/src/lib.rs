@@ -1,19 +1,22 @@
-//! The mathematics: is a number prime?
+//! The mathematics: is a number prime, and which numbers of a range are?
 //!
 //! ```text
 //! text ── Number ── below 2⁶⁴ ──▶ word: trial division, strong base-2, strong Lucas     proven
 //!               └── 2⁶⁴ and up ─▶ long: the same on big integers, two congruences more  probable
+//! range below 2⁶⁴ ──────────────▶ sieve: a segmented sieve of Eratosthenes              proven
 //! ```
-//! Pure computation: no I/O, no clock, no threads. A long check can be stopped between any two of its steps.
+//! Pure computation: no I/O, no clock, no threads. Long work can be stopped between any two of its steps.
 
 mod long;
 mod number;
 mod selfridge;
+mod sieve;
 mod word;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub use number::{Number, NumberError};
+pub use sieve::{count_primes, for_each_prime, range_cost_us};
 pub use word::is_prime;
 
 /// How much a [`Verdict`] is worth.
