@@ -6,4 +6,5 @@ pub mod election;
 pub mod error;
 pub mod prime;
 pub mod primes;
+pub mod ranges;
 pub mod results;

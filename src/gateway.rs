@@ -12,6 +12,7 @@ pub mod http;
 pub mod listener;
 pub mod openapi;
 pub mod page;
+pub mod ranges;
 pub mod strangers;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -24,7 +25,7 @@ use tonic::Code;
 use crate::{
     api::error::ApiError,
     cluster::{Cluster, token::Door},
-    limits::{BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, HELD_BYTES_MAX, WATCHERS_MAX},
+    limits::{BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, HELD_BYTES_MAX, RANGES_MAX, WATCHERS_MAX},
     metrics::{Gauges, Metrics},
     scheduler::Scheduler,
     worker::Worker,
@@ -69,6 +70,8 @@ pub struct Gateway {
     pub bulk_longs: Semaphore,
     /// Places for their other groups.
     pub bulk_groups: Semaphore,
+    /// Places for ranges.
+    pub ranges: Arc<Shares>,
     /// What those over HTTP are shown.
     pub events: Events,
 }
@@ -109,6 +112,7 @@ impl Gateway {
             bulks: Arc::new(Shares::new(BULKS_MAX)),
             bulk_longs: Semaphore::new(BULK_LONGS_MAX),
             bulk_groups: Semaphore::new(BULK_GROUPS_MAX),
+            ranges: Arc::new(Shares::new(RANGES_MAX)),
             events: Events::default(),
         }
     }

@@ -226,6 +226,31 @@ pub const JSON_BULK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Numbers in a JSON body: their answers take some 10 MiB. More of them go as NDJSON, which has no such bound.
 pub const JSON_BULK_NUMBERS_MAX: usize = 100_000;
 
+// ── Ranges ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Ranges that are counted or listed at once on a node.
+pub const RANGES_MAX: usize = 16;
+/// What such a range counts for among the bytes that callers make the node hold: the segments of a list that are done and not
+/// read yet.
+pub const RANGE_BYTES: usize = HELD_BYTES_MAX / 2 / RANGES_MAX;
+/// Segments of a count that are worked on or wait for the one before them.
+pub const COUNT_WINDOW: usize = SEGMENTS_PER_PEER_MAX;
+/// The same of a list, whose segments hold primes.
+pub const LIST_WINDOW: usize = 4;
+/// Numbers of a segment of a list: with a bit for each that may be prime it fits a peer's message, and a list's
+/// [`RANGE_BYTES`] hold two more than the window.
+pub const LIST_SEGMENT_NUMBERS_MAX: u64 = 30 * 256 * 1024;
+/// Primes in a page of JSON by default.
+pub const PAGE_PRIMES_DEFAULT: usize = 1000;
+/// The most primes in a page of JSON; a stream of lines has no such bound.
+pub const PAGE_PRIMES_MAX: usize = 100_000;
+/// Primes in a message of gRPC: some 64 KiB.
+pub const MESSAGE_PRIMES_MAX: usize = 8 * 1024;
+/// The time between two lines of progress.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// A stream without progress ends after this.
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+
 // ── Scheduling ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Workers that one check is tried on when they answer with an error.
@@ -241,6 +266,10 @@ pub const LANE_GATHERING_LOAD: u64 = 32;
 pub const LONG_CALLS_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 2;
 /// Batches at once to a node, beside the long calls and the heartbeats on its connection.
 pub const BATCHES_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 4;
+/// Segments of ranges at once to a node, beside all these: with them, all calls to it have a stream.
+pub const SEGMENTS_PER_PEER_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize / 16 * 3;
+/// Segments that a worker is sent at once for each of its threads: the next one is there when one is done.
+pub const SEGMENTS_PER_THREAD: usize = 2;
 /// For how long a failure counts as load: a fast failure must not attract work.
 pub const FAILURE_PENALTY: Duration = Duration::from_secs(1);
 /// As how many requests in flight a failure counts: more than a node can have, batches included.

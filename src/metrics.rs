@@ -51,6 +51,8 @@ pub struct Metrics {
     pub fallbacks: Counter,
     /// Numbers answered in batches, of those that this node scheduled.
     pub batch_numbers: Counter,
+    /// Segments of ranges that are done, of those that this node scheduled.
+    pub segments: Counter,
     /// Bulk streams that ended early: broken or idle input, answers that were not read, a node that stops, a defect.
     pub bulks_broken: Counter,
     /// Connections accepted.
@@ -92,7 +94,7 @@ impl Metrics {
     }
 
     fn write(&self, exposition: &mut Exposition) {
-        let counters: [(&str, &str, &Counter); 15] = [
+        let counters: [(&str, &str, &Counter); 16] = [
             (
                 "requests_ok",
                 "Requests answered well, bulk streams when their answer begins",
@@ -109,6 +111,7 @@ impl Metrics {
             ),
             ("fallbacks", "Numbers checked by this node because nobody else could", &self.fallbacks),
             ("batch_numbers", "Numbers answered in batches", &self.batch_numbers),
+            ("segments", "Segments of ranges that are done", &self.segments),
             (
                 "bulks_broken",
                 "Bulk streams that ended early: input broken or idle, answers unread, node stopping, defect",

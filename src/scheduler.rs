@@ -1,9 +1,11 @@
 //! Whom to ask, and asking: a check goes to the leader while there is a lane to it, else over the workers that this
-//! node reaches, else it is done here. No request waits for anybody to lead.
+//! node reaches, else it is done here. So does a segment of a range. No request waits for anybody to lead.
 
 pub mod job;
 pub mod pick;
 pub mod results;
+pub mod segment;
+mod turns;
 
 use std::{
     sync::{
@@ -22,6 +24,7 @@ use crate::{
         error::CheckError,
         prime::{Outcome, number_to_wire},
         primes::BatchOutcome,
+        ranges::SegmentOutcome,
         results::Recorded,
     },
     cluster::{
@@ -38,6 +41,8 @@ use crate::{
 use job::{Batch, Job};
 use pick::pick;
 use results::Results;
+use segment::SegmentJob;
+use turns::{Place, Turns};
 
 /// The metadata that marks a check as forwarded by a peer: its receiver does not forward it again.
 pub const FORWARDED_BY: &str = "primacy-forwarded-by";
@@ -65,10 +70,19 @@ pub struct Scheduler {
     rotation: AtomicUsize,
     /// Long checks are placed one after the other: two that saw the same loads would meet at one worker.
     long_rotation: Mutex<usize>,
+    /// Segments wait here for a place at a worker.
+    turns: Turns,
     fallback: bool,
 }
 
 type Snapshots = watch::Receiver<Arc<Snapshot>>;
+
+/// A lane that a job is asked of, and what the job holds there meanwhile.
+struct Placement {
+    lane: Lane,
+    recipient: Recipient,
+    held: (Option<Charge>, Option<Place>),
+}
 
 /// Whom a check is sent to, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +95,8 @@ impl Scheduler {
     /// A scheduler over the cluster; `fallback` says whether this node works when nobody else can.
     pub fn new(cluster: Arc<Cluster>, worker: Arc<Worker>, metrics: Arc<Metrics>, fallback: bool) -> Self {
         let (rotation, long_rotation) = (AtomicUsize::new(0), Mutex::new(0));
-        Self { cluster, worker, metrics, results: Results::default(), rotation, long_rotation, fallback }
+        let (results, turns) = (Results::default(), Turns::default());
+        Self { cluster, worker, metrics, results, rotation, long_rotation, turns, fallback }
     }
 
     /// Has the number checked by whoever can, within the deadline.
@@ -111,6 +126,17 @@ impl Scheduler {
             let last = Outcome { verdict, processed_by: Arc::clone(&outcome.processed_by) };
             self.record(&Number::from(*value), &last, started);
         }
+        Ok(outcome)
+    }
+
+    /// Has a segment done by whoever can, within the deadline.
+    ///
+    /// # Errors
+    /// See [`CheckError`]; each is final for this node.
+    pub async fn segment(&self, job: &SegmentJob) -> Result<SegmentOutcome, CheckError> {
+        let answered = timeout_at(job.deadline.into(), self.dispatch(job)).await;
+        let outcome = answered.unwrap_or(Err(CheckError::DeadlineExceeded))?;
+        self.metrics.segments.inc();
         Ok(outcome)
     }
 
@@ -157,7 +183,14 @@ impl Scheduler {
         let mut last_error = None;
         let mut views = None;
         loop {
-            let Some((lane, recipient, _charge)) = self.next(job, &tried) else {
+            let turn = match job.range_id() {
+                // Boxed: every check would carry the room for it.
+                Some(range_id) => Some(Box::pin(self.turn(range_id, job, &tried)).await),
+                None => None,
+            };
+            let placed = self.next(job, &tried);
+            drop(turn);
+            let Some(Placement { lane, recipient, held: _held }) = placed else {
                 match last_error {
                     Some(CheckError::Unavailable(_)) | None if self.fallback => {
                         self.metrics.fallbacks.inc_by(job.count());
@@ -180,6 +213,8 @@ impl Scheduler {
                     self.metrics.given_back.inc_by(job.count());
                 }
                 Err(AskError::Full) => last_error = Some(overloaded()),
+                // It is of an older version, and is passed over.
+                Err(AskError::Failed(Failure { code: Code::Unimplemented, .. })) => {}
                 Err(AskError::Failed(failure))
                     if recipient == Recipient::Leader && self.has_left(&lane, &failure) =>
                 {
@@ -224,24 +259,32 @@ impl Scheduler {
         failure.code == Code::Aborted || (failure.code == Code::Unavailable && !still_leads)
     }
 
-    /// The lane to ask next, of those that this job was not tried on yet; a long one counts as its load from now on.
-    fn next(&self, job: &impl Job, tried: &[Lane]) -> Option<(Lane, Recipient, Option<Charge>)> {
+    /// The lane to ask next, of those that this job was not tried on yet; long work counts as its load from now on.
+    fn next(&self, job: &impl Job, tried: &[Lane]) -> Option<Placement> {
         let lanes = &self.cluster.snapshot().lanes;
         let fresh = |lane: &Lane| !tried.iter().any(|before| before.is(lane));
-        if let Some(leader) = lanes.leader.as_ref().filter(|lane| !job.is_forwarded() && fresh(lane)) {
-            return Some((leader.clone(), Recipient::Leader, None));
+        let place = |lane: &Lane, recipient, charge| {
+            let held = (charge, self.place(job, lane));
+            Some(Placement { lane: lane.clone(), recipient, held })
+        };
+        let takes = |lane: &&Lane| !job.is_forwarded() && fresh(lane) && job.may_be_sent_to_leader(lane);
+        if let Some(leader) = lanes.leader.as_ref().filter(takes) {
+            return place(leader, Recipient::Leader, None);
         }
         let load = |lane: &Lane| if fresh(lane) { job.load(lane) } else { None };
         // A full lane answers at once that it is full: if all are full, that is overload and not a lack of workers.
-        let full = || lanes.workers.iter().position(|lane| fresh(lane) && lane.is_full());
+        let full = || match job.range_id() {
+            Some(_) => None,
+            None => lanes.workers.iter().position(|lane| fresh(lane) && lane.is_full()),
+        };
         let Some(cost_us) = job.long_cost_us() else {
-            let place = pick(lanes.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed));
-            return place.or_else(full).map(|place| (lanes.workers[place].clone(), Recipient::Worker, None));
+            let picked = pick(lanes.workers.iter().map(load), self.rotation.fetch_add(1, Relaxed));
+            return place(&lanes.workers[picked.or_else(full)?], Recipient::Worker, None);
         };
         let mut rotation = self.long_rotation.lock().unwrap_or_else(PoisonError::into_inner);
         *rotation = rotation.wrapping_add(1);
         let lane = &lanes.workers[pick(lanes.workers.iter().map(load), *rotation).or_else(full)?];
-        Some((lane.clone(), Recipient::Worker, Some(lane.charge(cost_us))))
+        place(lane, Recipient::Worker, Some(lane.charge(cost_us)))
     }
 
     async fn ask(&self, lane: &Lane, check: &Check, recipient: Recipient) -> Result<Outcome, AskError> {

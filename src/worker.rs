@@ -11,13 +11,14 @@ use std::{
 };
 
 use primacy_election::Figures;
-use tokio::task::yield_now;
+use tokio::{sync::Semaphore, task::yield_now};
 
 use crate::{
-    limits::SHORT_CHECKS_BEFORE_YIELD,
-    prime::{self, Certainty, Number, Verdict},
+    api::ranges::{NumberRange, Segment, SegmentFound},
+    limits::{QUICK_COST_MAX_US, SEGMENTS_PER_THREAD, SHORT_CHECKS_BEFORE_YIELD},
+    prime::{self, Certainty, Number, PrimeMap, Verdict},
 };
-use pool::Pool;
+use pool::{Pool, WorkKind};
 
 pub use pool::PoolError;
 
@@ -26,14 +27,18 @@ pub use pool::PoolError;
 pub struct Worker {
     name: Arc<str>,
     pool: Pool,
+    threads: usize,
+    /// Places for segments: one that is done is followed by another at once, and no more than that wait here.
+    segments: Semaphore,
     completed: AtomicU64,
 }
 
 impl Worker {
-    /// A worker with one thread for each core for long checks, and one more for the quick ones among them.
+    /// A worker with one thread for each core for long work, and one more for the quick checks among it.
     pub fn new(name: Arc<str>) -> std::io::Result<Self> {
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self { name, pool: Pool::start(threads, prime::check_while)?, completed: AtomicU64::new(0) })
+        let segments = Semaphore::new(SEGMENTS_PER_THREAD * threads);
+        Ok(Self { name, pool: Pool::start(threads)?, threads, segments, completed: AtomicU64::new(0) })
     }
 
     /// The name that its answers carry as `processed_by`.
@@ -70,9 +75,34 @@ impl Worker {
             let is_prime = self.work_now(|| prime::is_prime(value));
             return Ok(Verdict { is_prime, certainty: Certainty::Proven });
         }
-        let verdict = self.pool.check(number.clone()).await?;
+        let is_quick = number.estimated_cost_us() <= QUICK_COST_MAX_US;
+        let kind = if is_quick { WorkKind::QuickCheck } else { WorkKind::SlowCheck };
+        let number = number.clone();
+        let verdict = self.pool.run(kind, move |go_on| prime::check_while(&number, go_on)).await?;
         self.completed.fetch_add(1, Relaxed);
         Ok(verdict)
+    }
+
+    /// Threads that work on segments.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Sieves a segment on the pool, where it stops soon after this future is dropped. It waits until it has a place.
+    ///
+    /// # Errors
+    /// [`PoolError::Defect`].
+    pub async fn sieve(&self, segment: Segment) -> Result<SegmentFound, PoolError> {
+        // It is never closed.
+        let _place = self.segments.acquire().await.map_err(|_| PoolError::Defect)?;
+        let NumberRange { from, to } = segment.range;
+        let found = self.pool.run(WorkKind::Segment, move |go_on| match segment.lists {
+            true => PrimeMap::sieve(from..=to, go_on).map(SegmentFound::Primes),
+            false => prime::count_primes(from..=to, go_on).map(SegmentFound::Count),
+        });
+        let found = found.await?;
+        self.completed.fetch_add(1, Relaxed);
+        Ok(found)
     }
 
     /// What it holds and has done.

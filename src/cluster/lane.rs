@@ -19,7 +19,7 @@ use std::{
 
 use primacy_election::{DialError, Identity, MISSED, Time, Wanted};
 use thiserror::Error;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming, TimeoutExpired};
@@ -30,7 +30,7 @@ use crate::{
     counted::Counted,
     limits::{
         BATCHES_PER_PEER_MAX, FAILURE_PENALTY, FAILURE_PENALTY_LOAD, LANE_GATHERING_LOAD, LANE_IN_FLIGHT_MAX,
-        LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX,
+        LONG_CALLS_PER_PEER_MAX, PEER_MESSAGE_BYTES_MAX, SEGMENTS_PER_PEER_MAX, SEGMENTS_PER_THREAD,
     },
     proto::{self, peer_client::PeerClient},
     text::{line, plain},
@@ -105,6 +105,9 @@ struct Shared {
     connection: PeerConnection,
     long_calls: Semaphore,
     batches: Semaphore,
+    /// Places for segments of ranges, as many as the other side has use for.
+    segments: Arc<Semaphore>,
+    segments_max: usize,
     in_flight: AtomicU64,
     /// Those in flight that have not left yet.
     gathering: AtomicUsize,
@@ -173,23 +176,26 @@ impl Lane {
         mut answers: Streaming<proto::LaneAnswers>,
         outgoing: mpsc::Sender<proto::LaneAsks>,
     ) -> Result<(Self, LaneTask, Identity), DialError> {
-        let first = answers.message().await.map_err(|status| refusal(&status))?;
-        let receiver = first.and_then(|first| first.receiver);
+        let first = answers.message().await.map_err(|status| refusal(&status))?.unwrap_or_default();
+        let segments_max = segments_max(kind, first.segment_threads as usize);
+        let receiver = first.receiver;
         let unnamed = || DialError::Other("its lane did not begin with who it is".to_owned());
         let identity = Identity::try_from(receiver.ok_or_else(unnamed)?)
             .map_err(|wrong| DialError::Other(wrong.to_owned()))?;
         let (queue, asks) = mpsc::channel(LANE_IN_FLIGHT_MAX);
-        let lane = Self::new(connection, queue);
+        let lane = Self::new(connection, queue, segments_max);
         let task = LaneTask::new(lane.clone(), kind, asks, outgoing, answers);
         Ok((lane, task, identity))
     }
 
-    fn new(connection: PeerConnection, queue: mpsc::Sender<OpenAsk>) -> Self {
+    fn new(connection: PeerConnection, queue: mpsc::Sender<OpenAsk>, segments_max: usize) -> Self {
         Self(Arc::new(Shared {
             queue,
             connection,
             long_calls: Semaphore::new(LONG_CALLS_PER_PEER_MAX),
             batches: Semaphore::new(BATCHES_PER_PEER_MAX),
+            segments: Arc::new(Semaphore::new(segments_max)),
+            segments_max,
             in_flight: AtomicU64::new(0),
             gathering: AtomicUsize::new(0),
             long_cost_us: Arc::default(),
@@ -254,6 +260,19 @@ impl Lane {
         self.while_open(call).await
     }
 
+    /// Makes a call for a segment of a range beside the lane, for which there is a place already. It ends with the lane, given
+    /// back.
+    ///
+    /// # Errors
+    /// See [`AskError`].
+    pub async fn call_segment<T>(
+        &self,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, AskError> {
+        self.0.filled.notify_one();
+        self.while_open(call).await
+    }
+
     async fn while_open<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, AskError> {
         let mut silences = self.0.silences.subscribe();
         if self.is_silent() {
@@ -277,7 +296,10 @@ impl Lane {
 
     /// Whether the other side holds anything of ours: asks, batches or calls.
     fn is_holding(&self) -> bool {
-        self.0.in_flight.load(Relaxed) > 0 || self.0.long_calls.available_permits() < LONG_CALLS_PER_PEER_MAX
+        let Shared { in_flight, long_calls, segments, segments_max, .. } = &*self.0;
+        in_flight.load(Relaxed) > 0
+            || long_calls.available_permits() < LONG_CALLS_PER_PEER_MAX
+            || segments.available_permits() < *segments_max
     }
 
     /// Returns when it holds something.
@@ -349,6 +371,21 @@ impl Lane {
         self.is_living() && self.0.batches.available_permits() > 0
     }
 
+    /// Whether it takes segments of ranges, if it is not full of them.
+    pub fn takes_segments(&self) -> bool {
+        self.is_living() && self.0.segments_max > 0
+    }
+
+    /// Whether it takes one more segment.
+    pub fn has_room_for_segment(&self) -> bool {
+        self.takes_segments() && self.0.segments.available_permits() > 0
+    }
+
+    /// A place for a segment, if there is one.
+    pub fn segment_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.segments).try_acquire_owned().ok()
+    }
+
     /// Short checks in flight, plus the penalty of a recent failure. A lane whose next message has not left counts as
     /// [`LANE_GATHERING_LOAD`] less: each message wakes a process, and an ask that joins it saves another message.
     pub fn load(&self) -> u64 {
@@ -390,15 +427,26 @@ impl Lane {
 impl Shared {
     /// Returns when no call beside the lane is left.
     async fn calls_answered(&self) {
-        // Neither semaphore is ever closed.
+        // None of the semaphores is ever closed.
         let _ = self.long_calls.acquire_many(LONG_CALLS_PER_PEER_MAX as u32).await;
         let _ = self.batches.acquire_many(BATCHES_PER_PEER_MAX as u32).await;
+        let _ = self.segments.acquire_many(self.segments_max as u32).await;
     }
 }
 
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lane").field("in_flight", &self.0.in_flight).finish_non_exhaustive()
+    }
+}
+
+/// How many segments a node is sent at once that has so many threads for them. A leader sends them on, so that it takes as many
+/// as there is room for.
+fn segments_max(kind: Wanted, threads: usize) -> usize {
+    match kind {
+        _ if threads == 0 => 0,
+        Wanted::Schedule => SEGMENTS_PER_PEER_MAX,
+        Wanted::Work | Wanted::Off => SEGMENTS_PER_PEER_MAX.min(SEGMENTS_PER_THREAD * threads),
     }
 }
 

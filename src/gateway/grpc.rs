@@ -4,6 +4,7 @@ mod framing;
 mod health;
 mod peer;
 mod primes;
+mod ranges;
 mod reflection;
 mod scheduler;
 mod worker;

@@ -9,6 +9,7 @@ mod host;
 pub mod prime;
 pub mod primes;
 pub mod problems;
+mod ranges;
 mod results;
 
 use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Instant};
@@ -53,7 +54,10 @@ pub fn operations() -> OpenApiRouter<Arc<Gateway>> {
 /// The hot path, whose answers gain nothing from the layers that the others have, and the bulks, which would pay more
 /// for compression than for their checks.
 fn numbers() -> OpenApiRouter<Arc<Gateway>> {
-    OpenApiRouter::with_openapi(openapi::base()).merge(prime::operations()).merge(primes::operations())
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(prime::operations())
+        .merge(primes::operations())
+        .merge(ranges::operations())
 }
 
 fn others() -> OpenApiRouter<Arc<Gateway>> {

@@ -1,4 +1,5 @@
-//! What is asked of the cluster: one check, or a batch of short ones. Both are dispatched by the same rules.
+//! What is asked of the cluster: one check, or a batch of short ones; segments of ranges are in [`segment`](super::segment).
+//! All are dispatched by the same rules.
 
 use std::{sync::Arc, time::Instant};
 
@@ -40,6 +41,14 @@ pub(super) trait Job: Sync {
     fn long_cost_us(&self) -> Option<u64>;
     /// How loaded a lane is with work of its kind; nothing if it takes none.
     fn load(&self, lane: &Lane) -> Option<u64>;
+    /// Whether the leader takes it, as far as that is known before it is asked.
+    fn may_be_sent_to_leader(&self, _: &Lane) -> bool {
+        true
+    }
+    /// The range whose turn it waits for, if it waits for one.
+    fn range_id(&self) -> Option<u64> {
+        None
+    }
     /// Asks another node.
     fn ask(
         &self,

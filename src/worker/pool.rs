@@ -1,5 +1,7 @@
 //! A fixed number of threads of lowered priority, and bounded queues before them: one thread more than are asked for
 //! takes quick checks only, so that a number of 40 digits does not wait for one of 10,000.
+//!
+//! The threads take checks and segments of ranges in turn, so that neither kind waits for all of the other.
 
 use std::{
     cell::Cell,
@@ -21,8 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     counted::Counted,
-    limits::{POOL_QUEUE_MAX, POOL_TURN, QUICK_COST_MAX_US},
-    prime::{Number, Verdict},
+    limits::{POOL_QUEUE_MAX, POOL_TURN},
 };
 
 /// Why a long check was not done here.
@@ -43,27 +44,37 @@ pub(super) struct Pool {
     died: CancellationToken,
 }
 
-/// What the threads do: [`prime::check_while`](crate::prime::check_while), or what a test puts in its place.
-type CheckFunction = fn(&Number, &dyn Fn() -> bool) -> Option<Verdict>;
+/// What is to be done; it goes on while the function that it is given says so.
+type Work = Box<dyn FnOnce(&dyn Fn() -> bool) + Send>;
 
-#[derive(Debug)]
+/// Which queue work waits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WorkKind {
+    /// A check of up to [`QUICK_COST_MAX_US`](crate::limits::QUICK_COST_MAX_US).
+    QuickCheck,
+    /// A longer one.
+    SlowCheck,
+    /// A part of a range.
+    Segment,
+}
+
 struct PoolJob {
-    number: Number,
+    work: Work,
+    kind: WorkKind,
     stop: Arc<AtomicBool>,
-    reply: oneshot::Sender<Verdict>,
 }
 
 impl Pool {
-    pub(super) fn start(threads: usize, check: CheckFunction) -> io::Result<Self> {
+    pub(super) fn start(threads: usize) -> io::Result<Self> {
         let pool = Self { queue: Arc::default(), in_flight: Arc::default(), died: CancellationToken::new() };
         for index in 0..threads {
-            pool.spawn(format!("long-{index}"), Takes::Any, check)?;
+            pool.spawn(format!("long-{index}"), Takes::Any)?;
         }
-        pool.spawn("long-quick".to_owned(), Takes::Quick, check)?;
+        pool.spawn("long-quick".to_owned(), Takes::Quick)?;
         Ok(pool)
     }
 
-    fn spawn(&self, name: String, takes: Takes, check: CheckFunction) -> io::Result<()> {
+    fn spawn(&self, name: String, takes: Takes) -> io::Result<()> {
         let queue = Arc::clone(&self.queue);
         let died = self.died.clone().drop_guard();
         thread::Builder::new().name(name).spawn(move || {
@@ -71,17 +82,29 @@ impl Pool {
             if let Err(error) = lower_priority() {
                 tracing::debug!(?error, "the pool keeps its priority");
             }
-            work(&queue, takes, check);
+            work(&queue, takes);
         })?;
         Ok(())
     }
 
-    pub(super) async fn check(&self, number: Number) -> Result<Verdict, PoolError> {
+    /// Does work on one of the threads. It ends with `None` only when it was told not to go on, which it is soon after this
+    /// future is dropped.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        kind: WorkKind,
+        work: impl FnOnce(&dyn Fn() -> bool) -> Option<T> + Send + 'static,
+    ) -> Result<T, PoolError> {
         let in_flight = Counted::new(Arc::clone(&self.in_flight), 1);
-        let held = AwaitedCheck { stop: Arc::default(), _in_flight: in_flight };
-        let (reply, verdict) = oneshot::channel();
-        self.queue.push(PoolJob { number, stop: Arc::clone(&held.stop), reply })?;
-        verdict.await.map_err(|_| PoolError::Defect)
+        let held = AwaitedWork { stop: Arc::default(), _in_flight: in_flight };
+        let (reply, done) = oneshot::channel();
+        let work: Work = Box::new(move |go_on| {
+            if let Some(done) = work(go_on) {
+                // Nobody to take it: the client has gone since.
+                let _ = reply.send(done);
+            }
+        });
+        self.queue.push(PoolJob { work, kind, stop: Arc::clone(&held.stop) })?;
+        done.await.map_err(|_| PoolError::Defect)
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -103,22 +126,22 @@ impl Drop for Pool {
     }
 }
 
-/// A check somebody waits for; dropping it stops the computation.
-struct AwaitedCheck {
+/// Work somebody waits for; dropping it stops the computation.
+struct AwaitedWork {
     stop: Arc<AtomicBool>,
     _in_flight: Counted<Arc<AtomicU64>>,
 }
 
-impl Drop for AwaitedCheck {
+impl Drop for AwaitedWork {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
     }
 }
 
-/// Which checks a thread takes.
+/// Which work a thread takes.
 #[derive(Debug, Clone, Copy)]
 enum Takes {
-    /// The slow ones first: for the quick ones there is a thread of their own.
+    /// Of the checks the slow ones first: for the quick ones there is a thread of their own.
     Any,
     Quick,
 }
@@ -130,23 +153,46 @@ struct JobQueue {
     quick_changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct QueueState {
     slow: VecDeque<PoolJob>,
     quick: VecDeque<PoolJob>,
+    segments: VecDeque<PoolJob>,
+    /// Whose turn it is, if both wait.
+    is_turn_of_segments: bool,
     closed: bool,
 }
 
 impl QueueState {
     fn len(&self) -> usize {
-        self.slow.len() + self.quick.len()
+        self.slow.len() + self.quick.len() + self.segments.len()
+    }
+
+    fn of_kind(&mut self, kind: WorkKind) -> &mut VecDeque<PoolJob> {
+        match kind {
+            WorkKind::QuickCheck => &mut self.quick,
+            WorkKind::SlowCheck => &mut self.slow,
+            WorkKind::Segment => &mut self.segments,
+        }
     }
 
     fn next(&mut self, takes: Takes) -> Option<PoolJob> {
-        match takes {
-            Takes::Any => self.slow.pop_front().or_else(|| self.quick.pop_front()),
-            Takes::Quick => self.quick.pop_front(),
+        let Takes::Any = takes else { return self.quick.pop_front() };
+        self.is_turn_of_segments = !self.is_turn_of_segments;
+        match self.is_turn_of_segments {
+            true => self.segments.pop_front().or_else(|| self.next_check()),
+            false => self.next_check().or_else(|| self.segments.pop_front()),
         }
+    }
+
+    fn next_check(&mut self) -> Option<PoolJob> {
+        self.slow.pop_front().or_else(|| self.quick.pop_front())
+    }
+}
+
+impl std::fmt::Debug for QueueState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("QueueState").field("waiting", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -156,9 +202,9 @@ impl JobQueue {
     }
 
     fn push(&self, job: PoolJob) -> Result<(), PoolError> {
-        let is_quick = job.number.estimated_cost_us() <= QUICK_COST_MAX_US;
+        let is_quick = job.kind == WorkKind::QuickCheck;
         let mut state = self.lock();
-        let jobs = if is_quick { &mut state.quick } else { &mut state.slow };
+        let jobs = state.of_kind(job.kind);
         if jobs.len() >= POOL_QUEUE_MAX {
             // Those whose client has gone must not keep the others out.
             jobs.retain(|job| !job.stop.load(Relaxed));
@@ -192,8 +238,8 @@ impl JobQueue {
     fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        let QueueState { slow, quick, .. } = &mut *state;
-        for job in slow.drain(..).chain(quick.drain(..)) {
+        let QueueState { slow, quick, segments, .. } = &mut *state;
+        for job in slow.drain(..).chain(quick.drain(..)).chain(segments.drain(..)) {
             job.stop.store(true, Relaxed);
         }
         self.changed.notify_all();
@@ -201,21 +247,16 @@ impl JobQueue {
     }
 }
 
-fn work(queue: &JobQueue, takes: Takes, check: CheckFunction) {
-    while let Some(job) = queue.pop(takes) {
+fn work(queue: &JobQueue, takes: Takes) {
+    while let Some(PoolJob { work, kind, stop }) = queue.pop(takes) {
         let turn = Cell::new(Instant::now());
         let go_on = || {
             give_way(&turn);
-            !job.stop.load(Relaxed)
+            !stop.load(Relaxed)
         };
-        // One number that meets a defect must not take its node down, and then the next node that is asked.
-        match panic::catch_unwind(AssertUnwindSafe(|| check(&job.number, &go_on))) {
-            Ok(None) => {}
-            Ok(Some(verdict)) => {
-                // Nobody to take it: the client has gone since.
-                let _ = job.reply.send(verdict);
-            }
-            Err(_) => tracing::error!("a check of {} bytes met a defect", job.number.text_len()),
+        // Work that meets a defect must not take its node down, and then the next node that is asked.
+        if panic::catch_unwind(AssertUnwindSafe(|| work(&go_on))).is_err() {
+            tracing::error!(?kind, "work on the pool met a defect");
         }
     }
 }
@@ -248,20 +289,27 @@ fn lower_priority() -> Result<(), thread_priority::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prime::Certainty;
-
-    fn check_but_for_13(number: &Number, _: &dyn Fn() -> bool) -> Option<Verdict> {
-        assert_ne!(number.equivalent_word(), Some(13), "a defect");
-        Some(Verdict { is_prime: true, certainty: Certainty::Proven })
-    }
 
     #[tokio::test]
-    async fn a_number_that_meets_a_defect_leaves_the_thread_to_the_others() {
-        let pool = Pool::start(1, check_but_for_13).unwrap();
+    async fn work_that_meets_a_defect_leaves_the_thread_to_the_others() {
+        let pool = Pool::start(1).unwrap();
         for _ in 0..3 {
-            assert_eq!(pool.check(Number::from(13_u64)).await, Err(PoolError::Defect));
-            assert!(pool.check(Number::from(17_u64)).await.is_ok());
+            let met: Result<(), _> = pool.run(WorkKind::SlowCheck, |_| panic!("a defect")).await;
+            assert_eq!(met, Err(PoolError::Defect));
+            assert_eq!(pool.run(WorkKind::SlowCheck, |_| Some(17)).await, Ok(17));
         }
         assert_eq!((pool.in_flight(), pool.died.is_cancelled()), (0, false));
+    }
+
+    #[test]
+    fn checks_and_segments_take_turns() {
+        let mut state = QueueState::default();
+        for kind in [WorkKind::Segment, WorkKind::SlowCheck].repeat(3) {
+            state.of_kind(kind).push_back(PoolJob { work: Box::new(|_| ()), kind, stop: Arc::default() });
+        }
+        let kinds: Vec<WorkKind> =
+            std::iter::from_fn(|| state.next(Takes::Any)).map(|job| job.kind).collect();
+        assert!(kinds.windows(2).all(|pair| pair[0] != pair[1]), "{kinds:?}");
+        assert_eq!(kinds.len(), 6);
     }
 }

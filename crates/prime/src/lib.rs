@@ -16,7 +16,7 @@ mod word;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub use number::{Number, NumberError};
-pub use sieve::{count_primes, for_each_prime, range_cost_us};
+pub use sieve::{PrimeMap, Primes, count_primes, for_each_prime, range_cost_us, segment_numbers};
 pub use word::is_prime;
 
 /// How much a [`Verdict`] is worth.

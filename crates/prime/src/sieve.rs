@@ -15,6 +15,7 @@
 //! primesieve.
 
 mod crossing;
+mod map;
 mod wheel;
 
 use std::ops::RangeInclusive;
@@ -22,6 +23,8 @@ use std::ops::RangeInclusive;
 use crate::word::is_prime;
 use crossing::{Crossings, LARGE_MIN, cross_stream};
 use wheel::{NUMBERS, each_number, mask_from, mask_to};
+
+pub use map::{PrimeMap, Primes};
 
 /// The most bytes of a window: 500 million numbers. More would share the cost of large primes among more numbers, and
 /// take more memory of each thread.
@@ -82,6 +85,17 @@ pub fn range_cost_us(range: &RangeInclusive<u64>) -> u64 {
     let numbers = (range.end() - range.start()) as f64 + 1.0;
     let windows = (numbers / (WINDOW_BYTES_MAX * NUMBERS) as f64).ceil();
     (windows * Method::cheapest(numbers / windows, *range.end()).cost_ns / 1000.0) as u64
+}
+
+/// How many numbers from `from` on are some 0.15 s of work to count, on one core. High up it is more: so many that the primes
+/// up to the root, which cost the same for any number of them, are a sixth of the work; at most 500 million.
+pub fn segment_numbers(from: u64) -> u64 {
+    const WORK_NS: f64 = 150e6;
+    const NUMBERS_MAX: f64 = (WINDOW_BYTES_MAX * NUMBERS) as f64;
+    let root = from.max(1 << 20).isqrt();
+    let fixed_ns = sieve_cost_ns(0.0, root);
+    let number_ns = (sieve_cost_ns(NUMBERS_MAX, root) - fixed_ns) / NUMBERS_MAX;
+    (WORK_NS.max(5.0 * fixed_ns) / number_ns).min(NUMBERS_MAX) as u64
 }
 
 /// What is done with a block: the number of its first byte, and its bytes, in which a bit is set for each prime. `None`

@@ -20,6 +20,7 @@ use crate::{
         error::{ApiError, CallError, CheckError},
         prime::Outcome,
         primes::BatchOutcome,
+        ranges::{SegmentOutcome, segment_from_wire},
     },
     cluster::{
         STOPPING,
@@ -28,9 +29,9 @@ use crate::{
         trace::Trace,
     },
     gateway::Gateway,
-    limits::{BATCH_MAX, LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX},
+    limits::{BATCH_MAX, LANE_BATCH_MAX, LANE_IN_FLIGHT_MAX, LIST_SEGMENT_NUMBERS_MAX},
     proto::{self, peer_client::PeerClient, peer_server::Peer},
-    scheduler::{Check, FORWARDED_BY, job::Batch},
+    scheduler::{Check, FORWARDED_BY, job::Batch, segment::SegmentJob},
 };
 
 /// Serves `scheduler.Peer`.
@@ -105,6 +106,27 @@ impl Peer for PeerService {
         Ok(Response::new(outcome.into()))
     }
 
+    async fn work_segment(
+        &self,
+        request: Request<proto::SegmentRequest>,
+    ) -> Result<Response<proto::SegmentResponse>, Status> {
+        let SegmentJob { segment, trace, .. } = segment_of(request)?;
+        let worker = &self.0.worker;
+        let found = worker.sieve(segment).await.map_err(CheckError::from).map_err(ApiError::from)?;
+        tracing::debug!(request_id = %trace.request_id(), traceparent = %trace.traceparent(), "processed a segment");
+        let outcome = SegmentOutcome { found, processed_by: Arc::clone(worker.name()) };
+        Ok(Response::new(outcome.into()))
+    }
+
+    async fn schedule_segment(
+        &self,
+        request: Request<proto::SegmentRequest>,
+    ) -> Result<Response<proto::SegmentResponse>, Status> {
+        let job = segment_of(request)?;
+        let outcome = self.0.scheduler.segment(&job).await.map_err(ApiError::from)?;
+        Ok(Response::new(outcome.into()))
+    }
+
     async fn recent_results(
         &self,
         request: Request<proto::RecentResultsRequest>,
@@ -173,7 +195,9 @@ impl PeerService {
         answers: impl Stream<Item = Result<proto::LaneAnswers, Status>> + Send + 'static,
     ) -> LaneAnswerStream {
         let me = (&*self.0.cluster.snapshot().view.me).into();
-        let hello = proto::LaneAnswers { receiver: Some(me), ..proto::LaneAnswers::default() };
+        let segment_threads = self.0.worker.threads() as u32;
+        let hello =
+            proto::LaneAnswers { receiver: Some(me), segment_threads, ..proto::LaneAnswers::default() };
         let (stopping, heartbeat) = (self.0.cluster.stopping(), self.0.cluster.heartbeat());
         // Repeated every heartbeat: heartbeats to a node that stops are refused, and this shows that it still lives.
         let notices = stream::unfold(false, move |is_told| {
@@ -213,6 +237,19 @@ fn batch_of(request: Request<proto::BatchRequest>) -> Result<Batch, Status> {
         return Err(Status::invalid_argument(format!("a batch has at most {BATCH_MAX} numbers")));
     }
     Ok(Batch { values, deadline, trace, forwarded: true })
+}
+
+/// A segment that a peer sends, with what its call brings.
+fn segment_of(request: Request<proto::SegmentRequest>) -> Result<SegmentJob, Status> {
+    let CallContext { deadline, trace, .. } = call_of(&request);
+    let request = request.into_inner();
+    let segment = segment_from_wire(&request)?;
+    if segment.lists && segment.range.numbers() > LIST_SEGMENT_NUMBERS_MAX {
+        return Err(Status::invalid_argument(format!(
+            "a segment of a list has at most {LIST_SEGMENT_NUMBERS_MAX} numbers"
+        )));
+    }
+    Ok(SegmentJob { segment, range_id: request.range_id, deadline, trace, forwarded: true })
 }
 
 /// Does here what a message asks.

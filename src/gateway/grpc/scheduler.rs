@@ -6,14 +6,15 @@ use futures_util::{Stream, StreamExt, stream::BoxStream};
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::{CallContext, call_of, count, primes};
+use super::{CallContext, call_of, count, primes, ranges};
 use crate::{
-    api::{error::ApiError, prime::number_from_wire},
+    api::{error::ApiError, prime::number_from_wire, ranges::range_from_wire},
     cluster::Snapshot,
     gateway::{
-        Gateway,
+        self, Gateway,
         bulk::{self, window::Terms},
     },
+    limits::PAGE_PRIMES_DEFAULT,
     proto::{self, scheduler_server::Scheduler},
     scheduler::Check,
 };
@@ -45,6 +46,21 @@ impl Scheduler for SchedulerService {
         opened
     }
 
+    async fn count_primes(
+        &self,
+        request: Request<proto::Range>,
+    ) -> Result<Response<ranges::Counted>, Status> {
+        let opened = self.count_range(request).map_err(Status::from);
+        count(&self.0, opened.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        opened
+    }
+
+    async fn list_primes(&self, request: Request<proto::Range>) -> Result<Response<ranges::Listed>, Status> {
+        let opened = self.list_range(request).map_err(Status::from);
+        count(&self.0, opened.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        opened
+    }
+
     async fn watch_cluster(
         &self,
         request: Request<proto::WatchClusterRequest>,
@@ -70,6 +86,24 @@ impl SchedulerService {
         let terms = Terms { patience: deadline.saturating_duration_since(arrived), trace };
         let is_compressed = request.metadata().get("grpc-encoding").is_some_and(|name| name != "identity");
         Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner(), is_compressed)))
+    }
+
+    fn count_range(&self, request: Request<proto::Range>) -> Result<Response<ranges::Counted>, ApiError> {
+        let CallContext { trace, from, .. } = call_of(&request);
+        let range = range_from_wire(request.get_ref())?;
+        let place = gateway::ranges::enter(&self.0, from.ip())?;
+        let progress = gateway::ranges::count(&self.0, place, range, trace);
+        Ok(Response::new(progress.map(|next| Ok(next?.into())).boxed()))
+    }
+
+    fn list_range(&self, request: Request<proto::Range>) -> Result<Response<ranges::Listed>, ApiError> {
+        let CallContext { trace, from, .. } = call_of(&request);
+        let range = range_from_wire(request.get_ref())?;
+        let limit = request.get_ref().limit;
+        let place = gateway::ranges::enter(&self.0, from.ip())?;
+        let wanted = if limit == 0 { PAGE_PRIMES_DEFAULT } else { limit as usize };
+        let listed = gateway::ranges::list(&self.0, place, range, wanted, trace);
+        Ok(Response::new(ranges::pages(listed, limit)))
     }
 
     async fn check(

@@ -49,7 +49,7 @@ pub(super) fn operations() -> OpenApiRouter<Arc<Gateway>> {
 }
 
 /// The names by which clients know it.
-const NDJSON_NAMES: [&str; 3] = [NDJSON, "application/ndjson", "application/jsonl"];
+pub(super) const NDJSON_NAMES: [&str; 3] = [NDJSON, "application/ndjson", "application/jsonl"];
 
 /// A body above this is taken apart off the runtime's threads: it takes more than a moment.
 const PARSED_INLINE_BYTES_MAX: usize = 16 * 1024;

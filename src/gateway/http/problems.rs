@@ -15,6 +15,7 @@ use crate::{
     api::{
         error::{ApiError, CheckError},
         primes::ItemPlace,
+        ranges::bad_end,
     },
     gateway::{busy, context},
     limits::{BODY_BYTES_MAX_DEFAULT, IN_FLIGHT_MAX_DEFAULT, JSON_BULK_BYTES_MAX},
@@ -32,9 +33,10 @@ struct Documented {
 
 type Make = fn() -> Documented;
 
-const ALL: [Make; 13] = [
+const ALL: [Make; 14] = [
     malformed,
     bad_limit,
+    bad_range,
     not_acceptable,
     late,
     too_large,
@@ -56,6 +58,9 @@ pub struct BodyProblems;
 
 /// The errors of the operation that checks many numbers.
 pub struct BulkProblems;
+
+/// The errors of an operation on a range.
+pub struct RangeProblems;
 
 /// The errors of the list of results.
 pub struct ResultsProblems;
@@ -93,6 +98,12 @@ impl IntoResponses for BulkProblems {
             unavailable_for_one,
             overdue,
         ])
+    }
+}
+
+impl IntoResponses for RangeProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        references(&[bad_range, too_much, internal, unavailable, overdue])
     }
 }
 
@@ -167,6 +178,14 @@ fn bad_limit() -> Documented {
         name: "BadLimit",
         description: "The query is not `limit`, or not a whole number from 1 to 1,000",
         error: results::bad_limit(),
+    }
+}
+
+fn bad_range() -> Documented {
+    Documented {
+        name: "BadRange",
+        description: "An end of the range, the limit or a header is malformed, or the range begins after its end; `detail` says which, and what is allowed",
+        error: bad_end("from"),
     }
 }
 

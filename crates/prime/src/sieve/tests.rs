@@ -1,6 +1,9 @@
 use std::{cell::Cell, ops::RangeInclusive};
 
-use super::{Method, NUMBERS, WINDOW_BYTES_MAX, Window, count_primes, for_each_prime};
+use super::{
+    Method, NUMBERS, PrimeMap, WINDOW_BYTES_MAX, Window, count_primes, for_each_prime, range_cost_us,
+    segment_numbers,
+};
 use crate::is_prime;
 
 fn list(range: RangeInclusive<u64>) -> Vec<u64> {
@@ -122,5 +125,32 @@ fn it_stops_when_told_to() {
         };
         assert_eq!(count_primes(range, &go_on), None);
         assert_eq!(looks.get(), 20);
+    }
+}
+
+#[test]
+fn a_map_has_the_primes_of_its_range_and_no_other_bits() {
+    for (from, to) in
+        [(0, 0), (0, 100), (7, 7), (31, 61), (1_000_000, 1_003_000), (u64::MAX - 1_000, u64::MAX)]
+    {
+        let map = PrimeMap::sieve(from..=to, &|| true).unwrap();
+        assert_eq!(map.iter().collect::<Vec<_>>(), decided(from..=to), "{from}..={to}");
+        assert_eq!(map.count(), decided(from..=to).len() as u64);
+        assert_eq!(PrimeMap::from_bytes(from..=to, map.bytes().to_vec()), Some(map.clone()));
+        assert_eq!(PrimeMap::from_bytes(from..=to, [map.bytes(), &[0]].concat()), None);
+    }
+    assert!(PrimeMap::from_bytes(31..=61, vec![u8::MAX, 1]).is_some());
+    assert_eq!(PrimeMap::from_bytes(37..=61, vec![u8::MAX, 1]), None, "a bit for 31");
+    assert_eq!(PrimeMap::from_bytes(31..=61, vec![u8::MAX, 2]), None, "a bit for 67");
+}
+
+#[test]
+fn segments_are_some_tenths_of_a_second_and_at_most_a_window() {
+    for exponent in 0..20 {
+        let from = 10_u64.pow(exponent);
+        let numbers = segment_numbers(from);
+        let cost_us = range_cost_us(&(from..=from.saturating_add(numbers - 1)));
+        assert!(numbers <= WINDOW_BYTES_MAX * NUMBERS, "10^{exponent}: {numbers}");
+        assert!((50_000..=5_000_000).contains(&cost_us), "10^{exponent}: {cost_us} us");
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn each_number(first: u64, bytes: &[u8], visit: &mut impl FnMut(u64))
 }
 
 /// The number of each bit of eight bytes.
-const OFFSETS: [u64; 64] = {
+pub(super) const OFFSETS: [u64; 64] = {
     let mut offsets = [0; 64];
     let mut place = 0;
     while place < 64 {
