@@ -6,8 +6,10 @@ mod completions;
 mod environment;
 mod health;
 mod log;
+mod next;
 mod node;
 mod openapi;
+mod ranges;
 mod status;
 mod transfer;
 mod up;
@@ -28,7 +30,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{limits::BLOCKING_THREADS_MAX, node::descriptors, text::line};
+use crate::{api::next::Direction, limits::BLOCKING_THREADS_MAX, node::descriptors, text::line};
 
 /// Ask a cluster whether a number is prime.
 #[derive(Debug, Parser)]
@@ -53,6 +55,12 @@ enum Command {
     Node(Box<crate::config::NodeArgs>),
     /// Ask whether numbers are prime
     Check(check::CheckArgs),
+    Count(ranges::CountArgs),
+    List(ranges::ListArgs),
+    /// Find the least prime above a number
+    Next(next::NextArgs),
+    /// Find the largest prime below a number
+    Previous(next::NextArgs),
     /// Show the members, who leads and the last elections, as one node sees them
     Status(status::StatusArgs),
     Transfer(transfer::TransferArgs),
@@ -96,6 +104,10 @@ pub fn main() -> ExitCode {
             Command::Up(args) => up::run(args).await,
             Command::Node(args) => node::run(*args).await,
             Command::Check(args) => check::run(args).await,
+            Command::Count(args) => ranges::count(args).await,
+            Command::List(args) => ranges::list(args).await,
+            Command::Next(args) => next::run(args, Direction::Next).await,
+            Command::Previous(args) => next::run(args, Direction::Previous).await,
             Command::Status(args) => status::run(args).await,
             Command::Transfer(args) => transfer::run(args).await,
             Command::Health(args) => health::run(args).await,

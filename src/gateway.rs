@@ -10,6 +10,7 @@ pub mod files;
 pub mod grpc;
 pub mod http;
 pub mod listener;
+pub mod next;
 pub mod openapi;
 pub mod page;
 pub mod ranges;

@@ -246,6 +246,10 @@ pub const PAGE_PRIMES_DEFAULT: usize = 1000;
 pub const PAGE_PRIMES_MAX: usize = 100_000;
 /// Primes in a message of gRPC: some 64 KiB.
 pub const MESSAGE_PRIMES_MAX: usize = 8 * 1024;
+/// Candidates for the next prime that are checked at once: enough for some workers, and what is beyond the prime is in vain.
+pub const NEXT_WINDOW: usize = 8;
+/// Candidates that are sieved together.
+pub const NEXT_CANDIDATES_TOGETHER: usize = 64;
 /// The time between two lines of progress.
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// A stream without progress ends after this.

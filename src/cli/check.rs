@@ -23,7 +23,8 @@ use crate::{
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
-    /// The numbers, in decimal; `-` reads them from standard input, one a line
+    /// The numbers, as decimal digits, or as powers and sums such as 1e12, 10^12 or 2^127-1; `-` reads them from standard input, one
+    /// a line, in digits
     #[arg(required = true, value_name = "NUMBER", allow_negative_numbers = true)]
     numbers: Vec<String>,
     /// How to print the answers
@@ -41,7 +42,7 @@ pub(super) async fn run(args: CheckArgs) -> ExitCode {
     if args.numbers == ["-"] {
         return bulk::run(&client, args.output).await;
     }
-    let numbers: Result<Vec<Number>, _> = args.numbers.iter().map(|text| text.parse::<Number>()).collect();
+    let numbers: Result<Vec<Number>, _> = args.numbers.iter().map(|text| Number::from_typed(text)).collect();
     match numbers {
         Ok(numbers) => answer(&client, numbers, args.output).await,
         Err(error) => misused(error),
@@ -96,7 +97,7 @@ fn text(out: &mut Vec<u8>, number: &Number, outcome: &Outcome) -> std::io::Resul
 }
 
 /// A number as an error names it: not all of its 10,000 digits.
-fn short(number: &Number) -> String {
+pub(super) fn short(number: &Number) -> String {
     let text = number.as_str();
     if text.len() <= 40 { text.into_owned() } else { format!("{}… ({} digits)", &text[..20], text.len()) }
 }

@@ -51,8 +51,8 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Rounds over all endpoints, and the pause between two: a cluster may be between two lives.
-pub(super) const ROUNDS: usize = 3;
-pub(super) const PAUSE: Duration = Duration::from_millis(200);
+const ROUNDS: usize = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections to all endpoints; the one that answered last is asked first.
 pub(super) struct Client {
@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// That no endpoint answers, what the last of them said, and which of them are something else.
-    pub(super) async fn nobody(&self, last: &str) -> String {
+    async fn nobody(&self, last: &str) -> String {
         let asked: Vec<String> = self.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
         let mut text = format!("no node answers at {} (the last said: {last})", asked.join(", "));
         let identified = join_all(self.endpoints.iter().map(|(endpoint, _)| identify::http(endpoint))).await;
@@ -119,11 +119,6 @@ impl Client {
             text += &format!("; {what}");
         }
         text
-    }
-
-    /// How many endpoints there are.
-    pub(super) fn count(&self) -> usize {
-        self.endpoints.len()
     }
 
     /// The connection to the endpoint that answered last.
@@ -139,6 +134,23 @@ impl Client {
     /// The current endpoint answers no more: the next one is asked first.
     pub(super) fn leave(&self) {
         self.current.fetch_add(1, Relaxed);
+    }
+
+    /// A stream from the current endpoint broke, the last so many in a row: the next endpoint is to go on.
+    ///
+    /// # Errors
+    /// When all have been tried for long enough: that nobody answers.
+    pub(super) async fn go_on(&self, broken: &mut usize, status: &Status) -> Result<(), String> {
+        *broken += 1;
+        let endpoints = self.endpoints.len();
+        if *broken == ROUNDS * endpoints {
+            return Err(self.nobody(&format!("{}: {}", self.current(), describe(status))).await);
+        }
+        self.leave();
+        if broken.is_multiple_of(endpoints) {
+            sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     fn endpoint(&self, count: usize) -> &(HostPort, Channel) {

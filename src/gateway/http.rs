@@ -6,6 +6,7 @@ pub mod events;
 pub(in crate::gateway) mod headers;
 mod health;
 mod host;
+mod next;
 pub mod prime;
 pub mod primes;
 pub mod problems;
@@ -57,6 +58,7 @@ fn numbers() -> OpenApiRouter<Arc<Gateway>> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(prime::operations())
         .merge(primes::operations())
+        .merge(next::operations())
         .merge(ranges::operations())
 }
 

@@ -229,9 +229,9 @@ fn has_ended() -> ApiError {
     )
 }
 
-fn stands_still() -> ApiError {
-    let detail =
-        format!("nothing was done for {} s; ask for the rest of the range again", PROGRESS_TIMEOUT.as_secs());
+/// That nothing was done for too long.
+pub fn stands_still() -> ApiError {
+    let detail = format!("nothing was done for {} s; ask for the rest again", PROGRESS_TIMEOUT.as_secs());
     ApiError::new(Code::DeadlineExceeded, detail)
 }
 

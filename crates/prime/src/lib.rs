@@ -7,16 +7,20 @@
 //! ```
 //! Pure computation: no I/O, no clock, no threads. Long work can be stopped between any two of its steps.
 
+mod candidates;
 mod long;
 mod number;
 mod selfridge;
 mod sieve;
+mod typed;
 mod word;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+pub use candidates::Candidates;
 pub use number::{Number, NumberError};
 pub use sieve::{PrimeMap, Primes, count_primes, for_each_prime, range_cost_us, segment_numbers};
+pub use typed::TypedError;
 pub use word::is_prime;
 
 /// How much a [`Verdict`] is worth.

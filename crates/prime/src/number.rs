@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
+use dashu_int::IBig;
 use thiserror::Error;
 
 /// An integer of up to [`Number::DIGITS_MAX`] digits, negative or not, whose primality can be asked for.
@@ -98,6 +99,21 @@ impl Number {
         }
     }
 
+    /// How far the two are from each other.
+    ///
+    /// ```
+    /// use primacy_prime::Number;
+    ///
+    /// assert_eq!(Number::from(-5_i64).distance(&Number::from(7_u64)), Number::from(12_u64));
+    /// ```
+    pub fn distance(&self, other: &Self) -> Self {
+        // The text is one of digits.
+        let value = |number: &Self| IBig::from_str_radix(&number.as_str(), 10).unwrap_or_default();
+        let distance = (value(self) - value(other)).to_string();
+        let digits = distance.strip_prefix('-').unwrap_or(&distance);
+        digits.parse::<u64>().map_or_else(|_| Self(Repr::Text(digits.into())), Self::from)
+    }
+
     /// Roughly how long [`check`](super::check) takes on one core if the number is prime, in microseconds; 0 below
     /// 2⁶⁴. A composite number takes at most two fifths of it, and mostly, if it has a small factor, next to nothing.
     pub fn estimated_cost_us(&self) -> u64 {
@@ -142,7 +158,7 @@ fn refuse_bad_digits(text: &str, digits: &str) -> Result<(), NumberError> {
 }
 
 /// What an error message may repeat of a text of any length.
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     const CHARS_MAX: usize = 40;
     match text.char_indices().nth(CHARS_MAX) {
         None => text.to_owned(),

@@ -9,19 +9,14 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::{check, input::NumberInput, line, progress::Progress, short};
 use crate::{
     api::prime::{Outcome, number_to_wire},
-    cli::{
-        FAILED, OutputFormat,
-        client::{Client, PAUSE, ROUNDS},
-        fail, written,
-    },
-    cluster::lane::describe,
+    cli::{FAILED, OutputFormat, client::Client, fail, written},
     limits::DEADLINE_MAX,
     prime::Number,
     proto::{self, checked_prime, scheduler_client::SchedulerClient},
@@ -211,18 +206,11 @@ impl BulkCheck<'_> {
             // Nothing is lost, as when nothing was written for a while.
             return Ok(());
         };
-        self.broken += 1;
-        let endpoints = self.client.count();
-        if self.broken == ROUNDS * endpoints {
-            let last = format!("{}: {}", self.client.current(), describe(status));
-            let first = first.clone();
-            return self.give_up(&first, &self.client.nobody(&last).await);
+        let first = first.clone();
+        match self.client.go_on(&mut self.broken, status).await {
+            Ok(()) => Ok(()),
+            Err(nobody) => self.give_up(&first, &nobody),
         }
-        self.client.leave();
-        if self.broken.is_multiple_of(endpoints) {
-            sleep(PAUSE).await;
-        }
-        Ok(())
     }
 
     fn give_up(&mut self, first: &Number, why: &str) -> Result<(), ExitCode> {

@@ -8,11 +8,17 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{CallContext, call_of, count, primes, ranges};
 use crate::{
-    api::{error::ApiError, prime::number_from_wire, ranges::range_from_wire},
+    api::{
+        error::ApiError,
+        next::{Direction, Neighbour},
+        prime::number_from_wire,
+        ranges::range_from_wire,
+    },
     cluster::Snapshot,
     gateway::{
         self, Gateway,
         bulk::{self, window::Terms},
+        next::{Step, there_is_none},
     },
     limits::PAGE_PRIMES_DEFAULT,
     proto::{self, scheduler_server::Scheduler},
@@ -61,6 +67,20 @@ impl Scheduler for SchedulerService {
         opened
     }
 
+    async fn next_prime(
+        &self,
+        request: Request<proto::PrimeRequest>,
+    ) -> Result<Response<proto::NeighbourResponse>, Status> {
+        self.neighbour(request, Direction::Next).await
+    }
+
+    async fn previous_prime(
+        &self,
+        request: Request<proto::PrimeRequest>,
+    ) -> Result<Response<proto::NeighbourResponse>, Status> {
+        self.neighbour(request, Direction::Previous).await
+    }
+
     async fn watch_cluster(
         &self,
         request: Request<proto::WatchClusterRequest>,
@@ -106,6 +126,36 @@ impl SchedulerService {
         Ok(Response::new(ranges::pages(listed, limit)))
     }
 
+    async fn neighbour(
+        &self,
+        request: Request<proto::PrimeRequest>,
+        direction: Direction,
+    ) -> Result<Response<proto::NeighbourResponse>, Status> {
+        let found = self.find(request, direction).await.map_err(Status::from);
+        count(&self.0, found.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        found
+    }
+
+    async fn find(
+        &self,
+        request: Request<proto::PrimeRequest>,
+        direction: Direction,
+    ) -> Result<Response<proto::NeighbourResponse>, ApiError> {
+        let _pass = self.0.enter()?;
+        let CallContext { trace, deadline, from, .. } = call_of(&request);
+        let number = number_from_wire(request.get_ref())?;
+        let place = match number.word() {
+            Some(_) => None,
+            None => Some(gateway::ranges::enter(&self.0, from.ip())?),
+        };
+        let steps = gateway::next::find(&self.0, place, direction, &number, Some(deadline), trace);
+        let found = steps.filter_map(|step| std::future::ready(found(step)));
+        match std::pin::pin!(found).next().await {
+            Some(found) => Ok(Response::new(found?.into())),
+            None => Err(there_is_none(direction)),
+        }
+    }
+
     async fn check(
         &self,
         message: &proto::PrimeRequest,
@@ -115,6 +165,15 @@ impl SchedulerService {
         let CallContext { trace, deadline, is_forwarded, .. } = call;
         let check = Check { number: number_from_wire(message)?, deadline, trace, forwarded: is_forwarded };
         Ok(Response::new(self.0.scheduler.check(&check).await?.into()))
+    }
+}
+
+/// What a search ends with.
+fn found(step: Result<Step, ApiError>) -> Option<Result<Neighbour, ApiError>> {
+    match step {
+        Ok(Step::Tested(_)) => None,
+        Ok(Step::Found(neighbour)) => Some(Ok(neighbour)),
+        Err(error) => Some(Err(error)),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
         Gateway, admission::memory::Held, context::deadline, etag::is_known, listener::arrival::Arrival,
     },
     limits::{BODY_BLOCK_BYTES, BODY_TIMEOUT},
-    prime::Number,
+    prime::{Certainty, Number},
     scheduler::Check,
 };
 
@@ -132,7 +132,7 @@ pub(super) async fn check(
 
 /// Is this number prime?
 ///
-/// The answer never changes, so that caches may keep it for ever. It therefore carries no `X-Request-Id` and no
+/// A proven answer never changes, so that caches may keep it for ever; a probable one they may keep for an hour. It therefore carries no `X-Request-Id` and no
 /// `traceparent`, which would be those of whoever asked first; errors carry them.
 #[utoipa::path(
     get, path = "/prime/{number}", tag = "numbers", operation_id = "getPrime",
@@ -144,7 +144,7 @@ pub(super) async fn check(
     responses(
         (status = 200, description = "The answer", body = PrimeAnswer, headers(
             ("ETag" = String, description = "Weak; from the number and the verdict"),
-            ("Cache-Control" = String, description = "`public, max-age=31536000, immutable`"))),
+            ("Cache-Control" = String, description = "`public, max-age=31536000, immutable`; `public, max-age=3600` where `certainty` is `probable`"))),
         (status = 304, description = "Not modified: your copy is current"),
         CheckProblems,
     )
@@ -156,9 +156,7 @@ pub async fn get_prime(
     request: Request,
 ) -> Result<Response, ApiError> {
     let headers = request.headers();
-    let path =
-        path.map_err(|_| ApiError::invalid("the path is not UTF-8; write the number in decimal digits"))?;
-    let number: Number = path.iter().next().map_or("", |(_, number)| number).parse()?;
+    let number = number_in_path(path)?;
     let arrived = Arrival::of(request.extensions()).at;
     let deadline = deadline(headers, arrived, gateway.config.deadline)?;
     let check = Check { number, deadline, trace, forwarded: false };
@@ -168,12 +166,27 @@ pub async fn get_prime(
         true => StatusCode::NOT_MODIFIED.into_response(),
         false => json_response(&PrimeAnswer::new(&check.number, &outcome)),
     };
-    let cache = HeaderValue::from_static("public, max-age=31536000, immutable");
-    response.headers_mut().insert(header::CACHE_CONTROL, cache);
+    let cache = match outcome.verdict.certainty {
+        Certainty::Proven => "public, max-age=31536000, immutable",
+        Certainty::Probable => PROBABLE_CACHE,
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     if let Ok(etag) = HeaderValue::try_from(etag) {
         response.headers_mut().insert(header::ETAG, etag);
     }
     Ok(response)
+}
+
+/// How long caches keep what may be known better later.
+pub(super) const PROBABLE_CACHE: &str = "public, max-age=3600";
+
+/// The number that a path names.
+pub(super) fn number_in_path(
+    path: Result<RawPathParams, RawPathParamsRejection>,
+) -> Result<Number, ApiError> {
+    let path =
+        path.map_err(|_| ApiError::invalid("the path is not UTF-8; write the number in decimal digits"))?;
+    Ok(path.iter().next().map_or("", |(_, number)| number).parse()?)
 }
 
 async fn answer(gateway: &Gateway, check: &Check) -> Result<Outcome, ApiError> {

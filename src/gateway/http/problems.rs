@@ -14,10 +14,11 @@ use super::{defect, detail_of, health, prime, primes, results};
 use crate::{
     api::{
         error::{ApiError, CheckError},
+        next::Direction,
         primes::ItemPlace,
         ranges::bad_end,
     },
-    gateway::{busy, context},
+    gateway::{busy, context, next::there_is_none},
     limits::{BODY_BYTES_MAX_DEFAULT, IN_FLIGHT_MAX_DEFAULT, JSON_BULK_BYTES_MAX},
 };
 
@@ -33,10 +34,11 @@ struct Documented {
 
 type Make = fn() -> Documented;
 
-const ALL: [Make; 14] = [
+const ALL: [Make; 15] = [
     malformed,
     bad_limit,
     bad_range,
+    none,
     not_acceptable,
     late,
     too_large,
@@ -58,6 +60,9 @@ pub struct BodyProblems;
 
 /// The errors of the operation that checks many numbers.
 pub struct BulkProblems;
+
+/// The error of the operation that looks for a prime below a number.
+pub struct NoneProblems;
 
 /// The errors of an operation on a range.
 pub struct RangeProblems;
@@ -98,6 +103,12 @@ impl IntoResponses for BulkProblems {
             unavailable_for_one,
             overdue,
         ])
+    }
+}
+
+impl IntoResponses for NoneProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        references(&[none])
     }
 }
 
@@ -186,6 +197,14 @@ fn bad_range() -> Documented {
         name: "BadRange",
         description: "An end of the range, the limit or a header is malformed, or the range begins after its end; `detail` says which, and what is allowed",
         error: bad_end("from"),
+    }
+}
+
+fn none() -> Documented {
+    Documented {
+        name: "NoneBelow",
+        description: "There is no prime below the number",
+        error: there_is_none(Direction::Previous),
     }
 }
 

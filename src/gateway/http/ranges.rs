@@ -173,7 +173,7 @@ fn question(
 }
 
 /// Whether the client names lines of JSON among what it accepts.
-fn accepts_lines(headers: &HeaderMap) -> bool {
+pub(super) fn accepts_lines(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);

@@ -15,7 +15,7 @@ use super::{
 /// use primacy_prime::PrimeMap;
 ///
 /// let map = PrimeMap::sieve(1..=40, &|| true).unwrap();
-/// assert_eq!(map.bytes(), [0b1111_1110, 0b0000_0111]);
+/// assert_eq!(map.bytes(), [0b1111_1110, 0b0000_0011]);
 /// assert_eq!(map.iter().collect::<Vec<_>>(), [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37]);
 /// assert_eq!(PrimeMap::from_bytes(1..=40, map.bytes().to_vec()), Some(map));
 /// ```

@@ -1,0 +1,50 @@
+//! How far a count is: a bar, the count, the rate, the time left, and each worker's share.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+
+use crate::api::ranges::{NumberRange, Shares};
+
+pub(super) struct Progress {
+    bar: ProgressBar,
+    range: NumberRange,
+    began: Instant,
+}
+
+impl Progress {
+    /// Shown, or kept for itself.
+    pub(super) fn new(is_shown: bool, range: NumberRange) -> Self {
+        let bar = match is_shown {
+            false => ProgressBar::hidden(),
+            true => ProgressBar::new(range.numbers()),
+        };
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent}%, {msg}, {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_message("0 primes");
+        if is_shown {
+            bar.enable_steady_tick(Duration::from_millis(100));
+        }
+        Self { bar, range, began: Instant::now() }
+    }
+
+    pub(super) fn show(&self, counted_to: u64, count: u64, shares_of: &Shares) {
+        let done = self.range.first(counted_to - self.range.from + 1).numbers();
+        let rate = (done as f64 / self.began.elapsed().as_secs_f64().max(0.001)) as u64;
+        self.bar.set_position(done);
+        let (count, rate) = (HumanCount(count), HumanCount(rate));
+        self.bar.set_message(format!("{count} primes, {rate} numbers/s, {}", shares(shares_of)));
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Who did how much, in per cent of what is done.
+pub(super) fn shares(shares: &Shares) -> String {
+    let total = shares.iter().map(|(_, numbers)| numbers as f64).sum::<f64>();
+    let share = |(name, numbers): (&str, u64)| format!("{name} {:.0} %", 100.0 * numbers as f64 / total);
+    shares.iter().map(share).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,135 @@
+//! The next prime and the one before: candidates are checked all over the cluster, some at a time and in order. When the
+//! nearest prime is certain to be the nearest, the checks beyond it end.
+
+use std::{sync::Arc, time::Instant};
+
+use futures_util::{FutureExt, Stream, StreamExt, stream};
+use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
+
+use super::{
+    Gateway,
+    ranges::{RangePlace, stands_still},
+};
+use crate::{
+    api::{
+        error::{ApiError, CheckError},
+        next::{Direction, Neighbour},
+        prime::Outcome,
+    },
+    cluster::trace::Trace,
+    limits::{BULK_PAUSE, DEADLINE_MAX, NEXT_CANDIDATES_TOGETHER, NEXT_WINDOW, PROGRESS_TIMEOUT},
+    prime::{Candidates, Number},
+    scheduler::Check,
+};
+
+/// How far the search has come.
+#[derive(Debug)]
+pub enum Step {
+    /// No number up to this one is prime.
+    Tested(Number),
+    /// This is the prime.
+    Found(Neighbour),
+}
+
+/// Looks for the prime beside a number. Nothing follows an error, or the prime. `place` is held meanwhile; dropping the stream
+/// ends the work. Without a deadline each candidate has [`DEADLINE_MAX`], and the search ends when it stands still.
+pub fn find(
+    gateway: &Arc<Gateway>,
+    place: Option<RangePlace>,
+    direction: Direction,
+    number: &Number,
+    deadline: Option<Instant>,
+    trace: Arc<Trace>,
+) -> impl Stream<Item = Result<Step, ApiError>> + Send + 'static {
+    let gateway = Arc::clone(gateway);
+    let check = move |number: Number| {
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + DEADLINE_MAX);
+        let check = Check { number, deadline, trace: Arc::clone(&trace), forwarded: false };
+        let gateway = Arc::clone(&gateway);
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let outcome = patiently(&gateway, &check).await;
+            (check.number, outcome)
+        }));
+        task.map(|done| done.map_err(|_| defect()))
+    };
+    let checked = candidates(direction, number.clone()).map(check).buffered(NEXT_WINDOW);
+    let origin = number.clone();
+    stream::unfold(Some((checked.boxed(), place)), move |state| {
+        let origin = origin.clone();
+        async move {
+            let (mut checked, place) = state?;
+            let next = timeout(PROGRESS_TIMEOUT, checked.next()).await;
+            let step = match next.unwrap_or_else(|_| Some(Err(stands_still()))) {
+                Some(Ok((number, Ok(outcome)))) if outcome.verdict.is_prime => {
+                    Ok(Step::Found(Neighbour::new(&origin, number, outcome)))
+                }
+                Some(Ok((number, Ok(_)))) => Ok(Step::Tested(number)),
+                Some(Ok((_, Err(error)))) => Err(error.into()),
+                Some(Err(error)) => Err(error),
+                None => Err(there_is_none(direction)),
+            };
+            let goes_on = matches!(step, Ok(Step::Tested(_)));
+            Some((step, goes_on.then_some((checked, place))))
+        }
+    })
+}
+
+/// The numbers that may be it, the nearest first. They are sieved off the runtime's threads, for that takes a moment.
+fn candidates(direction: Direction, number: Number) -> impl Stream<Item = Number> + Send + 'static {
+    stream::unfold(None, move |candidates: Option<Candidates>| {
+        let number = number.clone();
+        let sieve = move || {
+            let mut candidates = candidates.unwrap_or_else(|| match direction {
+                Direction::Next => Candidates::above(&number),
+                Direction::Previous => Candidates::below(&number),
+            });
+            let together: Vec<Number> = candidates.by_ref().take(NEXT_CANDIDATES_TOGETHER).collect();
+            (together, candidates)
+        };
+        async move {
+            let (together, candidates) = tokio::task::spawn_blocking(sieve).await.ok()?;
+            (!together.is_empty()).then(|| (stream::iter(together), Some(candidates)))
+        }
+    })
+    .flatten()
+}
+
+/// Asks again while those that could do it are busy.
+async fn patiently(gateway: &Gateway, check: &Check) -> Result<Outcome, CheckError> {
+    loop {
+        match gateway.scheduler.check(check).await {
+            Err(CheckError::Overloaded(_)) if Instant::now() + BULK_PAUSE < check.deadline => {
+                sleep(BULK_PAUSE).await;
+            }
+            answered => return answered,
+        }
+    }
+}
+
+/// That there is no such prime.
+pub fn there_is_none(direction: Direction) -> ApiError {
+    match direction {
+        Direction::Next => ApiError::invalid(format!(
+            "the next prime has more than {} digits, which is the most of a number",
+            Number::DIGITS_MAX
+        )),
+        Direction::Previous => ApiError::new(Code::NotFound, "there is no prime below 2"),
+    }
+}
+
+/// That the deadline passed first. Of a long number the distance is told, and not all of its digits.
+pub fn overdue(tested_to: Option<&Number>, origin: &Number) -> ApiError {
+    let tested = tested_to.map_or_else(String::new, |tested| {
+        format!(
+            "; no number up to {} from the one that was asked is prime, so ask for what follows",
+            Neighbour::distance(origin, tested)
+        )
+    });
+    ApiError::new(Code::DeadlineExceeded, format!("{}{tested}", CheckError::DeadlineExceeded))
+}
+
+fn defect() -> ApiError {
+    ApiError::new(Code::Internal, "this search met an internal error of the node; its log says more")
+}
