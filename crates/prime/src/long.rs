@@ -1,8 +1,8 @@
 //! Numbers of 2⁶⁴ and above: Baillie–PSW "and more", on big integers.
 //!
-//! The arithmetic and its correctness are `dashu_int`'s. The loops over the bits of exponents are here, because a
-//! check takes up to a minute and has to ask at every step whether to go on. Montgomery's form suits the sizes people ask
-//! for: it beats the library's reduction by division up to 8,000 bits, and costs a third more at 33,000.
+//! The arithmetic and its correctness are `dashu_int`'s, and [`ring`] says which reduction is made of it. The loops over
+//! the bits of exponents are here, because a check takes up to half a minute and has to ask at every step whether to
+//! go on.
 
 mod factor;
 mod ring;
@@ -23,10 +23,12 @@ pub(super) fn from_decimal(digits: &str) -> UBig {
     digits.parse().expect("a number's text holds decimal digits only")
 }
 
-/// See [`Number::estimated_cost_us`](super::Number::estimated_cost_us). Fitted to 12 primes of 100 to 10,000 digits on
-/// one core: within 30 %, half as much again near 150 digits, and a third near 40, where a check takes under 0.3 ms.
+/// See [`Number::estimated_cost_us`](super::Number::estimated_cost_us). Fitted to primes of 20 to 10,000 digits on one
+/// core: within 30 %, and up to half too little below 80, where a check takes a tenth of a millisecond at most. The
+/// second formula is that of [`FoldingRing`].
 pub(super) fn estimated_cost_us(digits: u64) -> u64 {
-    digits.pow(2) * (digits + 385) / 30_000
+    let squared = digits.pow(2);
+    (squared * (digits + 385) / 30_000).min(squared * digits.isqrt() / 490)
 }
 
 /// Whether `n`, of 2⁶⁴ or above, passes: `false` is a proof that it is composite. `None` if `go_on` said no.
@@ -35,7 +37,8 @@ pub(super) fn is_probable_prime(n: &UBig, go_on: GoOn<'_>) -> Option<bool> {
         return Some(false);
     }
     if ring::is_for_folding(n.bit_len()) {
-        passes(n, FoldingRing::new(n.clone()), go_on)
+        // Without one there is a factor.
+        FoldingRing::new(n).map_or(Some(false), |ring| passes(n, ring, go_on))
     } else {
         passes(n, &MontgomeryRepr::new(n.clone()), go_on)
     }
@@ -331,6 +334,23 @@ mod tests {
                 assert_eq!(jacobi_of_small(a, &UBig::from(n)), expected, "({a}/{n})");
             }
         }
+    }
+
+    /// All of them are long enough for the folding ring, and the last one has a factor for which there is none.
+    #[test]
+    fn the_folding_ring_tells_primes_from_composites() {
+        let mersenne = |exponent| (UBig::ONE << exponent) - UBig::ONE;
+        let proth = (UBig::from(5_u8) << 13_165) + UBig::ONE;
+        for (n, expected) in [
+            (mersenne(9_941), true),
+            (proth, true),
+            (mersenne(89) * mersenne(9_689), false),
+            (mersenne(227) * mersenne(9_689), false),
+        ] {
+            assert!(ring::is_for_folding(n.bit_len()));
+            assert_eq!(is_probable_prime(&n, &|| true), Some(expected), "{n}");
+        }
+        assert!(FoldingRing::new(&(mersenne(227) * mersenne(9_689))).is_none());
     }
 
     #[test]

@@ -2,14 +2,15 @@
 
 use dashu_int::{
     IBig, Sign, UBig,
+    fast_div::ConstDivisor,
     monty::{Montgomery, MontgomeryRepr},
     ops::BitTest,
 };
 
-use super::factor::{ALIGNMENT, FoldedFactor, LowFactor, folded, low_bits};
+use super::factor::{FoldedFactor, folded};
 
 /// From how many bits on [`FoldingRing`] is faster than the library's ring: measured, where both take about the same.
-const FOLDING_BITS_MIN: usize = 8_000;
+const FOLDING_BITS_MIN: usize = 9_500;
 
 /// Whether [`FoldingRing`] is the faster one for a modulus of so many bits.
 pub(super) fn is_for_folding(bits: usize) -> bool {
@@ -78,43 +79,49 @@ impl<'a> Ring for &'a MontgomeryRepr {
 
 /// A ring whose reduction consists of products, for which the library has fast methods.
 ///
-/// A product t below n² is reduced to (t + q·n)/R, where q = −t/n mod R makes the division exact. That quotient is
-/// below 2n, so that it is enough to know it modulo R − 1; and there it is t + q·n, because R is 1.
+/// Montgomery's method divides by a number A that is prime to n: a product t of residues becomes (t + q·n)/A, where
+/// q = −t/n modulo A makes the division exact. That quotient is below 17/16·n, so that it is enough to know it modulo
+/// a second number B. With A = 2ᵇ⁺⁴ − 1 and B = 2ᵇ − 1 both products are of the kind that [`FoldedFactor`] shortens, and
+/// there is no division: modulo B A is 15, hence t + q·n is 15 times the quotient. So the residue of a is a·A/15 mod n.
 pub(super) struct FoldingRing {
     modulus: UBig,
-    /// R is 2 to this power.
+    /// b.
     bits: usize,
-    /// −1/n, for products modulo R.
-    negative_inverse: LowFactor,
-    /// n, for products modulo R − 1.
+    /// −1/n modulo A.
+    negative_inverse: FoldedFactor,
+    /// n modulo B.
     folded_modulus: FoldedFactor,
+    /// 8n, 4n, 2n and n.
+    multiples: [UBig; 4],
 }
 
+/// By how many bits A is longer than B. Half as many were enough, but then A could be halved only once.
+const BITS_MORE: usize = 4;
+
 impl FoldingRing {
-    /// For an odd `modulus` of at least 3.
-    pub(super) fn new(modulus: UBig) -> Self {
-        // R − 1 is above 2n.
-        let bits = (modulus.bit_len() + 2).next_multiple_of(ALIGNMENT);
-        Self {
+    /// For an odd `modulus`; `None` if it has a factor in common with A. A prime of more than 64 bits has none, because
+    /// the factors of A are those of two numbers that are shorter.
+    pub(super) fn new(modulus: &UBig) -> Option<Self> {
+        // B is above 16n, and half of it is whole words, so that to split a number is to copy.
+        let bits = (modulus.bit_len() + BITS_MORE).next_multiple_of(256);
+        let a = UBig::ones(bits + BITS_MORE);
+        let inverse = ConstDivisor::new(a.clone()).reduce(modulus.clone()).inv()?.residue();
+        Some(Self {
+            modulus: modulus.clone(),
             bits,
-            negative_inverse: LowFactor::new(negative_inverse(&modulus, bits), bits),
+            negative_inverse: FoldedFactor::new(a - inverse, bits + BITS_MORE),
             folded_modulus: FoldedFactor::new(modulus.clone(), bits),
-            modulus,
-        }
+            multiples: [3, 2, 1, 0].map(|twos| modulus << twos),
+        })
     }
 
-    /// `t`/R modulo n, for a `t` below n².
+    /// `t`·15/A modulo n, for a `t` below n².
     fn reduced(&self, t: UBig) -> UBig {
-        let (low, high) = t.split_bits(self.bits);
-        let sum = &low + high;
-        let q = self.negative_inverse.times(low);
-        let quotient = folded(self.folded_modulus.times(q) + sum, self.bits);
-        self.canonical(quotient)
-    }
-
-    /// `a` modulo n, for an `a` below 2n.
-    fn canonical(&self, a: UBig) -> UBig {
-        if a < self.modulus { a } else { a - &self.modulus }
+        let t = IBig::from(t);
+        let bits_of_a = self.bits + BITS_MORE;
+        let q = folded(self.negative_inverse.times(folded(t.clone(), bits_of_a)), bits_of_a);
+        let quotients = folded(self.folded_modulus.times(q) + t, self.bits);
+        self.multiples.iter().fold(quotients, less_if_not_below)
     }
 }
 
@@ -122,8 +129,9 @@ impl Ring for FoldingRing {
     type Residue = UBig;
 
     fn residue(&self, value: impl Into<IBig>) -> UBig {
+        let a = UBig::ones(self.bits + BITS_MORE);
         let (sign, magnitude) = value.into().into_parts();
-        let residue = (magnitude << self.bits) % &self.modulus;
+        let residue = magnitude * (a / 15_u8) % &self.modulus;
         if sign == Sign::Negative { self.negative(residue) } else { residue }
     }
 
@@ -136,7 +144,7 @@ impl Ring for FoldingRing {
     }
 
     fn sum(&self, a: UBig, b: &UBig) -> UBig {
-        self.canonical(a + b)
+        less_if_not_below(a + b, &self.modulus)
     }
 
     fn difference(&self, a: UBig, b: &UBig) -> UBig {
@@ -144,7 +152,7 @@ impl Ring for FoldingRing {
     }
 
     fn double(&self, a: UBig) -> UBig {
-        self.canonical(a << 1)
+        less_if_not_below(a << 1, &self.modulus)
     }
 
     fn negative(&self, a: UBig) -> UBig {
@@ -152,15 +160,9 @@ impl Ring for FoldingRing {
     }
 }
 
-/// −1/`n` modulo 2 to the `bits`, for an odd `n`, by Newton's iteration: each step doubles the bits that are right.
-fn negative_inverse(n: &UBig, bits: usize) -> UBig {
-    let (mut inverse, mut known) = (UBig::ONE, 1);
-    while known < bits {
-        known = bits.min(2 * known);
-        let correction = low_bits(low_bits(n.clone(), known) * &inverse, known) + 2_u8;
-        inverse = low_bits(inverse * correction, known);
-    }
-    inverse
+/// `a`, or less `b` if that is not negative.
+fn less_if_not_below(a: UBig, b: &UBig) -> UBig {
+    if a < *b { a } else { a - b }
 }
 
 #[cfg(test)]
@@ -170,13 +172,11 @@ mod tests {
     use super::*;
     use crate::long::samples;
 
-    fn dashu(value: &BigInt) -> IBig {
-        value.to_string().parse().unwrap()
-    }
+    const BITS: [usize; 9] = [65, 128, 251, 252, 253, 8_190, FOLDING_BITS_MIN, 16_639, 33_220];
 
     /// Every operation on every pair of values gives the residue of what plain arithmetic gives.
     fn agrees_with_plain_arithmetic(ring: impl Ring, values: &[BigInt]) {
-        let residue = |value: BigInt| ring.residue(dashu(&value));
+        let residue = |value: BigInt| ring.residue(IBig::from_le_bytes(&value.to_signed_bytes_le()));
         for a in values {
             let of_a = residue(a.clone());
             assert!(ring.square(&of_a) == residue(a * a), "the square of {a}");
@@ -196,15 +196,34 @@ mod tests {
 
     #[test]
     fn both_rings_agree_with_plain_arithmetic() {
-        for bits in
-            [65, 128, 129, 254, 255, 1022, 4094, 4096, FOLDING_BITS_MIN - 1, FOLDING_BITS_MIN, 16_639, 33_220]
+        for n in
+            BITS.into_iter().flat_map(|bits| samples::odd_numbers(bits, |n| FoldingRing::new(n).is_some()))
         {
-            for modulus in samples::moduli(bits) {
-                let values = samples::residues(&modulus);
-                let n: UBig = modulus.to_string().parse().unwrap();
-                agrees_with_plain_arithmetic(&MontgomeryRepr::new(n.clone()), &values);
-                agrees_with_plain_arithmetic(FoldingRing::new(n), &values);
+            let modulus = samples::plain(&n);
+            let values = samples::below(&modulus);
+            agrees_with_plain_arithmetic(&MontgomeryRepr::new(n.clone()), &values);
+            agrees_with_plain_arithmetic(FoldingRing::new(&n).unwrap(), &values);
+        }
+    }
+
+    /// What the tests compare is the residue itself: that of plain division, for a ring whose residues are known.
+    #[test]
+    fn a_residue_is_its_number_times_a_fifteenth_of_a() {
+        for n in
+            BITS.into_iter().flat_map(|bits| samples::odd_numbers(bits, |n| FoldingRing::new(n).is_some()))
+        {
+            let (modulus, ring) = (samples::plain(&n), FoldingRing::new(&n).unwrap());
+            let factor = ((BigInt::from(1) << (ring.bits + 4)) - 1) / 15;
+            for value in samples::below(&modulus) {
+                let expected = &value * &factor % &modulus;
+                let value = IBig::from_le_bytes(&value.to_signed_bytes_le());
+                assert_eq!(samples::plain(&ring.residue(value)), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_modulus_with_a_factor_of_a_has_no_ring() {
+        assert!(FoldingRing::new(&(UBig::from(31_u8) * ((UBig::ONE << 89) - UBig::ONE))).is_none());
     }
 }

@@ -1,24 +1,24 @@
-//! Numbers of a size to test arithmetic with: extreme ones, and random ones from a fixed seed.
+//! Numbers of a size to test arithmetic with: extreme ones, and random ones from a fixed seed. Those of the library
+//! under test are compared with those of another one.
 
-use num_bigint::BigInt;
+use dashu_int::UBig;
+use num_bigint::{BigInt, Sign};
 
-/// Odd moduli of exactly so many bits: 2ᵏ + 1, 2ᵏ − 1, two whose words are all ones or zeros but for one, and two
-/// random ones.
-pub(super) fn moduli(bits: usize) -> Vec<BigInt> {
-    let (power, half): (BigInt, BigInt) = (BigInt::from(1) << (bits - 1), BigInt::from(1) << (bits / 2));
-    let random = [1, 2].map(|seed| random(seed, bits - 2) * 2 + 1 + &power);
-    [&power + 1, &power * 2 - 1, &power + &half + 1, &power * 2 - &half - 1]
+/// Odd numbers of exactly so many bits that are `wanted`: the least and the greatest, and random ones.
+pub(super) fn odd_numbers(bits: usize, wanted: impl Fn(&UBig) -> bool) -> Vec<UBig> {
+    let power = BigInt::from(1) << (bits - 1);
+    let random = [1, 2].map(|seed| (&power + random(seed, bits - 2) * 2 + 1, 2));
+    [(&power + 1, 2), (&power * 2 - 1, -2)]
         .into_iter()
         .chain(random)
+        .map(|(start, step)| (0..).map(|count| unsigned(&(&start + count * step))).find(&wanted).unwrap())
         .collect()
 }
 
-/// Numbers from 0 to `modulus` − 1: the ends, powers of two and neighbours of them, and random ones.
-pub(super) fn residues(modulus: &BigInt) -> Vec<BigInt> {
-    let bits = modulus.bits() as usize;
-    let half: BigInt = BigInt::from(1) << (bits / 2);
-    let ends = [BigInt::ZERO, 1.into(), half.clone() - 1, half.clone(), half + 1, modulus - 1, modulus - 2];
-    ends.into_iter().chain([3, 4].map(|seed| random(seed, bits - 1))).collect()
+/// Numbers from 0 to `end` − 1: both ends, a power of two in the middle and the one below it, and a random one.
+pub(super) fn below(end: &BigInt) -> Vec<BigInt> {
+    let middle = BigInt::from(1) << (end.bits() / 2);
+    vec![BigInt::ZERO, 1.into(), &middle - 1, middle, random(3, end.bits() as usize - 1), end - 1]
 }
 
 /// Below 2 to the `bits`, by a linear congruence.
@@ -29,4 +29,14 @@ fn random(mut state: u64, bits: usize) -> BigInt {
         number = (number << 32) + (state >> 32);
     }
     number % (BigInt::from(1) << bits)
+}
+
+/// The same number of the library under test.
+pub(super) fn unsigned(number: &BigInt) -> UBig {
+    UBig::from_le_bytes(&number.magnitude().to_bytes_le())
+}
+
+/// The same number of the other library.
+pub(super) fn plain(number: &UBig) -> BigInt {
+    BigInt::from_bytes_le(Sign::Plus, &number.to_le_bytes())
 }
