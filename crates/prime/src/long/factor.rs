@@ -44,7 +44,7 @@ impl FoldedFactor {
                 let sum = sum.times(&low + &high);
                 let difference = alternated((IBig::from(low) - IBig::from(high)) * difference, half);
                 // Twice the sum modulo z − 1, and twice the difference modulo z + 1.
-                (&sum - &difference << half) + sum + difference
+                ((&sum - &difference) << half) + sum + difference
             }
         }
     }

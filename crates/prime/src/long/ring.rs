@@ -1,4 +1,4 @@
-//! Residues modulo one odd number n, in Montgomery's form: a is kept as a·R mod n, with R a power of two.
+//! Residues modulo one odd number n, in Montgomery's form: a is kept as a times a constant, modulo n.
 
 use dashu_int::{
     IBig, Sign, UBig,
@@ -95,12 +95,12 @@ pub(super) struct FoldingRing {
     multiples: [UBig; 4],
 }
 
-/// By how many bits A is longer than B. Half as many were enough, but then A could be halved only once.
+/// By how many bits A is longer than B. Two would do, but then A could be halved only once.
 const BITS_MORE: usize = 4;
 
 impl FoldingRing {
-    /// For an odd `modulus`; `None` if it has a factor in common with A. A prime of more than 64 bits has none, because
-    /// the factors of A are those of two numbers that are shorter.
+    /// For an odd `modulus`; `None` if it has a factor in common with A. A prime of 300 bits or more has none, because
+    /// the factors of A are those of 2 to the b/2 + 2, less or plus 1, and these are shorter.
     pub(super) fn new(modulus: &UBig) -> Option<Self> {
         // B is above 16n, and half of it is whole words, so that to split a number is to copy.
         let bits = (modulus.bit_len() + BITS_MORE).next_multiple_of(256);
