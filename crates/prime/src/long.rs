@@ -1,14 +1,20 @@
 //! Numbers of 2⁶⁴ and above: Baillie–PSW "and more", on big integers.
 //!
-//! The arithmetic and its correctness are `dashu_int`'s. The loops over the bits of exponents are here, because a
-//! check takes up to a minute and has to ask at every step whether to go on. Montgomery's form suits the sizes people ask
-//! for: it beats the library's reduction by division up to 8,000 bits, and costs a third more at 33,000.
+//! The arithmetic and its correctness are `dashu_int`'s, and [`ring`] says which reduction is made of it. The loops over
+//! the bits of exponents are here, because a check takes up to half a minute and has to ask at every step whether to
+//! go on.
+
+mod factor;
+mod ring;
+#[cfg(test)]
+mod samples;
 
 use dashu_int::{
     UBig,
-    monty::{Montgomery, MontgomeryRepr},
+    monty::MontgomeryRepr,
     ops::{BitTest, SquareRoot},
 };
+use ring::{FoldingRing, Ring};
 
 use super::selfridge::{self, jacobi};
 
@@ -17,10 +23,12 @@ pub(super) fn from_decimal(digits: &str) -> UBig {
     digits.parse().expect("a number's text holds decimal digits only")
 }
 
-/// See [`Number::estimated_cost_us`](super::Number::estimated_cost_us). Fitted to 12 primes of 100 to 10,000 digits on
-/// one core: within 30 %, half as much again near 150 digits, and a third near 40, where a check takes under 0.3 ms.
+/// See [`Number::estimated_cost_us`](super::Number::estimated_cost_us). Fitted to primes of 20 to 10,000 digits on one
+/// core: within 30 %, and up to half too little below 80, where a check takes a tenth of a millisecond at most. The
+/// second formula is that of [`FoldingRing`].
 pub(super) fn estimated_cost_us(digits: u64) -> u64 {
-    digits.pow(2) * (digits + 385) / 30_000
+    let squared = digits.pow(2);
+    (squared * (digits + 385) / 30_000).min(squared * digits.isqrt() / 490)
 }
 
 /// Whether `n`, of 2⁶⁴ or above, passes: `false` is a proof that it is composite. `None` if `go_on` said no.
@@ -28,9 +36,12 @@ pub(super) fn is_probable_prime(n: &UBig, go_on: GoOn<'_>) -> Option<bool> {
     if has_small_factor(n, go_on)? {
         return Some(false);
     }
-    let ring = MontgomeryRepr::new(n.clone());
-    let test = Test { n, ring: &ring, go_on };
-    Some(test.is_strong_probable_prime()? && !is_square(n) && test.is_strong_lucas_probable_prime()?)
+    if ring::is_for_folding(n.bit_len()) {
+        // Without one there is a factor.
+        FoldingRing::new(n).map_or(Some(false), |ring| passes(n, ring, go_on))
+    } else {
+        passes(n, &MontgomeryRepr::new(n.clone()), go_on)
+    }
 }
 
 /// Asked at every step.
@@ -91,36 +102,55 @@ fn odd_primes_below(limit: usize) -> Vec<u64> {
     primes
 }
 
+/// Both tests of an odd `n` without small factors, the cheaper one first.
+fn passes(n: &UBig, ring: impl Ring, go_on: GoOn<'_>) -> Option<bool> {
+    let test = Test { n, ring, go_on };
+    Some(test.is_strong_probable_prime()? && !is_square(n) && test.is_strong_lucas_probable_prime()?)
+}
+
 /// The tests of one odd n.
-struct Test<'a> {
+struct Test<'a, R: Ring> {
     n: &'a UBig,
-    ring: &'a MontgomeryRepr,
+    ring: R,
     go_on: GoOn<'a>,
 }
 
-/// The members of the two Lucas sequences and the power of Q at one index.
-struct Lucas<'a> {
-    v: Montgomery<'a>,
-    v_next: Montgomery<'a>,
-    q_power: Montgomery<'a>,
+/// The parameters P and Q of a pair of Lucas sequences, and Q/P.
+#[derive(Clone, Copy)]
+struct Parameters {
+    p: i64,
+    q: i64,
+    q_over_p: i64,
 }
 
-impl<'a> Test<'a> {
-    fn residue(&self, value: i64) -> Montgomery<'a> {
-        self.ring.reduce(value)
+impl Parameters {
+    /// Selfridge's method A*: P = Q = 5 if D = 5, else P = 1 and Q = (1 − D)/4. With it Q is never 1 or −1, for
+    /// which the two congruences of the Lucas test would say little; and P divides Q.
+    fn new(discriminant: i64) -> Self {
+        let (p, q) = if discriminant == 5 { (5, 5) } else { (1, (1 - discriminant) / 4) };
+        Self { p, q, q_over_p: q / p }
     }
+}
 
+/// A power αᵏ = x + y·α of a root of α² = P·α − Q. Its y is U(k), 2x + P·y is V(k), and its norm is Qᵏ.
+#[derive(Clone)]
+struct Power<T> {
+    x: T,
+    y: T,
+}
+
+impl<R: Ring> Test<'_, R> {
     /// With n − 1 = d·2ˢ, d odd: 2ᵈ is 1, or one of 2ᵈ, 2²ᵈ, … , the last being half way to n − 1, is −1.
     fn is_strong_probable_prime(&self) -> Option<bool> {
-        let minus_one = self.residue(-1);
+        let minus_one = self.ring.residue(-1);
         let (odd, twos) = odd_part(self.n - UBig::ONE);
         let mut power = self.power_of_two(&odd)?;
-        if power == self.residue(1) || power == minus_one {
+        if power == self.ring.residue(1) || power == minus_one {
             return Some(true);
         }
         for _ in 1..twos {
             ask(self.go_on)?;
-            power = power.sqr();
+            power = self.ring.square(&power);
             if power == minus_one {
                 return Some(true);
             }
@@ -129,13 +159,13 @@ impl<'a> Test<'a> {
     }
 
     /// 2 to the `exponent`.
-    fn power_of_two(&self, exponent: &UBig) -> Option<Montgomery<'a>> {
-        let mut power = self.residue(1);
+    fn power_of_two(&self, exponent: &UBig) -> Option<R::Residue> {
+        let mut power = self.ring.residue(1);
         for bit in (0..exponent.bit_len()).rev() {
             ask(self.go_on)?;
-            power = power.sqr();
+            power = self.ring.square(&power);
             if exponent.bit(bit) {
-                power = power.dbl();
+                power = self.ring.double(power);
             }
         }
         Some(power)
@@ -143,63 +173,67 @@ impl<'a> Test<'a> {
 
     /// With n + 1 = d·2ˢ, d odd: U(d) is 0, or one of V(d), V(2d), … , V((n+1)/2) is 0. On the way to V(n+1) come
     /// two congruences for nearly nothing: V(n+1) = 2Q and Q to the (n+1)/2 = Q·(Q/n), which hold if n is prime.
-    ///
-    /// The parameters are Selfridge's method A*, P = Q = 5 if D = 5, else P = 1 and Q = (1 − D)/4: with it Q is
-    /// never 1 or −1, for which the two congruences would say little.
     fn is_strong_lucas_probable_prime(&self) -> Option<bool> {
         let Some(discriminant) = selfridge::discriminant(|modulus| self.n % modulus) else {
             return Some(false);
         };
-        let (p, q) = if discriminant == 5 { (5, 5) } else { (1, (1 - discriminant) / 4) };
+        let parameters @ Parameters { q, .. } = Parameters::new(discriminant);
         let (odd, twos) = odd_part(self.n + UBig::ONE);
-        let zero = self.residue(0);
-        let Lucas { mut v, v_next, mut q_power } = self.lucas(&odd, p, q)?;
-        // D·U(k) = 2·V(k+1) − P·V(k), and D has an inverse modulo n.
-        let mut is_strong = v_next.dbl() == times(&v, p);
-        let mut q_power_half_way = q_power.clone();
+        let zero = self.ring.residue(0);
+        let mut power = self.power_of_root(&odd, parameters)?;
+        let mut is_strong = power.y == zero;
+        let mut half_way = power.clone();
         for _ in 0..twos {
             ask(self.go_on)?;
-            is_strong |= v == zero;
-            v = v.sqr() - q_power.clone().dbl();
-            let squared = q_power.sqr();
-            q_power_half_way = std::mem::replace(&mut q_power, squared);
+            is_strong |= self.v(&power, parameters) == zero;
+            let squared = self.square(&power, parameters);
+            half_way = std::mem::replace(&mut power, squared);
         }
-        let q_expected = self.residue(q * i64::from(jacobi_of_small(q, self.n)));
-        Some(is_strong && v == self.residue(2 * q) && q_power_half_way == q_expected)
+        let q_expected = self.ring.residue(q * i64::from(jacobi_of_small(q, self.n)));
+        Some(
+            is_strong
+                && self.v(&power, parameters) == self.ring.residue(2 * q)
+                && self.norm(&half_way, parameters) == q_expected,
+        )
     }
 
-    /// V(k), V(k+1) and Qᵏ at k = `index`, by V(2k) = V(k)² − 2Qᵏ and V(2k+1) = V(k)·V(k+1) − P·Qᵏ.
-    fn lucas(&self, index: &UBig, p: i64, q: i64) -> Option<Lucas<'a>> {
-        let (mut v, mut v_next, mut q_power) = (self.residue(2), self.residue(p), self.residue(1));
+    /// α to the `index`.
+    fn power_of_root(&self, index: &UBig, parameters: Parameters) -> Option<Power<R::Residue>> {
+        let Parameters { p, q, .. } = parameters;
+        let mut power = Power { x: self.ring.residue(1), y: self.ring.residue(0) };
         for bit in (0..index.bit_len()).rev() {
             ask(self.go_on)?;
-            let v_odd = &v * &v_next - times(&q_power, p);
+            power = self.square(&power, parameters);
             if index.bit(bit) {
-                let q_power_next = times(&q_power, q);
-                v_next = v_next.sqr() - q_power_next.dbl();
-                v = v_odd;
-                q_power = times(&q_power.sqr(), q);
-            } else {
-                v = v.sqr() - q_power.clone().dbl();
-                v_next = v_odd;
-                q_power = q_power.sqr();
+                let Power { x, y } = power;
+                power =
+                    Power { x: self.ring.multiple(&y, -q), y: self.ring.sum(self.ring.multiple(&y, p), &x) };
             }
         }
-        Some(Lucas { v, v_next, q_power })
+        Some(power)
     }
-}
 
-/// `factor`·`value` by additions, which are cheap beside a multiplication; the factor is small and not 0.
-fn times<'a>(value: &Montgomery<'a>, factor: i64) -> Montgomery<'a> {
-    let magnitude = factor.unsigned_abs();
-    let mut product = value.clone();
-    for bit in (0..magnitude.ilog2()).rev() {
-        product = product.dbl();
-        if magnitude >> bit & 1 == 1 {
-            product += value;
-        }
+    /// (x + y·α)² = x² − Q·y² + y·(2x + P·y)·α by two products: with r = Q/P and the new y it is
+    /// x² − Q·y² = x·(x + 2r·y) − r·y·(2x + P·y).
+    fn square(&self, power: &Power<R::Residue>, parameters: Parameters) -> Power<R::Residue> {
+        let (ring, ratio) = (&self.ring, parameters.q_over_p);
+        let y = ring.product(&power.y, &self.v(power, parameters));
+        let factor = ring.sum(ring.multiple(&power.y, 2 * ratio), &power.x);
+        let x = ring.difference(ring.product(&power.x, &factor), &ring.multiple(&y, ratio));
+        Power { x, y }
     }
-    if factor < 0 { -product } else { product }
+
+    /// 2x + P·y.
+    fn v(&self, power: &Power<R::Residue>, parameters: Parameters) -> R::Residue {
+        self.ring.sum(self.ring.multiple(&power.y, parameters.p), &self.ring.double(power.x.clone()))
+    }
+
+    /// x² + P·x·y + Q·y².
+    fn norm(&self, power: &Power<R::Residue>, Parameters { p, q, .. }: Parameters) -> R::Residue {
+        let Power { x, y } = power;
+        let factor = self.ring.sum(self.ring.multiple(y, p), x);
+        self.ring.sum(self.ring.product(x, &factor), &self.ring.multiple(&self.ring.square(y), q))
+    }
 }
 
 /// d and s of `value` = d·2ˢ, d odd.
@@ -227,7 +261,7 @@ fn jacobi_of_small(a: i64, n: &UBig) -> i32 {
 mod tests {
     use super::*;
 
-    fn with_test<T>(n: u64, body: impl FnOnce(&Test<'_>) -> T) -> T {
+    fn with_test<T>(n: u64, body: impl FnOnce(&Test<'_, &MontgomeryRepr>) -> T) -> T {
         let n = UBig::from(n);
         let ring = MontgomeryRepr::new(n.clone());
         body(&Test { n: &n, ring: &ring, go_on: &|| true })
@@ -249,19 +283,24 @@ mod tests {
     }
 
     #[test]
-    fn the_ladder_agrees_with_the_recurrence() {
+    fn powers_of_the_root_agree_with_the_recurrence() {
         for (n, p, q) in [(10_007_u64, 5, 5), (1_000_003, 1, 2), (999_999, 1, -3), (65_537, 1, 3)] {
+            let parameters = Parameters { p, q, q_over_p: q / p };
             with_test(n, |test| {
-                let (mut v, mut v_next, mut q_power) = (test.residue(2), test.residue(p), test.residue(1));
+                let residue = |value| test.ring.residue(value);
+                let (mut u, mut u_next, mut v, mut v_next) = (residue(0), residue(1), residue(2), residue(p));
+                let mut q_power = residue(1);
                 for index in 0..300_u64 {
-                    let ladder = test.lucas(&UBig::from(index), p, q).unwrap();
+                    let power = test.power_of_root(&UBig::from(index), parameters).unwrap();
                     assert!(
-                        ladder.v == v && ladder.v_next == v_next && ladder.q_power == q_power,
+                        power.y == u
+                            && test.v(&power, parameters) == v
+                            && test.norm(&power, parameters) == q_power,
                         "{n}: {index}"
                     );
-                    let after = test.residue(p) * &v_next - test.residue(q) * &v;
-                    (v, v_next) = (v_next, after);
-                    q_power *= test.residue(q);
+                    (u, u_next) = (u_next.clone(), residue(p) * u_next - residue(q) * u);
+                    (v, v_next) = (v_next.clone(), residue(p) * v_next - residue(q) * v);
+                    q_power *= residue(q);
                 }
             });
         }
@@ -295,6 +334,23 @@ mod tests {
                 assert_eq!(jacobi_of_small(a, &UBig::from(n)), expected, "({a}/{n})");
             }
         }
+    }
+
+    /// All of them are long enough for the folding ring, and the last one has a factor for which there is none.
+    #[test]
+    fn the_folding_ring_tells_primes_from_composites() {
+        let mersenne = |exponent| (UBig::ONE << exponent) - UBig::ONE;
+        let proth = (UBig::from(5_u8) << 13_165) + UBig::ONE;
+        for (n, expected) in [
+            (mersenne(9_941), true),
+            (proth, true),
+            (mersenne(89) * mersenne(9_689), false),
+            (mersenne(227) * mersenne(9_689), false),
+        ] {
+            assert!(ring::is_for_folding(n.bit_len()));
+            assert_eq!(is_probable_prime(&n, &|| true), Some(expected), "{n}");
+        }
+        assert!(FoldingRing::new(&(mersenne(227) * mersenne(9_689))).is_none());
     }
 
     #[test]

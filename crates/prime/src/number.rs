@@ -115,7 +115,7 @@ impl Number {
     }
 
     /// Roughly how long [`check`](super::check) takes on one core if the number is prime, in microseconds; 0 below
-    /// 2⁶⁴. A composite number takes at most two fifths of it, and mostly, if it has a small factor, next to nothing.
+    /// 2⁶⁴. A composite number takes at most a third of it, and mostly, if it has a small factor, next to nothing.
     pub fn estimated_cost_us(&self) -> u64 {
         match (&self.0, self.equivalent_word()) {
             (Repr::Text(text), None) => super::long::estimated_cost_us(text.len() as u64),
