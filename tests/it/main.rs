@@ -28,6 +28,7 @@ mod mixed;
 mod outside_text;
 mod prime;
 mod python;
+mod ranges;
 mod readme;
 mod refusals;
 mod rounds;
