@@ -30,7 +30,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use crate::{api::next::Direction, limits::BLOCKING_THREADS_MAX, node::descriptors, text::line};
+use crate::{limits::BLOCKING_THREADS_MAX, node::descriptors, prime::Direction, text::line};
 
 /// Ask a cluster whether a number is prime.
 #[derive(Debug, Parser)]

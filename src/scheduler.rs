@@ -84,6 +84,16 @@ struct Placement {
     held: (Option<Charge>, Option<Place>),
 }
 
+/// What becomes of a job that no lane takes.
+enum WithoutLane {
+    /// It is done here.
+    Work,
+    /// It waits for a lane.
+    Wait,
+    /// It fails.
+    Fail(CheckError),
+}
+
 /// Whom a check is sent to, and what for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Recipient {
@@ -183,26 +193,15 @@ impl Scheduler {
         let mut last_error = None;
         let mut views = None;
         loop {
-            let turn = match job.range_id() {
-                // Boxed: every check would carry the room for it.
-                Some(range_id) => Some(Box::pin(self.turn(range_id, job, &tried)).await),
-                None => None,
-            };
-            let placed = self.next(job, &tried);
-            drop(turn);
+            let placed = self.place_next(job, &tried).await;
             let Some(Placement { lane, recipient, held: _held }) = placed else {
-                match last_error {
-                    Some(CheckError::Unavailable(_)) | None if self.fallback => {
+                match self.without_lane(job, last_error.take()) {
+                    WithoutLane::Work => {
                         self.metrics.fallbacks.inc_by(job.count());
                         return job.work(self).await;
                     }
-                    Some(error) => return Err(error),
-                    None if job.is_forwarded() && !self.cluster.snapshot().view.leads() => {
-                        return Err(CheckError::NotLeading);
-                    }
-                    None if !self.may_wait() => return Err(CheckError::NoWorkers),
-                    // This node was told not to work: somebody will be there.
-                    None => wait_for_change(&mut views, &self.cluster).await?,
+                    WithoutLane::Fail(error) => return Err(error),
+                    WithoutLane::Wait => wait_for_change(&mut views, &self.cluster).await?,
                 }
                 continue;
             };
@@ -243,6 +242,30 @@ impl Scheduler {
             }
             tried.push(lane);
         }
+    }
+
+    /// What becomes of a job for which there is no lane that it was not tried on.
+    fn without_lane(&self, job: &impl Job, last_error: Option<CheckError>) -> WithoutLane {
+        match last_error {
+            Some(CheckError::Unavailable(_)) | None if self.fallback => WithoutLane::Work,
+            Some(error) => WithoutLane::Fail(error),
+            None if job.is_forwarded() && !self.cluster.snapshot().view.leads() => {
+                WithoutLane::Fail(CheckError::NotLeading)
+            }
+            None if !self.may_wait() => WithoutLane::Fail(CheckError::NoWorkers),
+            // This node was told not to work: somebody will be there.
+            None => WithoutLane::Wait,
+        }
+    }
+
+    /// The lane to ask next; a segment waits for the turn of its range.
+    async fn place_next(&self, job: &impl Job, tried: &[Lane]) -> Option<Placement> {
+        let _turn = match job.range_id() {
+            // Boxed: every check would carry the room for it.
+            Some(range_id) => Some(Box::pin(self.turn(range_id, job, tried)).await),
+            None => None,
+        };
+        self.next(job, tried)
     }
 
     /// Whether somebody will be there in a moment: members are alive, and only their lanes are not open, as after a

@@ -14,15 +14,6 @@ use crate::{
     proto,
 };
 
-/// On which side of a number a prime is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// The least prime above it.
-    Next,
-    /// The largest prime below it.
-    Previous,
-}
-
 /// The prime beside a number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {

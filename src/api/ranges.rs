@@ -283,9 +283,19 @@ pub struct PrimesPage {
     /// The last.
     pub to: String,
     /// The primes in ascending order, at most as many as the limit.
+    #[schema(schema_with = primes_schema)]
     pub primes: Vec<String>,
     /// Where the next ones are; null if these are all.
     pub next: Option<String>,
+}
+
+fn primes_schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+    use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Type};
+    let prime = ObjectBuilder::new().schema_type(Type::String).description(Some("A prime.")).build();
+    ArrayBuilder::new()
+        .items(prime)
+        .description(Some("The primes in ascending order, at most as many as the limit."))
+        .into()
 }
 
 /// The beginning and the end of the line of a prime, between which its digits stand: the line is written by hand, for there
@@ -337,9 +347,9 @@ pub struct LastListLine<'a> {
 
 /// Who did how much, in the order of their names.
 #[derive(Debug, Default)]
-pub struct Shares(std::collections::BTreeMap<Arc<str>, u64>);
+pub struct WorkShares(std::collections::BTreeMap<Arc<str>, u64>);
 
-impl Shares {
+impl WorkShares {
     /// Counts what was done.
     pub fn add(&mut self, segments: &[DoneSegment]) {
         for DoneSegment { range, processed_by } in segments {

@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     api::{
-        next::{Direction, Neighbour, NeighbourAnswer},
+        next::{Neighbour, NeighbourAnswer},
         prime::number_to_wire,
     },
     limits::DEADLINE_MAX,
-    prime::{Certainty, Number},
+    prime::{Certainty, Direction, Number},
     proto::{self, scheduler_client::SchedulerClient},
 };
 

@@ -18,12 +18,12 @@ use super::{
     fail, misused, print_all, words, written,
 };
 use crate::{
-    api::ranges::{CountAnswer, DoneSegment, NumberRange, PRIME_LINE, Shares},
+    api::ranges::{CountAnswer, DoneSegment, NumberRange, PRIME_LINE, WorkShares},
     prime::Number,
     proto::{self, scheduler_client::SchedulerClient},
     text::plain,
 };
-use progress::Progress;
+use progress::CountBar;
 
 /// Count the primes from one number to another
 ///
@@ -120,8 +120,8 @@ pub(super) async fn count(args: CountArgs) -> ExitCode {
         asked: Asked { client: &client, rest: Some(range), limit: 0, broken: 0 },
         before: 0,
         count: 0,
-        shares: Shares::default(),
-        progress: Progress::new(io::stderr().is_terminal(), range),
+        shares: WorkShares::default(),
+        progress: CountBar::new(io::stderr().is_terminal(), range),
     };
     let began = Instant::now();
     let counted = count.run().await;
@@ -137,8 +137,8 @@ struct Count<'a> {
     /// Counted by the calls before this one.
     before: u64,
     count: u64,
-    shares: Shares,
-    progress: Progress,
+    shares: WorkShares,
+    progress: CountBar,
 }
 
 impl Count<'_> {

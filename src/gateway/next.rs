@@ -15,18 +15,18 @@ use super::{
 use crate::{
     api::{
         error::{ApiError, CheckError},
-        next::{Direction, Neighbour},
+        next::Neighbour,
         prime::Outcome,
     },
     cluster::trace::Trace,
     limits::{BULK_PAUSE, DEADLINE_MAX, NEXT_CANDIDATES_TOGETHER, NEXT_WINDOW, PROGRESS_TIMEOUT},
-    prime::{Candidates, Number},
+    prime::{Candidates, Direction, Number},
     scheduler::Check,
 };
 
 /// How far the search has come.
 #[derive(Debug)]
-pub enum Step {
+pub enum SearchStep {
     /// No number up to this one is prime.
     Tested(Number),
     /// This is the prime.
@@ -42,7 +42,7 @@ pub fn find(
     number: &Number,
     deadline: Option<Instant>,
     trace: Arc<Trace>,
-) -> impl Stream<Item = Result<Step, ApiError>> + Send + 'static {
+) -> impl Stream<Item = Result<SearchStep, ApiError>> + Send + 'static {
     let gateway = Arc::clone(gateway);
     let check = move |number: Number| {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + DEADLINE_MAX);
@@ -63,14 +63,14 @@ pub fn find(
             let next = timeout(PROGRESS_TIMEOUT, checked.next()).await;
             let step = match next.unwrap_or_else(|_| Some(Err(stands_still()))) {
                 Some(Ok((number, Ok(outcome)))) if outcome.verdict.is_prime => {
-                    Ok(Step::Found(Neighbour::new(&origin, number, outcome)))
+                    Ok(SearchStep::Found(Neighbour::new(&origin, number, outcome)))
                 }
-                Some(Ok((number, Ok(_)))) => Ok(Step::Tested(number)),
+                Some(Ok((number, Ok(_)))) => Ok(SearchStep::Tested(number)),
                 Some(Ok((_, Err(error)))) => Err(error.into()),
                 Some(Err(error)) => Err(error),
                 None => Err(there_is_none(direction)),
             };
-            let goes_on = matches!(step, Ok(Step::Tested(_)));
+            let goes_on = matches!(step, Ok(SearchStep::Tested(_)));
             Some((step, goes_on.then_some((checked, place))))
         }
     })
@@ -81,10 +81,7 @@ fn candidates(direction: Direction, number: Number) -> impl Stream<Item = Number
     stream::unfold(None, move |candidates: Option<Candidates>| {
         let number = number.clone();
         let sieve = move || {
-            let mut candidates = candidates.unwrap_or_else(|| match direction {
-                Direction::Next => Candidates::above(&number),
-                Direction::Previous => Candidates::below(&number),
-            });
+            let mut candidates = candidates.unwrap_or_else(|| Candidates::new(&number, direction));
             let together: Vec<Number> = candidates.by_ref().take(NEXT_CANDIDATES_TOGETHER).collect();
             (together, candidates)
         };

@@ -7,7 +7,7 @@ use tonic::{Code, Request};
 use super::{
     Recipient, Scheduler,
     job::Job,
-    turns::{Place, Turn},
+    turns::{Place, RangeTurn},
 };
 use crate::{
     api::{
@@ -97,7 +97,7 @@ impl Job for SegmentJob {
 impl Scheduler {
     /// Returns when a segment of this range may take a place: it is its turn, and a lane that it was not tried on has room, or
     /// takes none at all.
-    pub(super) async fn turn(&self, range_id: u64, job: &impl Job, tried: &[Lane]) -> Turn {
+    pub(super) async fn turn(&self, range_id: u64, job: &impl Job, tried: &[Lane]) -> RangeTurn {
         let turn = self.turns.next(range_id).await;
         let mut views = self.cluster.subscribe();
         while !self.has_room_for_segment(job, tried) {

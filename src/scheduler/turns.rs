@@ -9,77 +9,77 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 /// Those who wait for a place at a worker.
 #[derive(Debug, Default)]
-pub struct Turns(Arc<Shared>);
+pub struct Turns(Arc<TurnsShared>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    line: Mutex<Line>,
-    /// Told when there may be a place again; whoever has the turn waits for it.
+struct TurnsShared {
+    line: Mutex<TurnLine>,
+    /// RoomNotice when there may be a place again; whoever has the turn waits for it.
     room: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct TurnLine {
     /// Whether somebody has the turn.
     is_taken: bool,
-    waiting: Waiting<oneshot::Sender<Turn>>,
+    waiting: WaitingRanges<oneshot::Sender<RangeTurn>>,
 }
 
 /// The right to take the next place. One has it at a time, and dropping it gives it to the next one.
 #[derive(Debug)]
-pub struct Turn(Option<Arc<Shared>>);
+pub struct RangeTurn(Option<Arc<TurnsShared>>);
 
 /// A place at a worker, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     // In this order: whoever is told finds the place free.
     _permit: Option<OwnedSemaphorePermit>,
-    _told: Told,
+    _told: RoomNotice,
 }
 
 /// Tells whoever has the turn, when it is dropped.
 #[derive(Debug)]
-struct Told(Arc<Shared>);
+struct RoomNotice(Arc<TurnsShared>);
 
 /// What waits, by the id of its range: each range in order, and the ranges by turns.
 #[derive(Debug)]
-struct Waiting<T>(VecDeque<(u64, VecDeque<T>)>);
+struct WaitingRanges<T>(VecDeque<(u64, VecDeque<T>)>);
 
 impl Turns {
     /// Returns when it is the turn of this range, and of this one of those that wait for it.
-    pub async fn next(&self, range_id: u64) -> Turn {
+    pub async fn next(&self, range_id: u64) -> RangeTurn {
         let turn = {
             let mut line = self.0.lock();
             if !line.is_taken {
                 line.is_taken = true;
-                return Turn(Some(Arc::clone(&self.0)));
+                return RangeTurn(Some(Arc::clone(&self.0)));
             }
             let (give, turn) = oneshot::channel();
             line.waiting.push(range_id, give);
             turn
         };
         // The line is never dropped while somebody waits in it.
-        turn.await.unwrap_or(Turn(None))
+        turn.await.unwrap_or(RangeTurn(None))
     }
 
     /// Returns when there may be a place again. Only for who has the turn.
-    pub async fn room(&self, _: &Turn) {
+    pub async fn room(&self, _: &RangeTurn) {
         self.0.room.notified().await;
     }
 
     /// A place that was taken, with whatever holds it.
     pub fn place(&self, permit: Option<OwnedSemaphorePermit>) -> Place {
-        Place { _permit: permit, _told: Told(Arc::clone(&self.0)) }
+        Place { _permit: permit, _told: RoomNotice(Arc::clone(&self.0)) }
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Line> {
+impl TurnsShared {
+    fn lock(&self) -> MutexGuard<'_, TurnLine> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is next; if nobody is, the turn is free.
-    fn next(&self) -> Option<oneshot::Sender<Turn>> {
+    fn next(&self) -> Option<oneshot::Sender<RangeTurn>> {
         let mut line = self.lock();
         let next = line.waiting.pop();
         line.is_taken = next.is_some();
@@ -87,11 +87,11 @@ impl Shared {
     }
 }
 
-impl Drop for Turn {
+impl Drop for RangeTurn {
     fn drop(&mut self) {
         let Some(shared) = self.0.take() else { return };
         while let Some(give) = shared.next() {
-            match give.send(Turn(Some(Arc::clone(&shared)))) {
+            match give.send(RangeTurn(Some(Arc::clone(&shared)))) {
                 Ok(()) => return,
                 // That one has gone meanwhile.
                 Err(mut turn) => turn.0 = None,
@@ -100,19 +100,19 @@ impl Drop for Turn {
     }
 }
 
-impl Drop for Told {
+impl Drop for RoomNotice {
     fn drop(&mut self) {
         self.0.room.notify_one();
     }
 }
 
-impl<T> Default for Waiting<T> {
+impl<T> Default for WaitingRanges<T> {
     fn default() -> Self {
         Self(VecDeque::new())
     }
 }
 
-impl<T> Waiting<T> {
+impl<T> WaitingRanges<T> {
     fn push(&mut self, range_id: u64, item: T) {
         match self.0.iter_mut().find(|(id, _)| *id == range_id) {
             Some((_, items)) => items.push_back(item),
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn ranges_take_turns_and_each_keeps_its_order() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingRanges::default();
         for (range_id, item) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")] {
             waiting.push(range_id, item);
         }

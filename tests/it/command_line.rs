@@ -614,8 +614,8 @@ async fn what_is_no_number_is_a_mistake_of_usage_and_nothing_is_asked() {
     let long = "1".repeat(10_001);
     for (arguments, says) in [
         (&[][..], "<NUMBER>"),
-        (&["abc"], "\"abc\" is not a decimal integer; only the digits 0-9 are allowed"),
-        (&["17", "1e3"], "\"1e3\" is not a decimal integer"),
+        (&["abc"], "\"abc\" is not a number; write digits"),
+        (&["17", "1.5"], "\"1.5\" is not a number; write digits"),
         (&["17", "-"], "\"-\" is not a decimal integer"),
         (&["-0"], "-0 is not allowed"),
         (&["017"], "leading zeros"),

@@ -49,7 +49,7 @@ impl Nodes {
         let announced = |bytes: usize| Some((good, format!("Content-Length: {bytes}\r\n"), Some(none())));
         match error {
             "Malformed" => Some((good, "Grpc-Timeout: 30\r\n".to_owned(), None)),
-            "BadLimit" => Some((good, none(), None)),
+            "BadLimit" | "BadRange" | "NoneBelow" => Some((good, none(), None)),
             "NotAcceptable" => Some((good, "Accept-Encoding: identity;q=0\r\n".to_owned(), None)),
             "Late" => Some((
                 good,
@@ -72,8 +72,13 @@ impl Nodes {
     /// What the node answers; nothing if nobody knows how to ask for this error.
     async fn answer(&self, good: &Good, error: &str, request_id: &str) -> Option<Answer> {
         let (node, headers, body) = self.asked_for(error)?;
-        let Good { method, path, body: good } = good;
-        let query = if error == "BadLimit" { "?limit=0" } else { "" };
+        let Good { method, path, query, body: good } = good;
+        let query = match error {
+            "BadLimit" => "?limit=0",
+            "BadRange" => "",
+            _ => query,
+        };
+        let path = if error == "NoneBelow" { "/prime/2/previous" } else { path };
         let (length, body) = match (body, good) {
             (Some(body), _) => (String::new(), body),
             (None, Some(body)) => (format!("Content-Length: {}\r\n", body.len()), body.clone()),
@@ -99,6 +104,8 @@ impl Nodes {
 struct Good {
     method: String,
     path: String,
+    /// What it must have.
+    query: String,
     body: Option<String>,
 }
 
@@ -107,9 +114,18 @@ impl Good {
         let number = said["parameters"].as_array().into_iter().flatten().find(|given| given["in"] == "path");
         let number = number.and_then(|given| example(contract, given)).unwrap_or_default();
         let path = path.replace("{number}", number.as_str().unwrap_or_default());
+        let parameters = said["parameters"].as_array().into_iter().flatten();
+        let required = parameters.filter(|given| given["in"] == "query" && given["required"] == true);
+        let pairs: Vec<String> = required
+            .map(|given| {
+                let value = example(contract, given).unwrap();
+                format!("{}={}", given["name"].as_str().unwrap(), value.as_str().unwrap())
+            })
+            .collect();
+        let query = if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) };
         let body = &said["requestBody"]["content"]["application/json"];
         let body = example(contract, body).map(|body| body.to_string());
-        Self { method: method.clone(), path, body }
+        Self { method: method.clone(), path, query, body }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use primacy::limits::*;
 
 /// The sections of the source that callers meet, which the page has too.
-const SECTIONS: [&str; 4] = ["Connections", "What a caller may take", "Requests", "Bulk"];
+const SECTIONS: [&str; 5] = ["Connections", "What a caller may take", "Requests", "Bulk", "Ranges"];
 
 /// How the page writes a value, by what its name says that it is.
 trait Shown {
@@ -71,6 +71,8 @@ fn values() -> BTreeMap<&'static str, String> {
         BULKS_MAX BULK_BYTES BATCH_MAX BULK_WINDOW BULK_LONGS_MAX BULK_GROUPS_MAX BULK_PIECES_BEFORE_YIELD
         BULK_CHUNK_BYTES BULK_CHUNKS_MAX LINE_BYTES_MAX BULK_IDLE_TIMEOUT BULK_PAUSE BULK_STOP_TIMEOUT
         JSON_BULK_BYTES_MAX JSON_BULK_NUMBERS_MAX
+        RANGES_MAX RANGE_BYTES COUNT_WINDOW LIST_WINDOW LIST_SEGMENT_NUMBERS_MAX PAGE_PRIMES_DEFAULT PAGE_PRIMES_MAX
+        MESSAGE_PRIMES_MAX NEXT_WINDOW NEXT_CANDIDATES_TOGETHER PROGRESS_INTERVAL PROGRESS_TIMEOUT
     }
 }
 

@@ -13,8 +13,14 @@ use std::{
 use crate::harness::primacy;
 
 /// The pages with commands, in the order in which they are executed: the last one changes the leader.
-const PAGES: [&str; 5] =
-    ["README.md", "docs/bulk.md", "docs/grpc.md", "docs/command-line.md", "docs/when-a-node-dies.md"];
+const PAGES: [&str; 6] = [
+    "README.md",
+    "docs/bulk.md",
+    "docs/ranges.md",
+    "docs/grpc.md",
+    "docs/command-line.md",
+    "docs/when-a-node-dies.md",
+];
 
 /// A command of a page, and what it says that it prints.
 struct Example {

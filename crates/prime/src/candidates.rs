@@ -13,11 +13,11 @@ const STRETCH: u64 = 1 << 15;
 /// No prime is left out. Which of them are prime, [`check`](crate::check) decides.
 ///
 /// ```
-/// use primacy_prime::{Candidates, Number, is_prime};
+/// use primacy_prime::{Candidates, Direction, Number, is_prime};
 ///
-/// let mut above = Candidates::above(&Number::from(113_u64)).filter_map(|number| number.word());
+/// let mut above = Candidates::new(&Number::from(113_u64), Direction::Next).filter_map(|number| number.word());
 /// assert_eq!(above.find(|number| is_prime(*number)), Some(127));
-/// let mut below = Candidates::below(&Number::from(2_u64));
+/// let mut below = Candidates::new(&Number::from(2_u64), Direction::Previous);
 /// assert_eq!(below.next(), None);
 /// ```
 #[derive(Debug)]
@@ -32,24 +32,18 @@ pub struct Candidates {
     left: VecDeque<u64>,
 }
 
+/// On which side of a number a prime is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
-    Up,
-    Down,
+pub enum Direction {
+    /// Above it: the next prime.
+    Next,
+    /// Below it: the one before.
+    Previous,
 }
 
 impl Candidates {
-    /// Those above a number; above a negative one, those from 2 on.
-    pub fn above(number: &Number) -> Self {
-        Self::new(number, Direction::Up)
-    }
-
-    /// Those below a number.
-    pub fn below(number: &Number) -> Self {
-        Self::new(number, Direction::Down)
-    }
-
-    fn new(number: &Number, direction: Direction) -> Self {
+    /// Those on a side of a number; above a negative one, those from 2 on.
+    pub fn new(number: &Number, direction: Direction) -> Self {
         let origin = UBig::from_str_radix(&number.as_str(), 10).unwrap_or_default();
         let primes = remainders(&origin);
         Self { origin, direction, primes, sieved_to: 0, left: VecDeque::new() }
@@ -59,8 +53,8 @@ impl Candidates {
     fn sieve(&mut self) -> Option<()> {
         let begin = self.sieved_to;
         let length = match self.direction {
-            Direction::Up => STRETCH,
-            Direction::Down => below(&self.origin, begin).min(STRETCH),
+            Direction::Next => STRETCH,
+            Direction::Previous => below(&self.origin, begin).min(STRETCH),
         };
         if length == 0 {
             return None;
@@ -71,8 +65,8 @@ impl Candidates {
         for (prime, remainder) in &self.primes {
             let (prime, remainder) = (u64::from(*prime), u64::from(*remainder));
             let first = match self.direction {
-                Direction::Up => prime - (remainder + begin) % prime,
-                Direction::Down => prime - (prime - remainder + begin) % prime,
+                Direction::Next => prime - (remainder + begin) % prime,
+                Direction::Previous => prime - (prime - remainder + begin) % prime,
             };
             // The prime itself is left.
             let own = word.map(|word| word.abs_diff(prime));
@@ -98,8 +92,8 @@ impl Iterator for Candidates {
         }
         let distance = self.left.pop_front()?;
         let number = match self.direction {
-            Direction::Up => &self.origin + distance,
-            Direction::Down => &self.origin - distance,
+            Direction::Next => &self.origin + distance,
+            Direction::Previous => &self.origin - distance,
         };
         match u64::try_from(&number) {
             Ok(0 | 1) => self.next(),
@@ -155,13 +149,13 @@ mod tests {
     #[test]
     fn no_prime_is_left_out() {
         let primes: Vec<u64> = (0..200_000).filter(|number| is_prime(*number)).collect();
-        let all: Vec<u64> = Candidates::above(&Number::from(0_u64))
+        let all: Vec<u64> = Candidates::new(&Number::from(0_u64), Direction::Next)
             .filter_map(|number| number.word())
             .take_while(|number| *number < 200_000)
             .filter(|number| is_prime(*number))
             .collect();
         assert_eq!(all, primes);
-        let down: Vec<u64> = Candidates::below(&Number::from(200_000_u64))
+        let down: Vec<u64> = Candidates::new(&Number::from(200_000_u64), Direction::Previous)
             .filter_map(|number| number.word())
             .filter(|number| is_prime(*number))
             .collect();
@@ -169,33 +163,33 @@ mod tests {
         for number in 0..2_000_u64 {
             let above = primes.iter().find(|prime| **prime > number).copied();
             let below = primes.iter().rev().find(|prime| **prime < number).copied();
-            assert_eq!(first(Candidates::above(&number.into())), above, "{number}");
-            assert_eq!(first(Candidates::below(&number.into())), below, "{number}");
+            assert_eq!(first(Candidates::new(&number.into(), Direction::Next)), above, "{number}");
+            assert_eq!(first(Candidates::new(&number.into(), Direction::Previous)), below, "{number}");
         }
     }
 
     #[test]
     fn it_goes_over_the_border_of_a_word_and_from_below_zero() {
         let border: Number = "18446744073709551616".parse().unwrap();
-        assert_eq!(first(Candidates::below(&border)), Some(18_446_744_073_709_551_557));
-        let mut above = Candidates::above(&Number::from(18_446_744_073_709_551_557_u64));
+        assert_eq!(first(Candidates::new(&border, Direction::Previous)), Some(18_446_744_073_709_551_557));
+        let mut above = Candidates::new(&Number::from(18_446_744_073_709_551_557_u64), Direction::Next);
         let stop = std::sync::atomic::AtomicBool::new(false);
         let next = above.find(|number| crate::check(number, &stop).unwrap().is_prime).unwrap();
         assert_eq!(next.to_string(), "18446744073709551629");
-        assert_eq!(first(Candidates::above(&Number::from(-100_i64))), Some(2));
-        assert_eq!(Candidates::below(&Number::from(-100_i64)).next(), None);
+        assert_eq!(first(Candidates::new(&Number::from(-100_i64), Direction::Next)), Some(2));
+        assert_eq!(Candidates::new(&Number::from(-100_i64), Direction::Previous).next(), None);
     }
 
     #[test]
     fn it_ends_where_numbers_have_too_many_digits() {
         let last: Number = "9".repeat(Number::DIGITS_MAX).parse().unwrap();
-        assert_eq!(Candidates::above(&last).next(), None);
+        assert_eq!(Candidates::new(&last, Direction::Next).next(), None);
     }
 
     #[test]
     fn small_factors_are_gone() {
         let number: Number = format!("1{}", "0".repeat(300)).parse().unwrap();
-        for candidate in Candidates::above(&number).take(100) {
+        for candidate in Candidates::new(&number, Direction::Next).take(100) {
             let candidate = UBig::from_str_radix(&candidate.as_str(), 10).unwrap();
             assert!((2..1_000_u64).all(|divisor| &candidate % divisor != 0));
         }

@@ -17,7 +17,7 @@ mod word;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-pub use candidates::Candidates;
+pub use candidates::{Candidates, Direction};
 pub use number::{Number, NumberError};
 pub use sieve::{PrimeMap, Primes, count_primes, for_each_prime, range_cost_us, segment_numbers};
 pub use typed::TypedError;

@@ -14,7 +14,7 @@ use dashu_int::{
     monty::MontgomeryRepr,
     ops::{BitTest, SquareRoot},
 };
-use ring::{FoldingRing, Ring};
+use ring::{FoldingRing, LongRing};
 
 use super::selfridge::{self, jacobi};
 
@@ -103,13 +103,13 @@ fn odd_primes_below(limit: usize) -> Vec<u64> {
 }
 
 /// Both tests of an odd `n` without small factors, the cheaper one first.
-fn passes(n: &UBig, ring: impl Ring, go_on: GoOn<'_>) -> Option<bool> {
+fn passes(n: &UBig, ring: impl LongRing, go_on: GoOn<'_>) -> Option<bool> {
     let test = Test { n, ring, go_on };
     Some(test.is_strong_probable_prime()? && !is_square(n) && test.is_strong_lucas_probable_prime()?)
 }
 
 /// The tests of one odd n.
-struct Test<'a, R: Ring> {
+struct Test<'a, R: LongRing> {
     n: &'a UBig,
     ring: R,
     go_on: GoOn<'a>,
@@ -139,7 +139,7 @@ struct Power<T> {
     y: T,
 }
 
-impl<R: Ring> Test<'_, R> {
+impl<R: LongRing> Test<'_, R> {
     /// With n − 1 = d·2ˢ, d odd: 2ᵈ is 1, or one of 2ᵈ, 2²ᵈ, … , the last being half way to n − 1, is −1.
     fn is_strong_probable_prime(&self) -> Option<bool> {
         let minus_one = self.ring.residue(-1);

@@ -84,7 +84,7 @@ pub fn for_each_prime(
 pub fn range_cost_us(range: &RangeInclusive<u64>) -> u64 {
     let numbers = (range.end() - range.start()) as f64 + 1.0;
     let windows = (numbers / (WINDOW_BYTES_MAX * NUMBERS) as f64).ceil();
-    (windows * Method::cheapest(numbers / windows, *range.end()).cost_ns / 1000.0) as u64
+    (windows * SieveMethod::cheapest(numbers / windows, *range.end()).cost_ns / 1000.0) as u64
 }
 
 /// How many numbers from `from` on are some 0.15 s of work to count, on one core. High up it is more: so many that the primes
@@ -115,29 +115,30 @@ fn sieve(range: RangeInclusive<u64>, go_on: &dyn Fn() -> bool, visit: Visit<'_>)
     let (first_byte, last_byte) = (range.start() / NUMBERS, range.end() / NUMBERS);
     for first in (first_byte..=last_byte).step_by(WINDOW_BYTES_MAX as usize) {
         let last = last_byte.min(first + WINDOW_BYTES_MAX - 1);
-        let window = Window { first, bytes: (last - first + 1) as usize, range: range.clone(), method: None };
+        let window =
+            SieveWindow { first, bytes: (last - first + 1) as usize, range: range.clone(), method: None };
         window.sieve(go_on, visit)?;
     }
     Some(())
 }
 
 /// A part of a range that is worked on at a time.
-struct Window {
+struct SieveWindow {
     /// The number of its first byte: that many times 30 is its first number.
     first: u64,
     bytes: usize,
     /// The range that it is a part of: at its ends, less than a whole byte is asked for.
     range: RangeInclusive<u64>,
     /// The cheapest, if none is given.
-    method: Option<Method>,
+    method: Option<SieveMethod>,
 }
 
-impl Window {
+impl SieveWindow {
     fn sieve(&self, go_on: &dyn Fn() -> bool, visit: Visit<'_>) -> Option<()> {
         let number = self.first * NUMBERS;
         let numbers = self.bytes as u64 * NUMBERS;
         let end = number.saturating_add(numbers - 1).min(*self.range.end());
-        let method = self.method.unwrap_or_else(|| Method::cheapest(numbers as f64, end));
+        let method = self.method.unwrap_or_else(|| SieveMethod::cheapest(numbers as f64, end));
         let mut crossings = Crossings::new(number, method.primes_max.min(LARGE_MIN - 1), go_on)?;
         // Without large primes one block is enough, and is used again and again.
         let is_streamed = method.primes_max >= LARGE_MIN;
@@ -200,7 +201,7 @@ fn decide(first: u64, block: &mut [u8], go_on: &dyn Fn() -> bool) -> Option<()> 
 
 /// How a window is done.
 #[derive(Clone, Copy)]
-struct Method {
+struct SieveMethod {
     /// By which primes multiples are crossed out.
     primes_max: u64,
     /// Whether composites may be left then.
@@ -208,7 +209,7 @@ struct Method {
     cost_ns: f64,
 }
 
-impl Method {
+impl SieveMethod {
     /// What things cost was measured; it only decides which method is taken, and near the border both take as long.
     fn cheapest(numbers: f64, end: u64) -> Self {
         let root = end.isqrt();

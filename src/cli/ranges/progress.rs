@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-use crate::api::ranges::{NumberRange, Shares};
+use crate::api::ranges::{NumberRange, WorkShares};
 
-pub(super) struct Progress {
+pub(super) struct CountBar {
     bar: ProgressBar,
     range: NumberRange,
     began: Instant,
 }
 
-impl Progress {
+impl CountBar {
     /// Shown, or kept for itself.
     pub(super) fn new(is_shown: bool, range: NumberRange) -> Self {
         let bar = match is_shown {
@@ -29,7 +29,7 @@ impl Progress {
         Self { bar, range, began: Instant::now() }
     }
 
-    pub(super) fn show(&self, counted_to: u64, count: u64, shares_of: &Shares) {
+    pub(super) fn show(&self, counted_to: u64, count: u64, shares_of: &WorkShares) {
         let done = self.range.first(counted_to - self.range.from + 1).numbers();
         let rate = (done as f64 / self.began.elapsed().as_secs_f64().max(0.001)) as u64;
         self.bar.set_position(done);
@@ -43,7 +43,7 @@ impl Progress {
 }
 
 /// Who did how much, in per cent of what is done.
-pub(super) fn shares(shares: &Shares) -> String {
+pub(super) fn shares(shares: &WorkShares) -> String {
     let total = shares.iter().map(|(_, numbers)| numbers as f64).sum::<f64>();
     let share = |(name, numbers): (&str, u64)| format!("{name} {:.0} %", 100.0 * numbers as f64 / total);
     shares.iter().map(share).collect::<Vec<_>>().join(", ")

@@ -8,14 +8,14 @@ use tonic::Status;
 
 use crate::{api::error::ApiError, gateway::ranges::ListedSegment, limits::MESSAGE_PRIMES_MAX, proto};
 
-pub(super) type Counted = BoxStream<'static, Result<proto::RangeProgress, Status>>;
-pub(super) type Listed = BoxStream<'static, Result<proto::PrimesPage, Status>>;
+pub(super) type CountStream = BoxStream<'static, Result<proto::RangeProgress, Status>>;
+pub(super) type ListStream = BoxStream<'static, Result<proto::PrimesPage, Status>>;
 
 /// The pages of a list, of so many primes at most; 0: all.
 pub(super) fn pages(
     segments: impl Stream<Item = Result<ListedSegment, ApiError>> + Send + 'static,
     limit: u32,
-) -> Listed {
+) -> ListStream {
     let left = if limit == 0 { usize::MAX } else { limit as usize };
     let limited = segments.scan(left, |left, segment| {
         let wanted = *left;

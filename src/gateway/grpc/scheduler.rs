@@ -8,19 +8,15 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::{CallContext, call_of, count, primes, ranges};
 use crate::{
-    api::{
-        error::ApiError,
-        next::{Direction, Neighbour},
-        prime::number_from_wire,
-        ranges::range_from_wire,
-    },
+    api::{error::ApiError, next::Neighbour, prime::number_from_wire, ranges::range_from_wire},
     cluster::Snapshot,
     gateway::{
         self, Gateway,
         bulk::{self, window::Terms},
-        next::{Step, there_is_none},
+        next::{SearchStep, there_is_none},
     },
     limits::PAGE_PRIMES_DEFAULT,
+    prime::Direction,
     proto::{self, scheduler_server::Scheduler},
     scheduler::Check,
 };
@@ -55,13 +51,16 @@ impl Scheduler for SchedulerService {
     async fn count_primes(
         &self,
         request: Request<proto::Range>,
-    ) -> Result<Response<ranges::Counted>, Status> {
+    ) -> Result<Response<ranges::CountStream>, Status> {
         let opened = self.count_range(request).map_err(Status::from);
         count(&self.0, opened.as_ref().map_or_else(Status::code, |_| Code::Ok));
         opened
     }
 
-    async fn list_primes(&self, request: Request<proto::Range>) -> Result<Response<ranges::Listed>, Status> {
+    async fn list_primes(
+        &self,
+        request: Request<proto::Range>,
+    ) -> Result<Response<ranges::ListStream>, Status> {
         let opened = self.list_range(request).map_err(Status::from);
         count(&self.0, opened.as_ref().map_or_else(Status::code, |_| Code::Ok));
         opened
@@ -108,7 +107,7 @@ impl SchedulerService {
         Ok(Response::new(primes::answer(&self.0, place, terms, request.into_inner(), is_compressed)))
     }
 
-    fn count_range(&self, request: Request<proto::Range>) -> Result<Response<ranges::Counted>, ApiError> {
+    fn count_range(&self, request: Request<proto::Range>) -> Result<Response<ranges::CountStream>, ApiError> {
         let CallContext { trace, from, .. } = call_of(&request);
         let range = range_from_wire(request.get_ref())?;
         let place = gateway::ranges::enter(&self.0, from.ip())?;
@@ -116,7 +115,7 @@ impl SchedulerService {
         Ok(Response::new(progress.map(|next| Ok(next?.into())).boxed()))
     }
 
-    fn list_range(&self, request: Request<proto::Range>) -> Result<Response<ranges::Listed>, ApiError> {
+    fn list_range(&self, request: Request<proto::Range>) -> Result<Response<ranges::ListStream>, ApiError> {
         let CallContext { trace, from, .. } = call_of(&request);
         let range = range_from_wire(request.get_ref())?;
         let limit = request.get_ref().limit;
@@ -169,10 +168,10 @@ impl SchedulerService {
 }
 
 /// What a search ends with.
-fn found(step: Result<Step, ApiError>) -> Option<Result<Neighbour, ApiError>> {
+fn found(step: Result<SearchStep, ApiError>) -> Option<Result<Neighbour, ApiError>> {
     match step {
-        Ok(Step::Tested(_)) => None,
-        Ok(Step::Found(neighbour)) => Some(Ok(neighbour)),
+        Ok(SearchStep::Tested(_)) => None,
+        Ok(SearchStep::Found(neighbour)) => Some(Ok(neighbour)),
         Err(error) => Some(Err(error)),
     }
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     api::{
         error::ApiError,
-        next::{Direction, FoundLine, NeighbourAnswer, NeighbourError, NeighbourLine, TestedLine},
+        next::{FoundLine, NeighbourAnswer, NeighbourError, NeighbourLine, TestedLine},
         primes::NDJSON,
     },
     cluster::trace::Trace,
@@ -34,11 +34,11 @@ use crate::{
         Gateway,
         context::deadline,
         listener::arrival::Arrival,
-        next::{Step, find, overdue},
+        next::{SearchStep, find, overdue},
         ranges,
     },
     limits::PROGRESS_INTERVAL,
-    prime::Number,
+    prime::{Direction, Number},
 };
 
 /// The operations of this file.
@@ -128,7 +128,7 @@ async fn answer(
 }
 
 async fn found(
-    steps: impl Stream<Item = Result<Step, ApiError>>,
+    steps: impl Stream<Item = Result<SearchStep, ApiError>>,
     origin: &Number,
     deadline: Instant,
 ) -> Result<Response, ApiError> {
@@ -136,8 +136,8 @@ async fn found(
     let mut tested_to = None;
     loop {
         match timeout_at(deadline.into(), steps.next()).await {
-            Ok(Some(Ok(Step::Tested(number)))) => tested_to = Some(number),
-            Ok(Some(Ok(Step::Found(neighbour)))) => {
+            Ok(Some(Ok(SearchStep::Tested(number)))) => tested_to = Some(number),
+            Ok(Some(Ok(SearchStep::Found(neighbour)))) => {
                 let answer = Json(NeighbourAnswer::from(&neighbour));
                 return Ok(([(header::CACHE_CONTROL, PROBABLE_CACHE)], answer).into_response());
             }
@@ -149,17 +149,17 @@ async fn found(
 
 /// The lines of a search.
 fn lines(
-    steps: impl Stream<Item = Result<Step, ApiError>> + Send + 'static,
+    steps: impl Stream<Item = Result<SearchStep, ApiError>> + Send + 'static,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     stream::unfold(Some((Box::pin(steps), Instant::now())), |state| async move {
         let (mut steps, told) = state?;
         loop {
             let (line, goes_on) = match steps.next().await? {
-                Ok(Step::Tested(_)) if told.elapsed() < PROGRESS_INTERVAL => continue,
-                Ok(Step::Tested(number)) => {
+                Ok(SearchStep::Tested(_)) if told.elapsed() < PROGRESS_INTERVAL => continue,
+                Ok(SearchStep::Tested(number)) => {
                     (line(&NeighbourLine::Tested(TestedLine { tested_to: number.as_str() })), true)
                 }
-                Ok(Step::Found(neighbour)) => {
+                Ok(SearchStep::Found(neighbour)) => {
                     let answer = NeighbourAnswer::from(&neighbour);
                     (line(&NeighbourLine::Found(FoundLine { done: true, answer })), false)
                 }

@@ -14,12 +14,12 @@ use super::{defect, detail_of, health, prime, primes, results};
 use crate::{
     api::{
         error::{ApiError, CheckError},
-        next::Direction,
         primes::ItemPlace,
         ranges::bad_end,
     },
     gateway::{busy, context, next::there_is_none},
     limits::{BODY_BYTES_MAX_DEFAULT, IN_FLIGHT_MAX_DEFAULT, JSON_BULK_BYTES_MAX},
+    prime::Direction,
 };
 
 /// The id of the request that the examples answer.

@@ -28,7 +28,7 @@ use crate::{
         error::ApiError,
         primes::NDJSON,
         ranges::{
-            CountAnswer, CountLine, CountProgress, ListLine, NumberRange, PrimesPage, Shares, parse_end,
+            CountAnswer, CountLine, CountProgress, ListLine, NumberRange, PrimesPage, WorkShares, parse_end,
         },
     },
     cluster::trace::Trace,
@@ -227,7 +227,7 @@ async fn counted(
 ) -> Result<Response, ApiError> {
     let began = Instant::now();
     let mut progress = std::pin::pin!(progress);
-    let (mut last, mut shares) = (CountProgress::default(), Shares::default());
+    let (mut last, mut shares) = (CountProgress::default(), WorkShares::default());
     while let Some(next) = next_in_time(&mut progress, deadline, patience, last.counted_to).await? {
         shares.add(&next.segments);
         last = next;

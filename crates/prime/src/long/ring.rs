@@ -18,7 +18,7 @@ pub(super) fn is_for_folding(bits: usize) -> bool {
 }
 
 /// The integers modulo an odd n. Equal residues are equal values.
-pub(super) trait Ring {
+pub(super) trait LongRing {
     type Residue: Clone + PartialEq;
 
     fn residue(&self, value: impl Into<IBig>) -> Self::Residue;
@@ -45,7 +45,7 @@ pub(super) trait Ring {
 
 /// The library's ring. Its reduction takes one pass over n for every two words of it, which is the fastest way for
 /// short numbers.
-impl<'a> Ring for &'a MontgomeryRepr {
+impl<'a> LongRing for &'a MontgomeryRepr {
     type Residue = Montgomery<'a>;
 
     fn residue(&self, value: impl Into<IBig>) -> Montgomery<'a> {
@@ -125,7 +125,7 @@ impl FoldingRing {
     }
 }
 
-impl Ring for FoldingRing {
+impl LongRing for FoldingRing {
     type Residue = UBig;
 
     fn residue(&self, value: impl Into<IBig>) -> UBig {
@@ -175,7 +175,7 @@ mod tests {
     const BITS: [usize; 9] = [65, 128, 251, 252, 253, 8_190, FOLDING_BITS_MIN, 16_639, 33_220];
 
     /// Every operation on every pair of values gives the residue of what plain arithmetic gives.
-    fn agrees_with_plain_arithmetic(ring: impl Ring, values: &[BigInt]) {
+    fn agrees_with_plain_arithmetic(ring: impl LongRing, values: &[BigInt]) {
         let residue = |value: BigInt| ring.residue(IBig::from_le_bytes(&value.to_signed_bytes_le()));
         for a in values {
             let of_a = residue(a.clone());

@@ -1,8 +1,8 @@
 use std::{cell::Cell, ops::RangeInclusive};
 
 use super::{
-    Method, NUMBERS, PrimeMap, WINDOW_BYTES_MAX, Window, count_primes, for_each_prime, range_cost_us,
-    segment_numbers,
+    NUMBERS, PrimeMap, SieveMethod, SieveWindow, WINDOW_BYTES_MAX, count_primes, for_each_prime,
+    range_cost_us, segment_numbers,
 };
 use crate::is_prime;
 
@@ -88,7 +88,7 @@ fn both_methods_agree() {
         let range = from..=from + 600_000;
         let count = |method| {
             let (first, last) = (range.start() / NUMBERS, range.end() / NUMBERS);
-            let window = Window {
+            let window = SieveWindow {
                 first,
                 bytes: (last - first + 1) as usize,
                 range: range.clone(),
@@ -102,15 +102,15 @@ fn both_methods_agree() {
             window.sieve(&|| true, &mut visit).unwrap();
             primes
         };
-        let sieved = Method { primes_max: range.end().isqrt(), decides_the_rest: false, cost_ns: 0.0 };
-        let decided = Method { primes_max: 1_000, decides_the_rest: true, cost_ns: 0.0 };
+        let sieved = SieveMethod { primes_max: range.end().isqrt(), decides_the_rest: false, cost_ns: 0.0 };
+        let decided = SieveMethod { primes_max: 1_000, decides_the_rest: true, cost_ns: 0.0 };
         assert_eq!(count(sieved), count(decided), "{from}");
     }
 }
 
 #[test]
 fn the_method_depends_on_the_length_and_the_height() {
-    let decides = |numbers: f64, end| Method::cheapest(numbers, end).decides_the_rest;
+    let decides = |numbers: f64, end| SieveMethod::cheapest(numbers, end).decides_the_rest;
     assert!(decides(1_000.0, u64::MAX) && decides(1_000_000.0, 1 << 60));
     assert!(!decides(1e9, u64::MAX) && !decides(1e6, 1_000_000_000_000) && !decides(10.0, 1_000));
 }
