@@ -57,11 +57,11 @@ expect /prime/17 '"is_prime":false'
 expect /prime/1234567890123456789009876543210987654321 '"is_prime":true'
 stop
 
-touched=$(git apply --numstat docs/add-a-question/next-prime.patch | wc -l)
+touched=$(git apply --numstat docs/add-a-question/next-twins.patch | wc -l)
 ((touched <= 10)) || fail "a new question touches $touched files; 10 are the most"
-build_with docs/add-a-question/next-prime.patch
+build_with docs/add-a-question/next-twins.patch
 start
-expect /prime/7/next '"next":"11"'
-expect /prime/18446744073709551533/next '"next":"18446744073709551557"'
+expect /prime/7/twins '"twin":"11"'
+expect /prime/18446744073709550770/twins '"twin":"18446744073709550771"'
 stop
 printf 'both patches apply, build and answer: %d changed lines, %d files\n' "$changed" "$touched"
