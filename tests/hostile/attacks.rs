@@ -3,6 +3,7 @@
 mod bodies;
 mod cheap;
 mod connections;
+mod ranges;
 mod streams;
 
 use crate::attacker::Attacker;
@@ -59,5 +60,9 @@ pub const ATTACKS: &[Attack] = &[
     attack("gzip", "gRPC messages of gzip that grow 150 times", bodies::bombs),
     attack("bulk-places", "one address that takes all places of bulks", connections::bulks),
     attack("long", "64 connections of numbers of 10,000 digits", bodies::long_numbers),
+    attack("ranges", "64 connections of counts of all below 2^64", ranges::counts),
+    attack("range-churn", "such counts, given up when they have begun", ranges::counts_given_up),
+    attack("unread-lists", "64 lists of all below 2^64, unread", ranges::unread_lists),
+    attack("searches", "64 searches beside numbers of 10,000 digits", ranges::searches),
     siege("tls", "500 connections that speak TLS", connections::tls),
 ];

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use futures_util::StreamExt;
 use primacy::{
     is_prime,
-    limits::{DEADLINE_MAX, LIST_WINDOW, PAGE_PRIMES_DEFAULT, RANGES_MAX},
+    limits::{DEADLINE_MAX, HALF_CLOSED_MAX, LIST_WINDOW, PAGE_PRIMES_DEFAULT, RANGES_MAX},
     proto::{
         HeartbeatRequest, PrimeRequest, PrimesPage, Range, RangeProgress, scheduler_client::SchedulerClient,
         worker_client::WorkerClient,
@@ -14,7 +14,7 @@ use primacy::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{sleep, timeout},
 };
@@ -362,6 +362,28 @@ async fn a_node_counts_so_many_ranges_at_once_and_all_end_when_their_clients_go(
         get(node, "/primes/count?from=1&to=2").await.status == 200
     })
     .await;
+}
+
+/// A client that is gone and one that has only ended its input look the same until something is written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_for_a_client_that_ended_its_input_goes_on_for_some_seconds() {
+    let node = TestNode::alone(&["--id", "1"]).await;
+    for path in [
+        format!("/primes/count?from=0&to={}", u64::MAX),
+        format!("/primes?from={}&to={}&limit=1000000000", u64::MAX / 2, u64::MAX),
+        format!("/prime/{}/next", "7".repeat(9_000)),
+    ] {
+        let mut stream = endless(node.http, &path).await;
+        stream.shutdown().await.unwrap();
+        let mut text = String::new();
+        timeout(HALF_CLOSED_MAX + SOON, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+        assert!(
+            text.contains("\"done\":false") && text.contains("your side of the connection ended"),
+            "{path}"
+        );
+        eventually("the work ends", || async { holds(&node).await == 0 }).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,12 @@
 //! Work for a client that may be gone.
 
-use std::time::Instant;
+use std::{
+    future::{pending, ready},
+    time::Instant,
+};
 
 use axum::http::Extensions;
+use futures_util::{Stream, StreamExt, stream};
 use tokio::time::sleep;
 use tonic::Code;
 
@@ -25,6 +29,27 @@ pub(super) async fn while_awaited<T>(
         },
         _ => work.await,
     }
+}
+
+/// The items of an answer that is streamed, by the same rule: after that time an error is the last one.
+pub(super) fn items_while_awaited<T, S>(
+    request: &Extensions,
+    items: S,
+) -> impl Stream<Item = Result<T, ApiError>> + Send + use<T, S>
+where
+    T: Send,
+    S: Stream<Item = Result<T, ApiError>> + Send,
+{
+    let arrival = request.get::<Arrival>().cloned();
+    let left = async move {
+        match arrival {
+            Some(arrival) => Some(Err(has_left(&arrival).await)),
+            None => pending().await,
+        }
+    };
+    // It ends with the items, whether or not the client has left.
+    let items = items.map(Some).chain(stream::once(ready(None)));
+    stream::select(stream::once(left), items).take_while(|item| ready(item.is_some())).filter_map(ready)
 }
 
 async fn has_left(arrival: &Arrival) -> ApiError {

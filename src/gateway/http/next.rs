@@ -18,7 +18,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     STREAMED,
-    awaited::while_awaited,
+    awaited::{items_while_awaited, while_awaited},
     prime::{PROBABLE_CACHE, RequestHeaders, number_in_path},
     problems::{CheckProblems, NoneProblems},
     ranges::accepts_lines,
@@ -119,6 +119,7 @@ async fn answer(
     };
     if accepts_lines(request.headers()) {
         let steps = find(&gateway, place, direction, &number, None, trace);
+        let steps = items_while_awaited(request.extensions(), steps);
         let body = Body::from_stream(lines(steps).map(Ok::<_, std::convert::Infallible>));
         return Ok(([(header::CONTENT_TYPE, NDJSON)], STREAMED, body).into_response());
     }

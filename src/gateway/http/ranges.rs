@@ -21,7 +21,11 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    STREAMED, awaited::while_awaited, prime::RequestHeaders, primes::NDJSON_NAMES, problems::RangeProblems,
+    STREAMED,
+    awaited::{items_while_awaited, while_awaited},
+    prime::RequestHeaders,
+    primes::NDJSON_NAMES,
+    problems::RangeProblems,
 };
 use crate::{
     api::{
@@ -114,7 +118,7 @@ pub async fn count_primes(
     let place = ranges::enter(&gateway, arrival.from.ip())?;
     let progress = ranges::count(&gateway, place, asked.range, Arc::clone(&asked.trace));
     if asked.is_streamed {
-        return Ok(streamed(lines::of_count(progress)));
+        return Ok(streamed(lines::of_count(items_while_awaited(request.extensions(), progress))));
     }
     let deadline = arrival.at + asked.patience;
     let counted = counted(progress, asked.range, deadline, asked.patience);
@@ -154,6 +158,7 @@ pub async fn list_primes(
     let wanted = limit.unwrap_or(PAGE_PRIMES_DEFAULT);
     let listed = ranges::list(&gateway, place, asked.range, wanted, Arc::clone(&asked.trace));
     if asked.is_streamed {
+        let listed = items_while_awaited(request.extensions(), listed);
         return Ok(streamed(lines::of_list(listed, limit.unwrap_or(usize::MAX))));
     }
     let deadline = arrival.at + asked.patience;
