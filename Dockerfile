@@ -7,7 +7,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY crates/election/Cargo.toml crates/election/
 COPY crates/prime/Cargo.toml crates/prime/
 RUN mkdir -p src crates/election/src crates/prime/src crates/prime/benches \
-    && echo 'fn main() {}' | tee build.rs src/main.rs crates/prime/benches/kernel.rs \
+    && echo 'fn main() {}' | tee build.rs src/main.rs crates/prime/benches/kernel.rs crates/prime/benches/sieve.rs \
     && touch src/lib.rs crates/election/src/lib.rs crates/prime/src/lib.rs \
     && cargo build --release --locked --package primacy
 COPY . .

@@ -1,11 +1,14 @@
 // The page: what the cluster tells, on the screen.
 
-import { prepareMany, prepareOne } from './ask.js';
+import { prepareAsking } from './ask.js';
 import { Connection } from './connection.js';
 import { byId, element, icon, numberElement, prepareDialog, setText, verdictElement } from './dom.js';
+import { prepareMany } from './many.js';
 import { Members } from './members.js';
+import { prepareRange } from './range.js';
 import { certaintyExplained, clock, counted, duration } from './text.js';
 import { Timeline } from './timeline.js';
+import { swatch } from './workers.js';
 
 const RESULTS_SHOWN = 20;
 
@@ -49,6 +52,7 @@ function showState() {
 
 function showCluster(cluster) {
   lastCluster = cluster;
+  byId('cluster').hidden = false;
   showSummary();
   members.showCluster(cluster);
   timeline.showCluster(cluster);
@@ -72,7 +76,7 @@ function takeResults(results) {
 }
 
 function showResults(results) {
-  byId('results-empty').hidden = results.length > 0;
+  byId('latest').hidden = results.length === 0;
   const keys = new Set();
   const rows = results.map((result) => {
     const key = `${result.at} ${result.processed_by} ${result.duration_us} ${result.number}`;
@@ -97,7 +101,7 @@ function placeRows(list, rows) {
 
 function resultRow(result) {
   const how = [result.processed_by, result.certainty, duration(result.duration_us / 1000), clock(result.at)];
-  const line = element('span', { class: 'how', title: certaintyExplained(result) }, how.join(' · '));
+  const line = element('span', { class: 'how', title: certaintyExplained(result) }, swatch(result.processed_by), how.join(' · '));
   return element('li', {}, numberElement(result.number), verdictElement(result.is_prime), line);
 }
 
@@ -114,5 +118,6 @@ connection.addEventListener('stats', ({ detail }) => members.showStats(detail));
 connection.addEventListener('results', ({ detail }) => takeResults(detail.results));
 byId('results-hold').addEventListener('click', toggleHold);
 prepareDialog();
-prepareOne(connection);
-prepareMany(connection);
+prepareAsking(connection);
+prepareMany();
+prepareRange();

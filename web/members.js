@@ -1,7 +1,8 @@
 // The members as cards.
 
 import { byId, element, icon, setText, svgElement } from './dom.js';
-import { grouped } from './text.js';
+import { grouped, percent } from './text.js';
+import { colourClass, swatch } from './workers.js';
 
 const SPAN_S = 60;
 const CHART_HEIGHT = 24;
@@ -42,7 +43,7 @@ class Member {
       inFlight: element('dd'),
       rate: element('dd'),
       share: element('dd'),
-      filled: part('span', 'filled'),
+      filled: part('span', `filled ${colourClass(name)}`),
       address: part('p', 'address'),
       line: svgElement('path', { class: 'line' }),
       area: svgElement('path', { class: 'area' }),
@@ -58,7 +59,7 @@ class Member {
     this.card = element(
       'article',
       { class: 'member', 'data-name': name, 'aria-label': name },
-      element('header', {}, element('h3', {}, name), parts.badge),
+      element('header', {}, element('h3', {}, swatch(name), name), parts.badge),
       parts.status,
       element(
         'dl',
@@ -94,7 +95,7 @@ class Member {
   }
 
   showShare(share) {
-    setText(this.#parts.share, share === null ? '–' : `${Math.round(share * 100)} %`);
+    setText(this.#parts.share, share === null ? '–' : percent(share));
     this.#parts.filled.style.transform = `scaleX(${share ?? 0})`;
   }
 

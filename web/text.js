@@ -1,27 +1,10 @@
 // Numbers as text, and how things are put in words. No number that was asked ever becomes a JavaScript number.
 
-const MAX_DIGITS = 10_000;
-
-const GRAMMAR = /^(0|-?[1-9][0-9]*)$/;
 const KEPT_WHOLE = 26;
 const count = new Intl.NumberFormat('en');
+const rough = new Intl.NumberFormat('en', { notation: 'compact', compactDisplay: 'long', maximumSignificantDigits: 3 });
 const clockFormat = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
 const dayFormat = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'medium' });
-
-/** What is wrong with a number, and what is allowed; empty if nothing is. */
-export function complaint(text) {
-  if (text === '') return 'Write a whole number, such as 17 or -5.';
-  if (GRAMMAR.test(text)) {
-    return digitsOf(text) > MAX_DIGITS
-      ? `That has ${counted(digitsOf(text), 'digit')}; up to ${count.format(MAX_DIGITS)} are answered.`
-      : '';
-  }
-  if (/^-?0+[0-9]*$/.test(text)) return 'No leading zeros, and no minus before 0: write 7 for 007, and 0 for -0.';
-  if (/^[-+\d]*\d[\s,.'’_]/.test(text)) {
-    return 'One number, digits only: no blanks, commas or points inside. Write 1000 for 1,000. Several numbers go under “Many at once”.';
-  }
-  return 'Only the digits 0–9 are allowed, after an optional minus sign, such as 1000 or -5.';
-}
 
 export function digitsOf(text) {
   return text.startsWith('-') ? text.length - 1 : text.length;
@@ -31,6 +14,7 @@ export function counted(number, noun) {
   return `${count.format(number)} ${noun}${number === 1 ? '' : 's'}`;
 }
 
+/** A number, or a BigInt, with its thousands apart. */
 export function grouped(number) {
   return count.format(number);
 }
@@ -52,6 +36,15 @@ export function duration(ms) {
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
   return `${counted(Math.floor(seconds / 86_400), 'day')} ${Math.floor((seconds % 86_400) / 3600)} h`;
+}
+
+/** About how many, such as 1.2 billion. */
+export function roughly(number) {
+  return rough.format(number);
+}
+
+export function percent(part) {
+  return `${Math.round(part * 100)} %`;
 }
 
 export function clock(epochMs) {

@@ -9,7 +9,7 @@ use crate::harness::Processes;
 
 /// Each wait in the tests there is bounded; most of them take a second or less.
 const GRPC_MAX: Duration = Duration::from_secs(180);
-const BROWSER_MAX: Duration = Duration::from_secs(300);
+const BROWSER_MAX: Duration = Duration::from_secs(500);
 const PROXY_MAX: Duration = Duration::from_secs(180);
 const PROMETHEUS_MAX: Duration = Duration::from_secs(60);
 const CLIENTS_MAX: Duration = Duration::from_secs(180);

@@ -12,7 +12,9 @@ BIG = 2**63 - 25
 MERSENNE = 2**127 - 1
 # A multiple of 7.
 LONG = "7" * 10_000
-WEIGHT_MAX = 60_000
+WEIGHT_MAX = 90_000
+# How many primes there are up to these numbers.
+COUNTS = {"1e6": 78_498, "1e10": 455_052_511, "3e10": 1_300_005_926}
 WIDTHS = (360, 1280, 2560)
 SCHEMES = ("light", "dark")
 PARTS = ("document", "script", "stylesheet", "image")
@@ -101,7 +103,7 @@ def explained(page, node, change, observer):
 
 
 def ask(page, number):
-    page.locator("#number").fill(str(number))
+    page.locator("#question").fill(str(number))
     page.locator("#ask").click()
 
 
@@ -131,7 +133,7 @@ def whole_number(page, shown):
 
 def refused(page, why):
     expect(page.locator("#answer")).to_contain_text(why)
-    expect(page.locator("#number")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#question")).to_have_attribute("aria-invalid", "true")
 
 
 # The first of all, while the timeline is short.
@@ -159,19 +161,158 @@ def test_ask_one(page, number, prime, certainty):
 
 
 @pytest.mark.parametrize(
-    "bad, why", [("1e3", "Only the digits 0–9"), ("007", "No leading zeros"), ("7" * 10_001, "10,000"), ("", "Write")]
+    "bad, why",
+    [
+        ("1.5", "is not a number that can be asked"),
+        ("007", "No leading zeros"),
+        ("7" * 10_001, "10,000"),
+        ("9^9^9", "is not a number"),
+        ("9^999999999", "10,000"),
+        ("1..2^64", "between 0 and 2^64-1"),
+        ("9..3", "begins at 9, after its end 3"),
+        ("", "Write"),
+    ],
 )
 def test_a_bad_number_is_explained(page, bad, why):
     ask(page, bad)
     refused(page, why)
     ask(page, BIG)
     answered(page, BIG)
-    expect(page.locator("#number")).not_to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#question")).not_to_have_attribute("aria-invalid", "true")
 
 
 def test_ten_thousand_digits(page):
     ask(page, LONG)
     answered(page, LONG, prime=False)
+
+
+@pytest.mark.parametrize(
+    "typed, number, prime",
+    [
+        ("1e12", 10**12, False),
+        ("10^12", 10**12, False),
+        ("2^127-1", MERSENNE, True),
+        ("2^127 - 1", MERSENNE, True),
+        ("2¹²⁷ − 1", MERSENNE, True),
+        ("10^20 + 39", 10**20 + 39, True),
+        ("1-1000", -999, False),
+    ],
+)
+def test_numbers_as_people_type_them(page, typed, number, prime):
+    ask(page, typed)
+    answered(page, number, prime, certainty="p(roven|robable)")
+
+
+@pytest.mark.parametrize("typed", ["1..1e6", "1 to 10^6", "1 - 1000000", "1–1e6"])
+def test_ranges_as_people_type_them(page, typed):
+    ask(page, typed)
+    expect(page.locator("#reading")).to_have_text("The range from 1 to 1,000,000")
+    counted(page, COUNTS["1e6"])
+
+
+def counted(page, count):
+    """Waits for the end of the count."""
+    expect(page.locator("#range[data-state=done]")).to_be_visible()
+    expect(page.locator("#range-count")).to_have_text(f"{count:,}")
+    expect(page.locator("#range-done")).to_have_text("100 %")
+    expect(page.locator("#range-news")).to_contain_text(f"{count:,} primes")
+
+
+def workers_of_cells(page):
+    return page.locator("#strip span").evaluate_all("cells => cells.map(cell => cell.dataset.worker ?? null)")
+
+
+def test_a_range_is_counted(cluster, page):
+    ask(page, "1..1e10")
+    counted(page, COUNTS["1e10"])
+    names = {worker.name for worker in cluster.workers}
+    done_by = workers_of_cells(page)
+    assert len(set(done_by)) >= 2 and set(done_by) <= names, set(done_by)
+    expect(page.locator("#strip span").first).to_have_attribute("title", re.compile("^1 to 41,666,666: worker"))
+    for name in set(done_by):
+        expect(page.locator(f"#range-legend li[data-name={name}]")).to_contain_text(re.compile(rf"^{name} \d+ %$"))
+
+
+def has_done_a_part(page, name):
+    """A count goes on, and that worker has done a part of it."""
+    expect(page.locator(f"#strip span[data-worker={name}]").first).to_be_visible()
+    expect(page.locator("#range")).to_have_attribute("data-state", "counting")
+
+
+def test_a_worker_dies_during_a_count(cluster, tab):
+    page, worker = tab.page, cluster.workers[1]
+    ask(page, "1..3e10")
+    has_done_a_part(page, worker.name)
+    lose([worker], tab)
+    counted(page, COUNTS["3e10"])
+    done_by = workers_of_cells(page)
+    assert worker.name in done_by and None not in done_by
+    assert worker.name not in done_by[-30:], "others go on"
+
+
+def test_the_asked_node_dies_during_a_count(cluster, tab):
+    """Another one counts what is left, and the parts are added."""
+    page = tab.page
+    ask(page, "1..3e10")
+    has_done_a_part(page, cluster.workers[0].name)
+    lose([cluster.leader], tab)
+    node = connected_elsewhere(page, cluster, cluster.leader)
+    counted(page, COUNTS["3e10"])
+    assert None not in workers_of_cells(page)
+    asked = [request.url for request in tab.requests if "/primes/count" in request.url]
+    assert len(asked) >= 2 and node.http in asked[-1] and "from=1&" not in asked[-1], asked
+
+
+def nobody_works(cluster):
+    members = cluster.leader.get("/cluster")["members"]
+    return all(member["in_flight"] == 0 for member in members)
+
+
+@pytest.mark.parametrize("how", ["stop", "ask", "close"])
+def test_a_count_that_is_not_wanted_any_more_ends(cluster, tab, how):
+    page = tab.page
+    ask(page, "1..1e12")
+    has_done_a_part(page, cluster.workers[0].name)
+    if how == "stop":
+        page.locator("#stop").click()
+        expect(page.locator("#range-problem")).to_contain_text(re.compile("Stopped. Counted up to [0-9,]+"))
+        expect(page.locator("#stop")).to_be_hidden()
+    elif how == "ask":
+        ask(page, 17)
+        answered(page, 17)
+        expect(page.locator("#range")).to_be_hidden()
+    else:
+        page.close()
+    eventually("nobody counts any more", lambda: nobody_works(cluster))
+
+
+POINTS = """canvas => {
+    const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const isDrawn = (x, y) => data[4 * (y * canvas.width + x) + 3] > 0;
+    let drawn = 0;
+    for (let byte = 3; byte < data.length; byte += 4) if (data[byte] > 0) drawn++;
+    const middle = (canvas.width - 1) >> 1, row = canvas.height >> 1;
+    // 2 is to the right of 1, 3 above it, 4 above 1, 5 to the left of 4.
+    const first = [[0, 0], [1, 0], [1, -1], [0, -1], [-1, -1]].map(([x, y]) => isDrawn(middle + x, row + y));
+    return [drawn, first];
+}"""
+
+
+def test_the_spiral(page):
+    ask(page, "1..10000")
+    counted(page, 1229)
+    expect(page.locator("#spiral-of")).to_have_text("Ulam spiral of 1 to 10,000: 1,229 primes")
+    expect(page.locator("#spiral")).to_have_attribute("aria-label", re.compile("1,229 primes"))
+    assert page.locator("#spiral").evaluate(POINTS) == [1229, [False, True, True, False, True]]
+
+
+def test_neighbours(page):
+    ask(page, 17)
+    answered(page, 17)
+    page.get_by_role("button", name="Next prime").click()
+    answered(page, 19)
+    page.get_by_role("button", name="Previous prime").click()
+    answered(page, 17)
 
 
 def tab_to(page, hook):
@@ -184,19 +325,21 @@ def tab_to(page, hook):
 
 
 def test_with_the_keyboard_alone(page):
-    tab_to(page, "number")
+    tab_to(page, "question")
     page.keyboard.insert_text(str(BIG))
     page.keyboard.press("Enter")
     answered(page, BIG)
-    tab_to(page, "many")
+    page.keyboard.press("Shift+Tab")
+    tab_to(page, "question")
+    page.keyboard.press("ControlOrMeta+A")
     page.keyboard.insert_text(f"17\n{MERSENNE}\n")
-    tab_to(page, "ask-many")
+    tab_to(page, "ask")
     page.keyboard.press("Enter")
     expect(page.locator("#many-progress")).to_contain_text("2 of 2")
 
 
 def test_what_changes_is_announced(page):
-    for hook in ("answer", "connection", "many-progress", "announcer"):
+    for hook in ("answer", "connection", "many-progress", "range-news", "range-problem", "announcer"):
         assert page.locator(f"#{hook}").evaluate(IS_ANNOUNCED), hook
 
 
@@ -217,31 +360,43 @@ def when_held(page, held):
     return held[0]
 
 
-def test_paste_many(cluster, page):
-    """Fifty numbers, one of them bad; the last one is held back, so that the progress is seen."""
-    numbers = [str(10**20 + 39 + 7920 * place) for place in range(50)]
-    numbers[20] = "10e20"
-    held = hold_back(page, numbers[-1])
-    page.locator("#many").focus()
+def test_paste_many(cluster, tab):
+    """One request for 305 numbers; one of them is none, and another is written in another form."""
+    page = tab.page
+    numbers = [str(10**20 + 39 + 7920 * place) for place in range(305)]
+    numbers[20], numbers[21] = "10e", "2^89-1"
+    page.locator("#question").focus()
     page.keyboard.insert_text("\n".join(numbers))
-    page.locator("#ask-many").click()
-    last = when_held(page, held)
-    expect(page.locator("#many-progress")).to_contain_text("49 of 50")
-    last.continue_()
-    expect(page.locator("#many-progress")).to_contain_text("50 of 50")
-    rows = page.locator("#many-results li").all_text_contents()
-    assert len(rows) == 50
-    for number, row in zip(numbers, rows):
-        assert row.startswith(number + verdict(cluster, number)), row
-    last_row = page.locator("#many-results li").last
-    last_row.scroll_into_view_if_needed()
-    expect(last_row).to_contain_text(numbers[-1], use_inner_text=True)
+    expect(page.locator("#reading")).to_have_text("305 numbers")
+    page.locator("#ask").click()
+    expect(page.locator("#many-progress")).to_contain_text("305 of 305")
+    assert sum(request.method == "POST" for request in tab.requests) == 1
+    for first in range(0, 305, 100):
+        expect(page.locator("#many-results")).to_have_attribute("start", str(first + 1))
+        rows = page.locator("#many-results li").all_text_contents()
+        for number, row in zip(numbers[first : first + 100], rows, strict=True):
+            assert row.startswith(number + verdict(cluster, number)), row
+        # The last time there is nothing later, and it does nothing.
+        page.locator("#many-later").click(force=True)
 
 
 def verdict(cluster, number):
-    if "e" in number:
-        return "Only the digits 0–9"
+    if number == "10e":
+        return "“10e” is not a number"
+    if number == "2^89-1":
+        return f" = {shortened(2**89 - 1)} (27 digits)prime"
     return "prime" if cluster.leader.ask(number)["is_prime"] else "not prime"
+
+
+def test_the_asked_node_dies_under_many_numbers(cluster, tab):
+    """Another one answers those that are left, in order."""
+    page = tab.page
+    numbers = [str(2**4423 - 1 - 2 * place) for place in range(300)]
+    ask(page, "\n".join(numbers))
+    expect(page.locator("#many-count")).to_have_text(re.compile("[1-9][0-9]* of 300"))
+    lose([cluster.leader], tab)
+    connected_elsewhere(page, cluster, cluster.leader)
+    expect(page.locator("#many-news")).to_contain_text(re.compile(r"300 of 300: [1-9]\d* prime, \d+ not; "), timeout=3 * WAIT * 1000)
 
 
 def test_results_of_others(cluster, page):
@@ -389,13 +544,20 @@ def test_members_that_a_policy_cannot_name(browser, host, advertised):
         has_died(tab.page, cluster.leader)
 
 
-def fill(page):
-    """Shows all that there may be: a long answer, many answers and a refusal among them."""
-    page.locator("#many").fill(f"17\n1e3\n{MERSENNE}\n{LONG}")
-    page.locator("#ask-many").click()
+def outcomes(page):
+    """Shows all that there may be, one after the other: many answers and a refusal among them, a range, a long answer."""
+    ask(page, f"17\n1.5\n{MERSENNE}\n{LONG}")
     expect(page.locator("#many-progress")).to_contain_text("4 of 4")
+    yield
+    ask(page, "1..2e9")
+    expect(page.locator("#range[data-state=done]")).to_be_visible()
+    yield
+    ask(page, "1.5")
+    refused(page, "is not a number")
+    yield
     ask(page, LONG)
     answered(page, LONG, prime=False)
+    yield
 
 
 def is_accessible(page):
@@ -414,11 +576,8 @@ def looks(open_tab, node):
 def test_axe(cluster, open_tab):
     for tab in looks(open_tab, cluster.leader):
         is_accessible(tab.page)
-        fill(tab.page)
-        is_accessible(tab.page)
-        ask(tab.page, "1e3")
-        refused(tab.page, "Only the digits")
-        is_accessible(tab.page)
+        for _ in outcomes(tab.page):
+            is_accessible(tab.page)
 
 
 def test_axe_while_members_are_gone(cluster, open_tab):
@@ -437,8 +596,8 @@ def test_axe_while_members_are_gone(cluster, open_tab):
 def test_nothing_is_wider_than_the_window(cluster, open_tab, width):
     tab = open_at(open_tab, cluster.leader, viewport={"width": width, "height": 900})
     assert tab.page.evaluate(OVERFLOW) <= 0
-    fill(tab.page)
-    assert tab.page.evaluate(OVERFLOW) <= 0
+    for _ in outcomes(tab.page):
+        assert tab.page.evaluate(OVERFLOW) <= 0
     lose(cluster.nodes, tab)
     is_lost(tab.page)
     assert tab.page.evaluate(OVERFLOW) <= 0
@@ -447,7 +606,8 @@ def test_nothing_is_wider_than_the_window(cluster, open_tab, width):
 def test_nothing_moves_where_that_is_not_wanted(cluster, open_tab):
     tab = open_at(open_tab, cluster.leader, reduced_motion="reduce")
     tab.page.evaluate(WATCH_MOTION)
-    fill(tab.page)
+    for _ in outcomes(tab.page):
+        pass
     lose(cluster.workers[:1], tab)
     has_died(tab.page, cluster.workers[0])
     assert set(tab.page.evaluate("window.moved")) == set()

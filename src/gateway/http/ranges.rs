@@ -74,9 +74,9 @@ pub struct ListQuery {
     /// The last number, which is listed too if it is prime
     #[param(required = true, value_type = String, example = "100", pattern = "^[0-9]{1,20}$")]
     to: Option<String>,
-    /// How many primes at most. A page of JSON has 1 to 100,000, and 1,000 by default; lines have all that there are, if nothing
-    /// is said.
-    #[param(value_type = Option<u64>, example = 1000, minimum = 1)]
+    /// How many primes at most, 1 to 100,000. A page of JSON has 1,000 by default; lines have all that there are, and may be
+    /// limited to more
+    #[param(value_type = Option<u64>, example = 1000, minimum = 1, maximum = 100000)]
     limit: Option<String>,
 }
 
