@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures ranges: the cluster beside the library in one process and beside primesieve, in interleaved rounds.
 
-bench/ranges.py PRIMACY [ROUNDS]: the path of a `primacy` program. Needs `primesieve` and `gp` (Debian: primesieve, pari-gp) and
+bench/ranges.py PRIMACY [ROUNDS] [--memory]: the path of a `primacy` program; with --memory it counts to 10^12 too, some minutes. Needs `primesieve` and `gp` (Debian: primesieve, pari-gp) and
 `cargo build --release -p primacy-prime --example count`. A leader and three workers are started on free ports; every count is
 compared with primesieve's. Of all rounds the medians are printed, in seconds, and their ratios.
 """
@@ -167,7 +167,8 @@ def main():
         next_prime(rounds)
         two_cores(rounds)
         counts(rounds)
-        flat_memory(nodes)
+        if "--memory" in sys.argv:
+            flat_memory(nodes)
     finally:
         for node in nodes:
             node.terminate()
