@@ -215,7 +215,7 @@ async fn the_page_is_small_and_may_reach_the_members_and_nobody_else() {
         assert_eq!(served.text(), std::fs::read_to_string(format!("web/{name}")).unwrap(), "{path}");
         weight += served.text().len();
     }
-    assert!(weight <= 60 * 1024, "{weight} bytes");
+    assert!(weight <= 90_000, "{weight} bytes");
     let policy = get(cluster.worker(1), "/").await.header("content-security-policy").to_owned();
     for node in &cluster.nodes {
         assert!(policy.contains(&format!(" http://{}", node.http)), "{policy}");
