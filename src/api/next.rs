@@ -28,12 +28,7 @@ pub struct Neighbour {
 impl Neighbour {
     /// The prime beside `origin`.
     pub fn new(origin: &Number, prime: Number, outcome: Outcome) -> Self {
-        Self { distance: Self::distance(origin, &prime), prime, outcome }
-    }
-
-    /// How far two numbers are from each other.
-    pub fn distance(origin: &Number, number: &Number) -> Number {
-        origin.distance(number)
+        Self { distance: origin.distance(&prime), prime, outcome }
     }
 }
 

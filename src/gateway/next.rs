@@ -1,25 +1,25 @@
 //! The next prime and the one before: candidates are checked all over the cluster, some at a time and in order. When the
 //! nearest prime is certain to be the nearest, the checks beyond it end.
 
-use std::{sync::Arc, time::Instant};
+use std::{future::pending, sync::Arc, time::Instant};
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Code;
 
 use super::{
     Gateway,
-    ranges::{RangePlace, stands_still},
+    bulk::window::patiently,
+    ranges::{RangePlace, has_ended, stands_still},
 };
 use crate::{
     api::{
         error::{ApiError, CheckError},
         next::Neighbour,
-        prime::Outcome,
     },
     cluster::trace::Trace,
-    limits::{BULK_PAUSE, DEADLINE_MAX, NEXT_CANDIDATES_TOGETHER, NEXT_WINDOW, PROGRESS_TIMEOUT},
+    limits::{DEADLINE_MAX, NEXT_CANDIDATES_TOGETHER, NEXT_WINDOW, PROGRESS_TIMEOUT},
     prime::{Candidates, Direction, Number},
     scheduler::Check,
 };
@@ -49,7 +49,7 @@ pub fn find(
         let check = Check { number, deadline, trace: Arc::clone(&trace), forwarded: false };
         let gateway = Arc::clone(&gateway);
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
-            let outcome = patiently(&gateway, &check).await;
+            let outcome = patiently(check.deadline, || gateway.scheduler.check(&check)).await;
             (check.number, outcome)
         }));
         task.map(|done| done.map_err(|_| defect()))
@@ -60,8 +60,11 @@ pub fn find(
         let origin = origin.clone();
         async move {
             let (mut checked, place) = state?;
-            let next = timeout(PROGRESS_TIMEOUT, checked.next()).await;
-            let step = match next.unwrap_or_else(|_| Some(Err(stands_still()))) {
+            let next = tokio::select! {
+                next = timeout(PROGRESS_TIMEOUT, checked.next()) => next.unwrap_or_else(|_| Some(Err(stands_still()))),
+                () = lost(place.as_ref()) => Some(Err(has_ended())),
+            };
+            let step = match next {
                 Some(Ok((number, Ok(outcome)))) if outcome.verdict.is_prime => {
                     Ok(SearchStep::Found(Neighbour::new(&origin, number, outcome)))
                 }
@@ -74,6 +77,14 @@ pub fn find(
             Some((step, goes_on.then_some((checked, place))))
         }
     })
+}
+
+/// Returns when the place is lost; a search without one keeps none from others.
+async fn lost(place: Option<&RangePlace>) {
+    match place {
+        Some(place) => place.lost().await,
+        None => pending().await,
+    }
 }
 
 /// The numbers that may be it, the nearest first. They are sieved off the runtime's threads, for that takes a moment.
@@ -93,18 +104,6 @@ fn candidates(direction: Direction, number: Number) -> impl Stream<Item = Number
     .flatten()
 }
 
-/// Asks again while those that could do it are busy.
-async fn patiently(gateway: &Gateway, check: &Check) -> Result<Outcome, CheckError> {
-    loop {
-        match gateway.scheduler.check(check).await {
-            Err(CheckError::Overloaded(_)) if Instant::now() + BULK_PAUSE < check.deadline => {
-                sleep(BULK_PAUSE).await;
-            }
-            answered => return answered,
-        }
-    }
-}
-
 /// That there is no such prime.
 pub fn there_is_none(direction: Direction) -> ApiError {
     match direction {
@@ -121,7 +120,7 @@ pub fn overdue(tested_to: Option<&Number>, origin: &Number) -> ApiError {
     let tested = tested_to.map_or_else(String::new, |tested| {
         format!(
             "; no number up to {} from the one that was asked is prime, so ask for what follows",
-            Neighbour::distance(origin, tested)
+            origin.distance(tested)
         )
     });
     ApiError::new(Code::DeadlineExceeded, format!("{}{tested}", CheckError::DeadlineExceeded))

@@ -14,22 +14,23 @@ use std::{
 };
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::Code;
 
 use super::{
     Gateway,
     admission::{memory::Held, shares::Share},
+    bulk::window::patiently,
 };
 use crate::{
     api::{
-        error::{ApiError, CheckError},
+        error::ApiError,
         ranges::{CountProgress, DoneSegment, NumberRange, Segment, SegmentFound, SegmentOutcome},
     },
     cluster::trace::Trace,
     limits::{
-        BULK_PAUSE, COUNT_WINDOW, DEADLINE_MAX, LIST_SEGMENT_NUMBERS_MAX, LIST_WINDOW, PROGRESS_INTERVAL,
+        COUNT_WINDOW, DEADLINE_MAX, LIST_SEGMENT_NUMBERS_MAX, LIST_WINDOW, PROGRESS_INTERVAL,
         PROGRESS_TIMEOUT, RANGE_BYTES, RANGES_MAX,
     },
     prime::{PrimeMap, segment_numbers},
@@ -43,6 +44,13 @@ pub struct RangePlace {
     stopping: CancellationToken,
     _share: Share,
     _held: Held,
+}
+
+impl RangePlace {
+    /// Returns when the node stops, or somebody else has the place.
+    pub async fn lost(&self) {
+        self.stopping.cancelled().await;
+    }
 }
 
 /// Primes of a list that are whole up to the end of a segment.
@@ -132,7 +140,7 @@ pub fn list(
 /// How many numbers from here on have so many primes, and some more.
 fn numbers_for(from: u64, primes: usize) -> u64 {
     let gap = (from.max(10) as f64).ln();
-    (1.25 * gap * primes as f64) as u64 + 1000
+    ((1.25 * gap * primes as f64) as u64).saturating_add(1000)
 }
 
 /// Cuts a range into segments.
@@ -165,12 +173,13 @@ fn segments(
     window: usize,
 ) -> impl Stream<Item = Result<(NumberRange, SegmentOutcome), ApiError>> + Send + 'static {
     let (gateway, range_id) = (Arc::clone(gateway), rand::random());
-    let stopping = place.stopping.clone();
     let running = stream::iter(cut).map(move |segment| {
         let deadline = Instant::now() + DEADLINE_MAX;
         let job = SegmentJob { segment, range_id, deadline, trace: Arc::clone(&trace), forwarded: false };
         let (gateway, range) = (Arc::clone(&gateway), segment.range);
-        let task = AbortOnDropHandle::new(tokio::spawn(async move { patiently(&gateway, &job).await }));
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            patiently(job.deadline, || gateway.scheduler.segment(&job)).await
+        }));
         task.map(move |done| match done {
             Ok(outcome) => Ok((range, outcome?)),
             // It panicked, and the log says why.
@@ -178,32 +187,17 @@ fn segments(
         })
     });
     let state = Some((Box::pin(running.buffered(window)), place));
-    stream::unfold(state, move |state| {
-        let stopping = stopping.clone();
-        async move {
-            let (mut done, place) = state?;
-            let next = tokio::select! {
-                next = timeout(PROGRESS_TIMEOUT, done.next()) => next.unwrap_or_else(|_| Some(Err(stands_still()))),
-                () = stopping.cancelled_owned() => Some(Err(has_ended())),
-            };
-            next.map(|next| {
-                let state = next.is_ok().then_some((done, place));
-                (next, state)
-            })
-        }
+    stream::unfold(state, |state| async move {
+        let (mut done, place) = state?;
+        let next = tokio::select! {
+            next = timeout(PROGRESS_TIMEOUT, done.next()) => next.unwrap_or_else(|_| Some(Err(stands_still()))),
+            () = place.lost() => Some(Err(has_ended())),
+        };
+        next.map(|next| {
+            let state = next.is_ok().then_some((done, place));
+            (next, state)
+        })
     })
-}
-
-/// Asks again while those that could do it are busy.
-async fn patiently(gateway: &Gateway, job: &SegmentJob) -> Result<SegmentOutcome, ApiError> {
-    loop {
-        match gateway.scheduler.segment(job).await {
-            Err(CheckError::Overloaded(_)) if Instant::now() + BULK_PAUSE < job.deadline => {
-                sleep(BULK_PAUSE).await;
-            }
-            answered => return answered.map_err(ApiError::from),
-        }
-    }
 }
 
 /// How long something took, in milliseconds.
@@ -222,7 +216,8 @@ pub fn overdue(patience: Duration, resume: Option<u64>) -> ApiError {
     ApiError::new(Code::DeadlineExceeded, detail)
 }
 
-fn has_ended() -> ApiError {
+/// That the place is lost.
+pub fn has_ended() -> ApiError {
     ApiError::new(
         Code::Unavailable,
         "this node is stopping, or the place of this range was given to another address; ask another node for the rest of the range",

@@ -204,6 +204,9 @@ async fn a_limit_ends_a_list_wherever_it_is_asked() {
     let (_, lines) = lines(&node, &format!("/primes?from=0&to={}&limit=25", u64::MAX)).await;
     assert_eq!(*lines.last().unwrap(), json!({"done": true, "count": "25"}));
     assert_eq!(lines[24], json!({"prime": "97"}));
+    let most = format!("/primes?from=0&to=10&limit={}", usize::MAX);
+    let answer = send(client().get(node.url(&most)).header("accept", NDJSON)).await;
+    assert!(answer.text().ends_with("{\"done\":true,\"count\":\"4\"}\n"), "{}", answer.text());
     for limit in [1, 25, 8_192, 8_193, 20_000] {
         let pages = pages_of(&node, Range { from: 0, to: u64::MAX, limit }).await;
         let primes: Vec<u64> = pages.iter().flat_map(|page| page.primes.clone()).collect();
@@ -424,13 +427,18 @@ async fn a_worker_that_stops_gives_its_segments_back() {
 async fn a_node_that_stops_says_so_on_the_last_line() {
     let cluster = TestCluster::start(2).await;
     let node = cluster.worker(1);
-    let path = format!("/primes/count?from=0&to={}", u64::MAX);
-    let answer = tokio::spawn(client().get(node.url(&path)).header("accept", NDJSON).send());
+    let count = format!("/primes/count?from=0&to={}", u64::MAX);
+    let search = format!("/prime/{}/next", "7".repeat(9_000));
+    let [count, search] = [count, search]
+        .map(|path| tokio::spawn(client().get(node.url(&path)).header("accept", NDJSON).send()));
     eventually("it is at work", || async { metric(node, "primacy_segments_total").await > 0 }).await;
+    let answers = [count.await.unwrap().unwrap(), search.await.unwrap().unwrap()];
     node.stop.cancel();
-    let text = timeout(SOON, answer.await.unwrap().unwrap().text()).await.unwrap().unwrap();
-    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert_eq!((&last["done"], &last["error"]["code"]), (&json!(false), &json!("unavailable")), "{last}");
+    for answer in answers {
+        let text = timeout(SOON, answer.text()).await.unwrap().unwrap();
+        let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!((&last["done"], &last["error"]["code"]), (&json!(false), &json!("unavailable")), "{last}");
+    }
 }
 
 // ── the command line ────────────────────────────────────────────────────────────────────────────────────────────

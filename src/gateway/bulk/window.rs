@@ -263,7 +263,10 @@ async fn place<'a>(
 }
 
 /// Asks again while every worker is full.
-async fn patiently<T, F>(deadline: Instant, ask: impl Fn() -> F) -> Result<T, CheckError>
+pub(in crate::gateway) async fn patiently<T, F>(
+    deadline: Instant,
+    ask: impl Fn() -> F,
+) -> Result<T, CheckError>
 where
     F: Future<Output = Result<T, CheckError>>,
 {
