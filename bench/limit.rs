@@ -54,6 +54,7 @@ impl Limit {
             is_prime: primacy::is_prime(request.number.max(0).cast_unsigned()),
             processed_by: NAME.to_owned(),
             certainty: Certainty::Proven.into(),
+            evidence: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod election;
 pub mod error;
+pub mod evidence;
 pub mod next;
 pub mod prime;
 pub mod primes;

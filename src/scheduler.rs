@@ -34,7 +34,7 @@ use crate::{
     },
     limits::{ATTEMPTS_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
     metrics::Metrics,
-    prime::{Certainty, Number, Verdict},
+    prime::Number,
     proto::{self, peer_client::PeerClient, scheduler_client::SchedulerClient, worker_client::WorkerClient},
     worker::{PoolError, Worker},
 };
@@ -132,8 +132,7 @@ impl Scheduler {
         let outcome = answered.unwrap_or(Err(CheckError::DeadlineExceeded))?;
         self.metrics.batch_numbers.inc_by(batch.count());
         if let (Some(value), Some(is_prime)) = (batch.values.last(), outcome.are_prime.last()) {
-            let verdict = Verdict { is_prime: *is_prime, certainty: Certainty::Proven };
-            let last = Outcome { verdict, processed_by: Arc::clone(&outcome.processed_by) };
+            let last = Outcome::of_word(*is_prime, Arc::clone(&outcome.processed_by));
             self.record(&Number::from(*value), &last, started);
         }
         Ok(outcome)
@@ -317,8 +316,7 @@ impl Scheduler {
         };
         let ask = Ask { value, deadline: check.deadline, trace: check.trace.clone() };
         let answer = lane.ask(ask).await?;
-        let verdict = Verdict { is_prime: answer.is_prime, certainty: Certainty::Proven };
-        Ok(Outcome { verdict, processed_by: answer.processed_by })
+        Ok(Outcome::of_word(answer.is_prime, answer.processed_by))
     }
 
     /// A long check travels in a call of its own, so that deadline and cancellation travel with it.

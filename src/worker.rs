@@ -14,9 +14,12 @@ use primacy_election::Figures;
 use tokio::{sync::Semaphore, task::yield_now};
 
 use crate::{
-    api::ranges::{NumberRange, Segment, SegmentFound},
+    api::{
+        prime::Outcome,
+        ranges::{NumberRange, Segment, SegmentFound},
+    },
     limits::{QUICK_COST_MAX_US, SEGMENTS_PER_THREAD, SHORT_CHECKS_BEFORE_YIELD},
-    prime::{self, Certainty, Number, PrimeMap, Verdict},
+    prime::{self, Number, PrimeMap},
 };
 use pool::{Pool, WorkKind};
 
@@ -70,17 +73,18 @@ impl Worker {
     ///
     /// # Errors
     /// [`PoolError::Full`] when too many long checks wait already.
-    pub async fn check(&self, number: &Number) -> Result<Verdict, PoolError> {
+    pub async fn check(&self, number: &Number) -> Result<Outcome, PoolError> {
         if let Some(value) = number.equivalent_word() {
             let is_prime = self.work_now(|| prime::is_prime(value));
-            return Ok(Verdict { is_prime, certainty: Certainty::Proven });
+            return Ok(Outcome::of_word(is_prime, Arc::clone(&self.name)));
         }
         let is_quick = number.estimated_cost_us() <= QUICK_COST_MAX_US;
         let kind = if is_quick { WorkKind::QuickCheck } else { WorkKind::SlowCheck };
         let number = number.clone();
-        let verdict = self.pool.run(kind, move |go_on| prime::check_while(&number, go_on)).await?;
+        let checked = self.pool.run(kind, move |go_on| prime::check_with_evidence(&number, go_on));
+        let (verdict, evidence) = checked.await?;
         self.completed.fetch_add(1, Relaxed);
-        Ok(verdict)
+        Ok(Outcome { verdict, evidence: evidence.map(Arc::new), processed_by: Arc::clone(&self.name) })
     }
 
     /// Threads that work on segments.

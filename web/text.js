@@ -52,11 +52,28 @@ export function clock(epochMs) {
   return (isToday ? clockFormat : dayFormat).format(epochMs);
 }
 
+const PROOFS = {
+  'miller-rabin': 'It passes the strong test to the first 13 primes, which no composite of this length does.',
+  'lucas-lehmer': 'It is proven by the test of Lucas and Lehmer.',
+  pocklington: 'It is proven by prime factors of the number less 1 (Pocklington).',
+  morrison: 'It is proven by prime factors of the number plus 1 (Morrison).',
+};
+
+const WITNESSES = {
+  factor: (factor) => `It is a multiple of ${factor.length > 40 ? `a number of ${factor.length} digits` : factor}.`,
+  base: (base) => `It fails the strong test to base ${base}.`,
+  lucas: (discriminant) => `It fails the Lucas test with discriminant ${discriminant}.`,
+};
+
 /** How sure an answer is, in a sentence. */
-export function certaintyExplained({ number, is_prime, certainty }) {
+export function certaintyExplained({ number, is_prime, certainty, proof, witness }) {
   if (certainty === 'probable') {
-    return 'It passed a strengthened Baillie–PSW test, which no known composite passes. Beyond 2⁶⁴ that is not a proof.';
+    return 'It passed a strengthened Baillie–PSW test, which no known composite passes. No cheap proof was found.';
   }
+  if (proof) return PROOFS[proof.method] ?? 'It is proven.';
+  const [kind, value] = Object.entries(witness ?? {})[0] ?? [];
+  if (kind) return WITNESSES[kind]?.(value) ?? 'It is proven.';
+  if (is_prime && BigInt(number) >= 2n ** 64n) return 'It is proven. Ask it by itself to see how.';
   if (is_prime) return 'Below 2⁶⁴ the test is known to have no exception.';
   if (number === '0' || number === '1' || number.startsWith('-')) return 'Primes begin at 2.';
   return 'The test never mistakes a prime for a composite.';

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     prime::{Number, NumberError},
-    proto,
+    proto::{self, prime_response},
 };
 
 /// The prime beside a number.
@@ -34,8 +34,12 @@ impl Neighbour {
 
 impl From<Neighbour> for proto::NeighbourResponse {
     fn from(Neighbour { prime, distance, outcome }: Neighbour) -> Self {
-        let proto::PrimeResponse { processed_by, certainty, .. } = outcome.into();
-        Self { prime: prime.to_string(), distance: distance.to_string(), processed_by, certainty }
+        let proto::PrimeResponse { processed_by, certainty, evidence, .. } = outcome.into();
+        let proof = match evidence {
+            Some(prime_response::Evidence::Proof(proof)) => Some(proof),
+            _ => None,
+        };
+        Self { prime: prime.to_string(), distance: distance.to_string(), processed_by, certainty, proof }
     }
 }
 
@@ -43,8 +47,9 @@ impl TryFrom<proto::NeighbourResponse> for Neighbour {
     type Error = NumberError;
 
     fn try_from(wire: proto::NeighbourResponse) -> Result<Self, NumberError> {
-        let proto::NeighbourResponse { prime, distance, processed_by, certainty } = wire;
-        let outcome = proto::PrimeResponse { is_prime: true, processed_by, certainty }.into();
+        let proto::NeighbourResponse { prime, distance, processed_by, certainty, proof } = wire;
+        let evidence = proof.map(prime_response::Evidence::Proof);
+        let outcome = proto::PrimeResponse { is_prime: true, processed_by, certainty, evidence }.into();
         Ok(Self { prime: prime.parse()?, distance: distance.parse()?, outcome })
     }
 }

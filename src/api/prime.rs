@@ -7,9 +7,12 @@ use serde_json::value::RawValue;
 use tonic::Status;
 use utoipa::ToSchema;
 
-use crate::api::error::ApiError;
+use super::{
+    error::ApiError,
+    evidence::{ProofAnswer, WitnessAnswer, evidence_from_wire},
+};
 use crate::{
-    prime::{Certainty, Number, Verdict},
+    prime::{Certainty, Evidence, Number, Verdict},
     proto,
     text::{BYTE_ORDER_MARK, plain},
 };
@@ -19,8 +22,18 @@ use crate::{
 pub struct Outcome {
     /// Whether it is prime, and how sure that is.
     pub verdict: Verdict,
+    /// What that rests on, for a long number.
+    pub evidence: Option<Arc<Evidence>>,
     /// The name of the node that did the work.
     pub processed_by: Arc<str>,
+}
+
+impl Outcome {
+    /// The answer to a number of a word, which is proven and rests on the method alone.
+    pub fn of_word(is_prime: bool, processed_by: Arc<str>) -> Self {
+        let verdict = Verdict { is_prime, certainty: Certainty::Proven };
+        Self { verdict, evidence: None, processed_by }
+    }
 }
 
 // ── The wire ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -45,7 +58,8 @@ pub fn number_to_wire(number: &Number) -> proto::PrimeRequest {
 impl From<proto::PrimeResponse> for Outcome {
     fn from(response: proto::PrimeResponse) -> Self {
         let verdict = Verdict { is_prime: response.is_prime, certainty: response.certainty().into() };
-        Self { verdict, processed_by: plain(&response.processed_by).into() }
+        let evidence = response.evidence.and_then(evidence_from_wire).map(Arc::new);
+        Self { verdict, evidence, processed_by: plain(&response.processed_by).into() }
     }
 }
 
@@ -55,6 +69,7 @@ impl From<Outcome> for proto::PrimeResponse {
             is_prime: outcome.verdict.is_prime,
             processed_by: outcome.processed_by.to_string(),
             certainty: proto::Certainty::from(outcome.verdict.certainty).into(),
+            evidence: outcome.evidence.as_deref().map(Into::into),
         }
     }
 }
@@ -123,8 +138,14 @@ pub struct PrimeAnswer<'a> {
     /// The name of the node that did the work.
     #[schema(example = "worker1")]
     processed_by: Cow<'a, str>,
-    /// How sure it is: below 2^64, and for every composite, proven.
+    /// How sure it is: below 2^64, for every composite, and where there is a proof, proven.
     certainty: CertaintyWord,
+    /// Why it is prime; only for a number of 2^64 and above that was asked by itself, where there is a proof.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<ProofAnswer<'a>>,
+    /// Why it is composite; only for a number of 2^64 and above that was asked by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    witness: Option<WitnessAnswer<'a>>,
 }
 
 /// How sure an answer is.
@@ -132,7 +153,7 @@ pub struct PrimeAnswer<'a> {
 #[serde(rename_all = "lowercase")]
 #[schema(example = "proven")]
 pub enum CertaintyWord {
-    /// There is a proof: the method is exact below 2^64, and a composite shows itself.
+    /// There is a proof: the method is exact below 2^64, a composite shows itself, and for some primes beyond a proof is cheap.
     Proven,
     /// It passed Baillie-PSW and more; no composite is known that does.
     Probable,
@@ -141,11 +162,18 @@ pub enum CertaintyWord {
 impl<'a> PrimeAnswer<'a> {
     /// The answer to a number.
     pub fn new(number: &'a Number, outcome: &'a Outcome) -> Self {
+        let (proof, witness) = match outcome.evidence.as_deref() {
+            None => (None, None),
+            Some(Evidence::Proof(proof)) => (Some(proof.into()), None),
+            Some(Evidence::Witness(witness)) => (None, Some(witness.into())),
+        };
         Self {
             number: number.as_str(),
             is_prime: outcome.verdict.is_prime,
             processed_by: Cow::Borrowed(&outcome.processed_by),
             certainty: outcome.verdict.certainty.into(),
+            proof,
+            witness,
         }
     }
 }

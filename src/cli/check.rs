@@ -88,7 +88,7 @@ fn line(out: &mut Vec<u8>, number: &Number, outcome: &Outcome, output: OutputFor
 }
 
 fn text(out: &mut Vec<u8>, number: &Number, outcome: &Outcome) -> std::io::Result<()> {
-    let Outcome { verdict, processed_by } = outcome;
+    let Outcome { verdict, processed_by, .. } = outcome;
     let sure = match verdict.certainty {
         Certainty::Proven => "",
         Certainty::Probable => ", probable",

@@ -92,8 +92,7 @@ impl Job for Check {
     }
 
     async fn work(&self, scheduler: &Scheduler) -> Result<Outcome, CheckError> {
-        let verdict = scheduler.worker.check(&self.number).await?;
-        Ok(Outcome { verdict, processed_by: Arc::clone(scheduler.worker.name()) })
+        Ok(scheduler.worker.check(&self.number).await?)
     }
 }
 

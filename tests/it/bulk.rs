@@ -240,7 +240,7 @@ async fn every_line_has_its_answer_in_order_and_a_bad_one_is_bad_alone() {
         answer("-5", false, "proven"),
         json!(7),
         answer("18446744073709551615", false, "proven"),
-        answer(MERSENNE_127, true, "probable"),
+        answer(MERSENNE_127, true, "proven"),
         json!(10),
         json!(11),
         json!(12),
@@ -537,7 +537,7 @@ async fn a_json_body_is_answered_as_a_whole() {
             of("17", true, "proven"),
             of("18", false, "proven"),
             of("-5", false, "proven"),
-            of(MERSENNE_127, true, "probable"),
+            of(MERSENNE_127, true, "proven"),
             of("0", false, "proven"),
         ];
         assert_eq!(answer.json(), json!({ "results": results }));

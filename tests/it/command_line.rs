@@ -599,14 +599,22 @@ async fn numbers_of_every_kind_are_answered() {
         let lines = format!("-5 is prime: false {by}\n0 is prime: false {by}\n2 is prime: true {by}\n");
         assert_eq!((ran.code, ran.out), (Some(0), lines));
     }
-    let ran = check(&[node.grpc], &[MERSENNE, "18446744073709551616"]).await;
+    let probable = format!("1{}289", "0".repeat(96));
+    let ran = check(&[node.grpc], &[MERSENNE, &probable, "18446744073709551616"]).await;
     let sure = format!("18446744073709551616 is prime: false {by}\n");
-    let lines = format!("{MERSENNE} is prime: true (processed by worker1, probable)\n{sure}");
+    let unsure = format!("{probable} is prime: true (processed by worker1, probable)\n");
+    let lines = format!("{MERSENNE} is prime: true {by}\n{unsure}{sure}");
     assert_eq!((ran.code, ran.out), (Some(0), lines));
-    let ran = check(&[node.grpc], &["-o", "json", "17", MERSENNE]).await;
+    let ran = check(&[node.grpc], &["-o", "json", "17", &probable]).await;
     let answers: Vec<Value> = ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let answer = |number, certainty| json!({"number": number, "is_prime": true, "processed_by": "worker1", "certainty": certainty});
-    assert_eq!(answers, [answer("17", "proven"), answer(MERSENNE, "probable")]);
+    let answer = |number: &str, certainty| json!({"number": number, "is_prime": true, "processed_by": "worker1", "certainty": certainty});
+    assert_eq!(answers, [answer("17", "proven"), answer(&probable, "probable")]);
+    let ran = check(&[node.grpc], &["-o", "json", MERSENNE]).await;
+    let answer: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(
+        (&answer["certainty"], &answer["proof"]),
+        (&json!("proven"), &json!({"method": "lucas-lehmer"}))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -196,12 +196,10 @@ fn post_head(headers: &str) -> String {
     format!("POST /prime HTTP/1.1\r\nHost: test\r\n{headers}\r\n")
 }
 
-/// Composite, of 9,906 digits and without a small factor: a check would run for many seconds.
+/// 2 to a prime, less 1: composite, of 9,998 digits, without a factor below 2²⁰, and it passes the test to base 2, so that a
+/// check takes as long as that of a prime, which is ten seconds and more.
 pub fn long_number() -> String {
-    let exponents = [19_937_u32, 11_213, 1279, 607, 127];
-    let product: BigUint =
-        exponents.iter().map(|exponent| (BigUint::from(1_u8) << *exponent) - 1_u8).product();
-    product.to_string()
+    ((BigUint::from(1_u8) << 33_211_u32) - 1_u8).to_string()
 }
 
 // ── POST /prime ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -228,7 +226,7 @@ async fn numbers_of_every_kind_are_decided_as_integers_and_as_strings() {
         ("18446744073709551557", true, "proven"),
         ("18446744073709551556", false, "proven"),
         ("9007199254740993", false, "proven"),
-        (MERSENNE_127, true, "probable"),
+        (MERSENNE_127, true, "proven"),
         ("170141183460469231731687303715884105729", false, "proven"),
         ("0", false, "proven"),
         ("1", false, "proven"),
@@ -245,7 +243,10 @@ async fn numbers_of_every_kind_are_decided_as_integers_and_as_strings() {
         });
         for body in [format!(r#"{{"number": {number}}}"#), format!(r#"{{"number":"{number}"}}"#)] {
             let answer = post(&node, body.clone()).await;
-            assert_eq!((answer.status, answer.json()), (200, expected.clone()), "{body}");
+            let mut answered = answer.json();
+            // What it rests on has tests of its own.
+            answered.as_object_mut().unwrap().retain(|field, _| field != "proof" && field != "witness");
+            assert_eq!((answer.status, answered), (200, expected.clone()), "{body}");
         }
     }
     for body in [
@@ -1030,8 +1031,8 @@ async fn the_newest_results_come_first_on_every_node() {
         assert_eq!(numbers, [MERSENNE_127, "18", "17"], "{}", node.name);
         let verdicts: Vec<(&Value, &Value)> =
             results.iter().map(|result| (&result["is_prime"], &result["certainty"])).collect();
-        let (yes, no, proven, probable) = (json!(true), json!(false), json!("proven"), json!("probable"));
-        assert_eq!(verdicts, [(&yes, &probable), (&no, &proven), (&yes, &proven)]);
+        let (yes, no, proven) = (json!(true), json!(false), json!("proven"));
+        assert_eq!(verdicts, [(&yes, &proven), (&no, &proven), (&yes, &proven)]);
         for result in &results {
             let expected = ["number", "is_prime", "processed_by", "certainty", "at", "duration_us"];
             assert_eq!(keys(result), BTreeSet::from(expected));
@@ -1514,7 +1515,11 @@ async fn every_operation_works_with_the_examples_of_the_contract() {
         let schema = resolved(&contract, &body["schema"]);
         if let Some(properties) = schema["properties"].as_object() {
             let documented: BTreeSet<&str> = properties.keys().map(String::as_str).collect();
-            assert_eq!(keys(&answer.json()), documented, "{what}");
+            let required =
+                schema["required"].as_array().into_iter().flatten().map(|name| name.as_str().unwrap());
+            let (answer, required) = (answer.json(), required.collect::<BTreeSet<&str>>());
+            let answered = keys(&answer);
+            assert!(required.is_subset(&answered) && answered.is_subset(&documented), "{what}: {answered:?}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod dependencies;
 mod etcd;
 mod etcd_access;
 mod events;
+mod evidence;
 mod faults;
 mod files;
 mod grpc;

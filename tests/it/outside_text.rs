@@ -13,8 +13,9 @@ use primacy::{
     Acceptor, is_harmless,
     proto::{
         Certainty, Change, CheckedPrime, ClusterView, Identity, LaneAnswers, Leader, Member, PrimeFailure,
-        PrimeRequest, PrimeResponse, WatchClusterRequest, checked_prime,
+        PrimeRequest, PrimeResponse, Proof, ProofFactor, ProofMethod, WatchClusterRequest, checked_prime,
         peer_client::PeerClient,
+        prime_response::Evidence,
         scheduler_server::{Scheduler, SchedulerServer},
     },
 };
@@ -61,6 +62,15 @@ impl Hostile {
         address
     }
 
+    fn evidence(&self) -> Evidence {
+        let factor = ProofFactor { prime: self.text(), base: 2, proof: None };
+        Evidence::Proof(Proof {
+            method: ProofMethod::Pocklington.into(),
+            factors: vec![factor],
+            discriminant: 0,
+        })
+    }
+
     fn text(&self) -> String {
         if self.0 == Manner::Long { HOSTILE.repeat(1_000_000 / HOSTILE.len()) } else { HOSTILE.to_owned() }
     }
@@ -74,7 +84,12 @@ impl Hostile {
 
     fn answer(&self) -> PrimeResponse {
         let certainty = Certainty::Proven.into();
-        PrimeResponse { is_prime: true, processed_by: self.text(), certainty }
+        PrimeResponse {
+            is_prime: true,
+            processed_by: self.text(),
+            certainty,
+            evidence: Some(self.evidence()),
+        }
     }
 
     fn checked(&self, place: usize) -> CheckedPrime {

@@ -136,8 +136,9 @@ fn check_now(n: &str) -> Verdict {
 
 fn check_big(n: &BigUint) -> bool {
     let verdict = check_now(&n.to_string());
-    let proven = n.bits() <= 64 || !verdict.is_prime;
-    assert_eq!(verdict.certainty == Certainty::Proven, proven, "{n}");
+    // Which longer primes are proven, and whether the proofs hold, is tested in crates/prime/tests/evidence.rs.
+    let must_be_proven = n.bits() <= 81 || !verdict.is_prime;
+    assert!(verdict.certainty == Certainty::Proven || !must_be_proven, "{n}");
     verdict.is_prime
 }
 

@@ -20,7 +20,10 @@ const CONTRACT_MAX: Duration = Duration::from_secs(180);
 async fn a_client_not_written_here() {
     let cluster = Processes::start(3).await;
     let addresses: Vec<String> = cluster.nodes.iter().map(|node| node.grpc.to_string()).collect();
-    passes(pytest(&["test_grpc.py"]).env("PRIMACY_GRPC", addresses.join(",")), GRPC_MAX).await;
+    let sites: Vec<String> = cluster.nodes.iter().map(|node| node.http.to_string()).collect();
+    let mut pytest = pytest(&["test_grpc.py", "test_proofs.py"]);
+    pytest.env("PRIMACY_GRPC", addresses.join(",")).env("PRIMACY_HTTP", sites.join(","));
+    passes(&mut pytest, GRPC_MAX).await;
 }
 
 #[tokio::test]

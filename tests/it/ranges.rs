@@ -127,11 +127,16 @@ async fn progress_is_always_a_prefix_of_the_range_and_can_be_gone_on_from() {
 async fn a_count_that_takes_too_long_says_how_far_it_came() {
     let node = TestNode::alone(&["--id", "1"]).await;
     let path = format!("/primes/count?from=1&to={}", u64::MAX);
-    let answer = send(client().get(node.url(&path)).header("grpc-timeout", "1500m")).await;
-    let detail = answer.problem("a long count", 504, "deadline_exceeded");
-    let to: u64 = detail.split("up to ").nth(1).unwrap().split(';').next().unwrap().parse().unwrap();
-    assert!(to > 100_000_000, "{detail}");
-    eventually("the work ends", || async { holds(&node).await == 0 }).await;
+    // A busy machine may have done nothing within the first of these.
+    for timeout in ["1500m", "5S", "20S"] {
+        let answer = send(client().get(node.url(&path)).header("grpc-timeout", timeout)).await;
+        let detail = answer.problem("a long count", 504, "deadline_exceeded");
+        let Some((_, done)) = detail.split_once("of which all is done up to ") else { continue };
+        let to: u64 = done.split(';').next().unwrap().parse().unwrap();
+        assert!(to > 100_000_000, "{detail}");
+        return eventually("the work ends", || async { holds(&node).await == 0 }).await;
+    }
+    panic!("it never says how far it came");
 }
 
 // ── listing ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -230,7 +235,7 @@ async fn the_next_prime_and_the_one_before_are_known() {
         ("-5", "next", "2", "7", "proven"),
         ("3", "previous", "2", "1", "proven"),
         ("18446744073709551616", "previous", "18446744073709551557", "59", "proven"),
-        ("18446744073709551557", "next", "18446744073709551629", "72", "probable"),
+        ("18446744073709551557", "next", "18446744073709551629", "72", "proven"),
         ("1425172824437699411", "next", "1425172824437700887", "1476", "proven"),
         (&long, "next", &long_next, "267", "probable"),
     ];
@@ -286,9 +291,12 @@ async fn what_is_only_probable_is_cached_for_an_hour() {
     for (number, cache) in [
         ("17", "public, max-age=31536000, immutable"),
         ("170141183460469231731687303715884105729", "public, max-age=31536000, immutable"),
-        ("170141183460469231731687303715884105727", "public, max-age=3600"),
+        ("170141183460469231731687303715884105727", "public, max-age=31536000, immutable"),
+        (&format!("1{}289", "0".repeat(96)), "public, max-age=3600"),
     ] {
-        assert_eq!(get(&node, &format!("/prime/{number}")).await.header("cache-control"), cache, "{number}");
+        let answer = get(&node, &format!("/prime/{number}")).await;
+        assert_eq!(answer.header("cache-control"), cache, "{number}");
+        assert_eq!(answer.header("etag").contains("probable"), cache.ends_with("=3600"), "{number}");
     }
 }
 

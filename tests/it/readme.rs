@@ -13,10 +13,11 @@ use std::{
 use crate::harness::primacy;
 
 /// The pages with commands, in the order in which they are executed: the last one changes the leader.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "README.md",
     "docs/bulk.md",
     "docs/ranges.md",
+    "docs/proofs.md",
     "docs/grpc.md",
     "docs/command-line.md",
     "docs/when-a-node-dies.md",

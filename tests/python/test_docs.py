@@ -132,4 +132,4 @@ def test_a_number_typed_by_hand(cluster, docs):
     expect(body).to_contain_text(str(BIG))
     answer = json.loads(body.inner_text())
     assert answer.pop("processed_by") in {node.name for node in cluster.nodes}
-    assert answer == {"number": str(BIG), "is_prime": True, "certainty": "probable"}
+    assert answer == {"number": str(BIG), "is_prime": True, "certainty": "proven", "proof": {"method": "lucas-lehmer"}}

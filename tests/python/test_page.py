@@ -10,6 +10,8 @@ from playwright.sync_api import expect
 
 BIG = 2**63 - 25
 MERSENNE = 2**127 - 1
+# Nobody has found a cheap proof.
+PROBABLE = 10**99 + 289
 # A multiple of 7.
 LONG = "7" * 10_000
 WEIGHT_MAX = 90_000
@@ -153,11 +155,27 @@ def test_nothing_jumps(cluster, open_tab, width):
 
 @pytest.mark.parametrize(
     "number, prime, certainty",
-    [(BIG, True, "proven"), (MERSENNE, True, "probable"), (18, False, "proven"), (-7, False, "proven")],
+    [(BIG, True, "proven"), (MERSENNE, True, "proven"), (PROBABLE, True, "probable"), (18, False, "proven"), (-7, False, "proven")],
 )
 def test_ask_one(page, number, prime, certainty):
     ask(page, number)
     answered(page, number, prime, certainty)
+
+
+@pytest.mark.parametrize(
+    "number, why",
+    [
+        (MERSENNE, "proven by the test of Lucas and Lehmer"),
+        (10**30 + 57, "prime factors of the number less 1"),
+        (PROBABLE, "No cheap proof was found"),
+        (2**137 - 1, "fails the Lucas test with discriminant -7"),
+        (3 * MERSENNE, "a multiple of 3"),
+        (18, "never mistakes"),
+    ],
+)
+def test_the_page_says_why(page, number, why):
+    ask(page, number)
+    expect(page.locator("#answer")).to_contain_text(why)
 
 
 @pytest.mark.parametrize(
@@ -505,7 +523,7 @@ def test_all_die_and_come_back(cluster, tab):
     is_lost(tab.page)
     ask(tab.page, MERSENNE)
     cluster.restore()
-    answered(tab.page, MERSENNE, certainty="probable")
+    answered(tab.page, MERSENNE)
     expect(tab.page.locator("#connection")).to_have_attribute("data-state", "connected")
     all_alive(tab.page, cluster)
 

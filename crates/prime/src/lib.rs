@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! text ── Number ── below 2⁶⁴ ──▶ word: trial division, strong base-2, strong Lucas     proven
-//!               └── 2⁶⁴ and up ─▶ long: the same on big integers, two congruences more  probable
+//!               └── 2⁶⁴ and up ─▶ long: the same on big integers, two congruences more, and a proof where it is cheap
 //! range below 2⁶⁴ ──────────────▶ sieve: a segmented sieve of Eratosthenes              proven
 //! ```
 //! Pure computation: no I/O, no clock, no threads. Long work can be stopped between any two of its steps.
 
 mod candidates;
+mod evidence;
 mod long;
 mod number;
 mod selfridge;
@@ -18,6 +19,7 @@ mod word;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub use candidates::{Candidates, Direction};
+pub use evidence::{Evidence, Proof, ProofFactor, Witness};
 pub use number::{Number, NumberError};
 pub use sieve::{PrimeMap, Primes, count_primes, for_each_prime, range_cost_us, segment_numbers};
 pub use typed::TypedError;
@@ -26,9 +28,9 @@ pub use word::is_prime;
 /// How much a [`Verdict`] is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Certainty {
-    /// A mathematical fact.
+    /// A mathematical fact: see [`Evidence`].
     Proven,
-    /// The number passed every test. No composite number is known to pass them, and no proof excludes one.
+    /// The number passed every test, and no cheap proof was found. No composite number is known to pass them.
     Probable,
 }
 
@@ -37,7 +39,7 @@ pub enum Certainty {
 pub struct Verdict {
     /// Whether the number is prime.
     pub is_prime: bool,
-    /// Whether that is proven. Only a prime of 2⁶⁴ or above is less than proven.
+    /// Whether that is proven. Only a prime of 2⁶⁴ or above may be less than proven.
     pub certainty: Certainty,
 }
 
@@ -49,7 +51,8 @@ pub struct Verdict {
 ///
 /// The method is the test of Baillie and PSW (R. Baillie, S. S. Wagstaff, "Lucas pseudoprimes", Math. Comp. 35,
 /// 1980) with the strengthening of R. Baillie, A. Fiori, S. S. Wagstaff, "Strengthening the Baillie-PSW primality
-/// test", Math. Comp. 90, 2021. Below 2⁶⁴ it is exact, see [`is_prime`].
+/// test", Math. Comp. 90, 2021. Below 2⁶⁴ it is exact, see [`is_prime`]. A prime of more is proven as well where that is cheap,
+/// see [`Proof`]: always below 3.3 × 10²⁴, always if it is one less than a power of two, and often up to some 40 digits.
 ///
 /// ```
 /// use primacy_prime::{Certainty, Verdict, check};
@@ -57,20 +60,27 @@ pub struct Verdict {
 ///
 /// let number = "170141183460469231731687303715884105727".parse()?; // 2¹²⁷ − 1
 /// let verdict = check(&number, &AtomicBool::new(false));
-/// assert_eq!(verdict, Some(Verdict { is_prime: true, certainty: Certainty::Probable }));
+/// assert_eq!(verdict, Some(Verdict { is_prime: true, certainty: Certainty::Proven }));
 /// # Ok::<(), primacy_prime::NumberError>(())
 /// ```
 pub fn check(number: &Number, stop: &AtomicBool) -> Option<Verdict> {
-    check_while(number, &|| !stop.load(Relaxed))
+    Some(check_with_evidence(number, &|| !stop.load(Relaxed))?.0)
 }
 
-/// As [`check`], for callers with something to do between the steps: goes on as long as `go_on`, called at every step,
-/// says so.
-pub fn check_while(number: &Number, go_on: &dyn Fn() -> bool) -> Option<Verdict> {
-    if let Some(word) = number.equivalent_word() {
-        return Some(Verdict { is_prime: is_prime(word), certainty: Certainty::Proven });
+/// As [`check`], with what the answer rests on if the number is 2⁶⁴ or above and not only probably prime. It goes on as long as
+/// `go_on`, called at every step, says so.
+///
+/// ```
+/// use primacy_prime::{Evidence, Proof, check_with_evidence};
+///
+/// let number = "170141183460469231731687303715884105727".parse()?; // 2¹²⁷ − 1
+/// let (_, evidence) = check_with_evidence(&number, &|| true).unwrap();
+/// assert_eq!(evidence, Some(Evidence::Proof(Proof::LucasLehmer)));
+/// # Ok::<(), primacy_prime::NumberError>(())
+/// ```
+pub fn check_with_evidence(number: &Number, go_on: &dyn Fn() -> bool) -> Option<(Verdict, Option<Evidence>)> {
+    match number.equivalent_word() {
+        Some(word) => Some((Verdict { is_prime: is_prime(word), certainty: Certainty::Proven }, None)),
+        None => long::check(&long::from_decimal(&number.as_str()), go_on),
     }
-    let is_prime = long::is_probable_prime(&long::from_decimal(&number.as_str()), go_on)?;
-    let certainty = if is_prime { Certainty::Probable } else { Certainty::Proven };
-    Some(Verdict { is_prime, certainty })
 }

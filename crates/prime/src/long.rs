@@ -4,7 +4,9 @@
 //! the bits of exponents are here, because a check takes up to half a minute and has to ask at every step whether to
 //! go on.
 
+mod divisors;
 mod factor;
+mod proof;
 mod ring;
 #[cfg(test)]
 mod samples;
@@ -14,9 +16,11 @@ use dashu_int::{
     monty::MontgomeryRepr,
     ops::{BitTest, SquareRoot},
 };
+use divisors::Budget;
 use ring::{FoldingRing, LongRing};
 
 use super::selfridge::{self, jacobi};
+use crate::{Certainty, Evidence, Number, Proof, Verdict, Witness};
 
 /// The integer of a [`Number`](super::Number)'s text, which is not negative.
 pub(super) fn from_decimal(digits: &str) -> UBig {
@@ -31,18 +35,47 @@ pub(super) fn estimated_cost_us(digits: u64) -> u64 {
     (squared * (digits + 385) / 30_000).min(squared * digits.isqrt() / 490)
 }
 
-/// Whether `n`, of 2⁶⁴ or above, passes: `false` is a proof that it is composite. `None` if `go_on` said no.
-pub(super) fn is_probable_prime(n: &UBig, go_on: GoOn<'_>) -> Option<bool> {
-    if has_small_factor(n, go_on)? {
-        return Some(false);
-    }
-    if ring::is_for_folding(n.bit_len()) {
-        // Without one there is a factor.
-        FoldingRing::new(n).map_or(Some(false), |ring| passes(n, ring, go_on))
-    } else {
-        passes(n, &MontgomeryRepr::new(n.clone()), go_on)
-    }
+/// Decides an `n` of 2⁶⁴ or above, and says why. `None` if `go_on` said no.
+pub(super) fn check(n: &UBig, go_on: GoOn<'_>) -> Option<Decision> {
+    decide(n, &mut Budget::new(n.bit_len()), go_on)
 }
+
+/// A verdict, and what it rests on; a prime that is only probable rests on nothing that could be shown.
+type Decision = (Verdict, Option<Evidence>);
+
+/// The same, where a proof may cost what the budget allows.
+fn decide(n: &UBig, budget: &mut Budget, go_on: GoOn<'_>) -> Option<Decision> {
+    if let Some(factor) = small_factor(n, go_on)? {
+        return Some(composite(Witness::Factor(factor.into())));
+    }
+    // A prime of that length has such a ring.
+    if ring::is_for_folding(n.bit_len())
+        && let Some(ring) = FoldingRing::new(n)
+    {
+        return Test { n, ring, go_on }.decide(budget);
+    }
+    Test { n, ring: &MontgomeryRepr::new(n.clone()), go_on }.decide(budget)
+}
+
+fn composite(witness: Witness) -> Decision {
+    (Verdict { is_prime: false, certainty: Certainty::Proven }, Some(Evidence::Witness(witness)))
+}
+
+fn prime(proof: Option<Proof>) -> Decision {
+    let certainty = if proof.is_some() { Certainty::Proven } else { Certainty::Probable };
+    (Verdict { is_prime: true, certainty }, proof.map(Evidence::Proof))
+}
+
+/// The number of a big integer that is one, such as a divisor of a number.
+fn number(value: &UBig) -> Number {
+    value.to_string().parse().expect("the decimal text of a number is one")
+}
+
+/// The first primes, to which as bases the strong test is exact below [`Proof::MillerRabin`]'s bound.
+const PROVING_BASES: [u64; 13] = [2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41];
+
+/// The least strong pseudoprime to all of them.
+const PROVING_BASES_END: u128 = 3_317_044_064_679_887_385_961_981;
 
 /// Asked at every step.
 type GoOn<'a> = &'a dyn Fn() -> bool;
@@ -52,15 +85,20 @@ fn ask(go_on: GoOn<'_>) -> Option<()> {
     go_on().then_some(())
 }
 
-/// Without this the search for a discriminant of a square would not end before it met a factor.
-fn is_square(n: &UBig) -> bool {
-    n.sqrt().sqr() == *n
+/// The root of a square. Without this the search for a discriminant of a square would not end before it met a factor.
+fn square_root(n: &UBig) -> Option<UBig> {
+    let root = n.sqrt();
+    (root.sqr() == *n).then_some(root)
 }
 
-/// Trial division by the odd primes, and 2, below a limit that grows with the cost of the tests it saves.
-fn has_small_factor(n: &UBig, go_on: GoOn<'_>) -> Option<bool> {
+fn is_square(n: &UBig) -> bool {
+    square_root(n).is_some()
+}
+
+/// A prime factor of those below a limit that grows with the cost of the tests it saves.
+fn small_factor(n: &UBig, go_on: GoOn<'_>) -> Option<Option<u64>> {
     if !n.bit(0) {
-        return Some(true);
+        return Some(Some(2));
     }
     let primes = odd_primes_below((n.bit_len().pow(2) / 512).clamp(256, 1 << 20));
     let mut rest = primes.as_slice();
@@ -68,12 +106,12 @@ fn has_small_factor(n: &UBig, go_on: GoOn<'_>) -> Option<bool> {
         ask(go_on)?;
         let (group, product) = word_sized_group(rest);
         let remainder = n % product;
-        if group.iter().any(|prime| remainder.is_multiple_of(*prime)) {
-            return Some(true);
+        if let Some(prime) = group.iter().find(|prime| remainder.is_multiple_of(**prime)) {
+            return Some(Some(*prime));
         }
         rest = &rest[group.len()..];
     }
-    Some(false)
+    Some(None)
 }
 
 /// As many of the first primes as have a product below 2⁶⁴: the big integer is then divided once for all of them.
@@ -100,12 +138,6 @@ fn odd_primes_below(limit: usize) -> Vec<u64> {
         }
     }
     primes
-}
-
-/// Both tests of an odd `n` without small factors, the cheaper one first.
-fn passes(n: &UBig, ring: impl LongRing, go_on: GoOn<'_>) -> Option<bool> {
-    let test = Test { n, ring, go_on };
-    Some(test.is_strong_probable_prime()? && !is_square(n) && test.is_strong_lucas_probable_prime()?)
 }
 
 /// The tests of one odd n.
@@ -140,11 +172,32 @@ struct Power<T> {
 }
 
 impl<R: LongRing> Test<'_, R> {
-    /// With n − 1 = d·2ˢ, d odd: 2ᵈ is 1, or one of 2ᵈ, 2²ᵈ, … , the last being half way to n − 1, is −1.
-    fn is_strong_probable_prime(&self) -> Option<bool> {
+    /// The tests of an n without small factors, the cheapest one first.
+    fn decide(&self, budget: &mut Budget) -> Option<Decision> {
+        let is_short = *self.n < UBig::from(PROVING_BASES_END);
+        let bases = if is_short { &PROVING_BASES[..] } else { &PROVING_BASES[..1] };
+        for base in bases {
+            if !self.is_strong_probable_prime(*base)? {
+                return Some(composite(Witness::Base(*base)));
+            }
+        }
+        if is_short {
+            return Some(prime(Some(Proof::MillerRabin)));
+        }
+        if let Some(root) = square_root(self.n) {
+            return Some(composite(Witness::Factor(number(&root))));
+        }
+        match self.lucas_witness()? {
+            Some(witness) => Some(composite(witness)),
+            None => Some(prime(proof::prove(self, budget)?)),
+        }
+    }
+
+    /// With n − 1 = d·2ˢ, d odd: baseᵈ is 1, or one of baseᵈ, base²ᵈ, … , the last being half way to n − 1, is −1.
+    fn is_strong_probable_prime(&self, base: u64) -> Option<bool> {
         let minus_one = self.ring.residue(-1);
         let (odd, twos) = odd_part(self.n - UBig::ONE);
-        let mut power = self.power_of_two(&odd)?;
+        let mut power = self.power_of(base as i64, &odd)?;
         if power == self.ring.residue(1) || power == minus_one {
             return Some(true);
         }
@@ -158,29 +211,58 @@ impl<R: LongRing> Test<'_, R> {
         Some(false)
     }
 
-    /// 2 to the `exponent`.
-    fn power_of_two(&self, exponent: &UBig) -> Option<R::Residue> {
-        let mut power = self.ring.residue(1);
+    /// A small base, of 2 or more, to the `exponent`.
+    fn power_of(&self, base: i64, exponent: &UBig) -> Option<R::Residue> {
+        let times = |power| match base {
+            2 => self.ring.double(power),
+            _ => self.ring.multiple(&power, base),
+        };
+        self.raised(self.ring.residue(1), exponent, |power| self.ring.square(power), times)
+    }
+
+    /// Any residue to the `exponent`.
+    fn power(&self, residue: &R::Residue, exponent: &UBig) -> Option<R::Residue> {
+        let times = |power| self.ring.product(&power, residue);
+        self.raised(self.ring.residue(1), exponent, |power| self.ring.square(power), times)
+    }
+
+    /// A base to the `exponent`: by squaring, and by `times` the base for each bit that is set.
+    fn raised<T>(
+        &self,
+        one: T,
+        exponent: &UBig,
+        square: impl Fn(&T) -> T,
+        times: impl Fn(T) -> T,
+    ) -> Option<T> {
+        let mut power = one;
         for bit in (0..exponent.bit_len()).rev() {
             ask(self.go_on)?;
-            power = self.ring.square(&power);
+            power = square(&power);
             if exponent.bit(bit) {
-                power = self.ring.double(power);
+                power = times(power);
             }
         }
         Some(power)
     }
 
+    /// What shows that n, which is no square, is composite.
+    fn lucas_witness(&self) -> Option<Option<Witness>> {
+        match selfridge::discriminant(|modulus| self.n % modulus) {
+            Ok(discriminant) => {
+                let passes = self.is_strong_lucas_probable_prime(discriminant)?;
+                Some((!passes).then_some(Witness::Lucas(discriminant)))
+            }
+            Err(divisor) => Some(Some(Witness::Factor(divisor.into()))),
+        }
+    }
+
     /// With n + 1 = d·2ˢ, d odd: U(d) is 0, or one of V(d), V(2d), … , V((n+1)/2) is 0. On the way to V(n+1) come
     /// two congruences for nearly nothing: V(n+1) = 2Q and Q to the (n+1)/2 = Q·(Q/n), which hold if n is prime.
-    fn is_strong_lucas_probable_prime(&self) -> Option<bool> {
-        let Some(discriminant) = selfridge::discriminant(|modulus| self.n % modulus) else {
-            return Some(false);
-        };
+    fn is_strong_lucas_probable_prime(&self, discriminant: i64) -> Option<bool> {
         let parameters @ Parameters { q, .. } = Parameters::new(discriminant);
         let (odd, twos) = odd_part(self.n + UBig::ONE);
         let zero = self.ring.residue(0);
-        let mut power = self.power_of_root(&odd, parameters)?;
+        let mut power = self.power_of_root(0, &odd, parameters)?;
         let mut is_strong = power.y == zero;
         let mut half_way = power.clone();
         for _ in 0..twos {
@@ -197,20 +279,42 @@ impl<R: LongRing> Test<'_, R> {
         )
     }
 
-    /// α to the `index`.
-    fn power_of_root(&self, index: &UBig, parameters: Parameters) -> Option<Power<R::Residue>> {
-        let Parameters { p, q, .. } = parameters;
-        let mut power = Power { x: self.ring.residue(1), y: self.ring.residue(0) };
-        for bit in (0..index.bit_len()).rev() {
-            ask(self.go_on)?;
-            power = self.square(&power, parameters);
-            if index.bit(bit) {
-                let Power { x, y } = power;
-                power =
-                    Power { x: self.ring.multiple(&y, -q), y: self.ring.sum(self.ring.multiple(&y, p), &x) };
+    /// shift + α to the `exponent`: its y is that of the Lucas sequence with the same discriminant and P larger by twice the shift.
+    fn power_of_root(
+        &self,
+        shift: i64,
+        exponent: &UBig,
+        parameters: Parameters,
+    ) -> Option<Power<R::Residue>> {
+        let (ring, Parameters { p, q, .. }) = (&self.ring, parameters);
+        let times = |Power { x, y }: Power<R::Residue>| {
+            let product = Power { x: ring.multiple(&y, -q), y: ring.sum(ring.multiple(&y, shift + p), &x) };
+            match shift {
+                0 => product,
+                _ => Power { x: ring.sum(product.x, &ring.multiple(&x, shift)), ..product },
             }
-        }
-        Some(power)
+        };
+        self.raised(self.one(), exponent, |power| self.square(power, parameters), times)
+    }
+
+    /// Any x + y·α to the `exponent`.
+    fn power_of_power(
+        &self,
+        base: &Power<R::Residue>,
+        exponent: &UBig,
+        parameters: Parameters,
+    ) -> Option<Power<R::Residue>> {
+        let (ring, Parameters { p, q, .. }) = (&self.ring, parameters);
+        let times = |power: Power<R::Residue>| {
+            let (xx, yy) = (ring.product(&power.x, &base.x), ring.product(&power.y, &base.y));
+            let xy = ring.sum(ring.product(&power.x, &base.y), &ring.product(&power.y, &base.x));
+            Power { x: ring.difference(xx, &ring.multiple(&yy, q)), y: ring.sum(xy, &ring.multiple(&yy, p)) }
+        };
+        self.raised(self.one(), exponent, |power| self.square(power, parameters), times)
+    }
+
+    fn one(&self) -> Power<R::Residue> {
+        Power { x: self.ring.residue(1), y: self.ring.residue(0) }
     }
 
     /// (x + y·α)² = x² − Q·y² + y·(2x + P·y)·α by two products: with r = Q/P and the new y it is
@@ -291,7 +395,7 @@ mod tests {
                 let (mut u, mut u_next, mut v, mut v_next) = (residue(0), residue(1), residue(2), residue(p));
                 let mut q_power = residue(1);
                 for index in 0..300_u64 {
-                    let power = test.power_of_root(&UBig::from(index), parameters).unwrap();
+                    let power = test.power_of_root(0, &UBig::from(index), parameters).unwrap();
                     assert!(
                         power.y == u
                             && test.v(&power, parameters) == v
@@ -309,7 +413,7 @@ mod tests {
     #[test]
     fn the_lucas_test_passes_primes_and_no_small_composite() {
         for n in (101..60_000).step_by(2).filter(|n| !is_square(&UBig::from(*n))) {
-            let passed = with_test(n, |test| test.is_strong_lucas_probable_prime().unwrap());
+            let passed = with_test(n, |test| test.lucas_witness().unwrap().is_none());
             assert_eq!(passed, super::super::is_prime(n), "{n}");
         }
     }
@@ -319,10 +423,10 @@ mod tests {
         for n in
             [2047, 3277, 4033, 4681, 8321, 15_841, 29_341, 42_799, 49_141, 52_633, 65_281, 74_665, 80_581]
         {
-            assert_eq!(with_test(n, |test| test.is_strong_probable_prime()), Some(true), "{n}");
+            assert_eq!(with_test(n, |test| test.is_strong_probable_prime(2)), Some(true), "{n}");
         }
         for n in [341, 561, 645, 1105, 2049] {
-            assert_eq!(with_test(n, |test| test.is_strong_probable_prime()), Some(false), "{n}");
+            assert_eq!(with_test(n, |test| test.is_strong_probable_prime(2)), Some(false), "{n}");
         }
     }
 
@@ -348,7 +452,7 @@ mod tests {
             (mersenne(227) * mersenne(9_689), false),
         ] {
             assert!(ring::is_for_folding(n.bit_len()));
-            assert_eq!(is_probable_prime(&n, &|| true), Some(expected), "{n}");
+            assert_eq!(check(&n, &|| true).unwrap().0.is_prime, expected, "{n}");
         }
         assert!(FoldingRing::new(&(mersenne(227) * mersenne(9_689))).is_none());
     }
@@ -370,8 +474,9 @@ mod tests {
         let n = (UBig::ONE << 89) - UBig::ONE;
         let ring = MontgomeryRepr::new(n.clone());
         let test = Test { n: &n, ring: &ring, go_on: &|| false };
-        assert_eq!(has_small_factor(&n, test.go_on), None);
-        assert_eq!(test.is_strong_probable_prime(), None);
-        assert_eq!(test.is_strong_lucas_probable_prime(), None);
+        assert_eq!(small_factor(&n, test.go_on), None);
+        assert_eq!(test.is_strong_probable_prime(2), None);
+        assert_eq!(test.lucas_witness(), None);
+        assert!(proof::prove(&test, &mut Budget::new(89)).is_none());
     }
 }

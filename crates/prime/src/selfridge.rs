@@ -2,19 +2,20 @@
 
 /// The first D of 5, −7, 9, −11, … with Jacobi symbol (D/n) = −1, given n mod m as `residue(m)`.
 ///
-/// `None` when n turns out to share a factor with some D, hence is composite if it exceeds every D tried:
-/// the callers' trial division sees to that. n must be odd and no perfect square: a square has no such D.
-pub(super) fn discriminant(residue: impl Fn(u64) -> u64) -> Option<i64> {
+/// An error when n turns out to be a multiple of some D, whose magnitude it is, hence composite if it exceeds every D tried:
+/// the callers' trial division sees to that, and to multiples of 3. n must be odd and no perfect square: a square has no
+/// such D.
+pub(super) fn discriminant(residue: impl Fn(u64) -> u64) -> Result<i64, u64> {
     for magnitude in (5..).step_by(2) {
         // Every D here is 1 modulo 4, so that reciprocity gives (D/n) = (n/|D|) whatever its sign.
         match jacobi(residue(magnitude), magnitude) {
             1 => continue,
-            0 => return None,
-            _ if magnitude % 4 == 1 => return Some(magnitude as i64),
-            _ => return Some(-(magnitude as i64)),
+            0 => return Err(magnitude),
+            _ if magnitude % 4 == 1 => return Ok(magnitude as i64),
+            _ => return Ok(-(magnitude as i64)),
         }
     }
-    None
+    Err(0)
 }
 
 /// The Jacobi symbol (a/n), by quadratic reciprocity; n odd.
@@ -61,9 +62,9 @@ mod tests {
     #[test]
     fn discriminants_follow_selfridge() {
         let discriminant_of = |n: u64| discriminant(|m| n % m);
-        assert_eq!(discriminant_of(7), Some(5));
-        assert_eq!(discriminant_of(19), Some(-7));
-        assert_eq!(discriminant_of(101), Some(-7));
-        assert_eq!(discriminant_of(5 * 41), None);
+        assert_eq!(discriminant_of(7), Ok(5));
+        assert_eq!(discriminant_of(19), Ok(-7));
+        assert_eq!(discriminant_of(101), Ok(-7));
+        assert_eq!(discriminant_of(5 * 41), Err(5));
     }
 }

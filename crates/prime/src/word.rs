@@ -171,7 +171,7 @@ impl Ring {
     /// V(d)² = Qᵈ·(W(d) + 2) and D·U(d)² = Qᵈ·(W(d) − 2), V(d) and U(d) are 0 where W(d) is −2 and 2, provided that
     /// n has no square factor, see [`WIEFERICH`].
     fn is_strong_lucas_probable_prime(&self) -> bool {
-        let Some(discriminant) = selfridge::discriminant(|modulus| self.n % modulus) else {
+        let Ok(discriminant) = selfridge::discriminant(|modulus| self.n % modulus) else {
             return false;
         };
         let Some(reciprocal) = self.reciprocal((1 - discriminant) / 4) else {

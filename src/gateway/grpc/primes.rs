@@ -21,7 +21,6 @@ use crate::{
         },
     },
     limits::{BATCH_MAX, LANE_BATCH_MAX},
-    prime::{Certainty, Verdict},
     proto,
 };
 
@@ -97,10 +96,12 @@ impl Form for MessageForm {
         match answered {
             Answered::Batch(_, _, Ok(outcome)) => {
                 let by = outcome.processed_by;
-                self.answers.extend(outcome.are_prime.into_iter().map(|is_prime| {
-                    let verdict = Verdict { is_prime, certainty: Certainty::Proven };
-                    Ok(checked(Ok(Outcome { verdict, processed_by: Arc::clone(&by) })))
-                }));
+                self.answers.extend(
+                    outcome
+                        .are_prime
+                        .into_iter()
+                        .map(|is_prime| Ok(checked(Ok(Outcome::of_word(is_prime, Arc::clone(&by)))))),
+                );
             }
             Answered::Batch(_, batch, Err(error)) => {
                 let failed = |_| Ok(checked(Err(error.clone().into())));

@@ -11,7 +11,7 @@ use crate::{
         cluster::member_list_from_wire,
         election::claim_from_wire,
         error::{ApiError, CheckError},
-        prime::{Outcome, number_from_wire},
+        prime::number_from_wire,
     },
     gateway::Gateway,
     proto::{self, worker_server::Worker},
@@ -80,8 +80,7 @@ impl Worker for WorkerService {
 impl WorkerService {
     async fn work(&self, message: &proto::PrimeRequest) -> Result<proto::PrimeResponse, ApiError> {
         let worker = &self.0.worker;
-        let verdict = worker.check(&number_from_wire(message)?).await.map_err(CheckError::from)?;
-        Ok(Outcome { verdict, processed_by: Arc::clone(worker.name()) }.into())
+        Ok(worker.check(&number_from_wire(message)?).await.map_err(CheckError::from)?.into())
     }
 
     /// A stamped heartbeat is for the cluster; a plain one, as the seed's leader sends it, changes nothing.

@@ -90,7 +90,7 @@ pub(in crate::gateway) struct CacheHeaders {
         examples(
             ("small" = (summary = "A small number", value = json!({"number": 17}))),
             ("63 bits" = (summary = "The largest prime below 2^63", value = json!({"number": "9223372036854775783"}))),
-            ("127 bits" = (summary = "A Mersenne prime, beyond what is proven", value = json!({"number": "170141183460469231731687303715884105727"}))),
+            ("127 bits" = (summary = "A Mersenne prime, which comes with its proof", value = json!({"number": "170141183460469231731687303715884105727"}))),
         )),
     responses(
         (status = 200, description = "The answer", body = PrimeAnswer),
@@ -318,11 +318,12 @@ fn json_response(answer: &PrimeAnswer<'_>) -> Response {
     response
 }
 
-/// A weak tag: two answers may differ in who gave them.
+/// A weak tag: two answers may differ in who gave them. A probable one may be proven later.
 fn etag(number: &Number, outcome: &Outcome) -> String {
     let mut hasher = DefaultHasher::new();
     number.as_str().hash(&mut hasher);
-    format!("W/\"{:016x}-{}\"", hasher.finish(), outcome.verdict.is_prime)
+    let sure = if outcome.verdict.certainty == Certainty::Probable { "-probable" } else { "" };
+    format!("W/\"{:016x}-{}{sure}\"", hasher.finish(), outcome.verdict.is_prime)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use dashu_int::{
     IBig, Sign, UBig,
     fast_div::ConstDivisor,
     monty::{Montgomery, MontgomeryRepr},
-    ops::BitTest,
+    ops::{BitTest, Gcd},
 };
 
 use super::factor::{FoldedFactor, folded};
@@ -28,6 +28,8 @@ pub(super) trait LongRing {
     fn difference(&self, a: Self::Residue, b: &Self::Residue) -> Self::Residue;
     fn double(&self, a: Self::Residue) -> Self::Residue;
     fn negative(&self, a: Self::Residue) -> Self::Residue;
+    /// Whether it is prime to n.
+    fn is_unit(&self, a: &Self::Residue) -> bool;
 
     /// `factor`·`a` by additions, which are cheap beside a multiplication; the factor is small and not 0.
     fn multiple(&self, a: &Self::Residue, factor: i64) -> Self::Residue {
@@ -74,6 +76,10 @@ impl<'a> LongRing for &'a MontgomeryRepr {
 
     fn negative(&self, a: Montgomery<'a>) -> Montgomery<'a> {
         -a
+    }
+
+    fn is_unit(&self, a: &Montgomery<'a>) -> bool {
+        a.residue().gcd(a.modulus()).is_one()
     }
 }
 
@@ -157,6 +163,11 @@ impl LongRing for FoldingRing {
 
     fn negative(&self, a: UBig) -> UBig {
         self.difference(UBig::ZERO, &a)
+    }
+
+    /// The factor A/15 is prime to n, because A is.
+    fn is_unit(&self, a: &UBig) -> bool {
+        a.gcd(&self.modulus).is_one()
     }
 }
 

@@ -209,7 +209,6 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::prime::{Certainty, Verdict};
 
     #[test]
     fn answers_by_hand_are_those_of_a_single_check() {
@@ -220,8 +219,7 @@ mod tests {
             by_hand.put_batch(&values, &outcome);
             let mut one_by_one = Answers::default();
             for (value, is_prime) in values.iter().zip(outcome.are_prime) {
-                let verdict = Verdict { is_prime, certainty: Certainty::Proven };
-                one_by_one.put(&Number::from(*value), &Outcome { verdict, processed_by: name.into() });
+                one_by_one.put(&Number::from(*value), &Outcome::of_word(is_prime, name.into()));
             }
             assert_eq!(by_hand.take(), one_by_one.take());
         }
