@@ -32,7 +32,7 @@ say "all that needs nothing but Rust"
 cargo test --locked
 say "what else plain \`cargo test\` leaves out"
 # One after the other: they load every core, measure, or keep leases of seconds.
-cargo test --locked --test it -- --ignored --skip readme --test-threads=1
+cargo test --locked --test it --test evidence -- --ignored --skip readme --test-threads=1
 # Last: it leaves another program in target/debug.
 say "the changes that the documents show"
 scripts/try-patches.sh

@@ -213,18 +213,19 @@ def test_reflection_is_all_that_a_call_needs(address, version):
     method = known.find("scheduler.Scheduler.CheckPrime", "Method")
     assert method.input_type.fields_by_name["decimal"].number == 10
     assert method.output_type.fields_by_name["certainty"].number == 10
-    for fields, prime, certainty in [
-        ({"decimal": str(2**127 - 1)}, True, "PROBABLE"),
-        ({"decimal": str(2**127 + 1)}, False, "PROVEN"),
-        ({"decimal": "-7"}, False, "PROVEN"),
-        ({"decimal": "1" + "0" * 9999}, False, "PROVEN"),
-        ({"number": 17}, True, "PROVEN"),
-        ({}, False, "PROVEN"),
+    for fields, prime, certainty, evidence in [
+        ({"decimal": str(2**127 - 1)}, True, "PROVEN", {"proof": {"method": "LUCAS_LEHMER"}}),
+        ({"decimal": str(10**99 + 289)}, True, "PROBABLE", {}),
+        ({"decimal": str(2**127 + 1)}, False, "PROVEN", {"witness": {"factor": "3"}}),
+        ({"decimal": "-7"}, False, "PROVEN", {}),
+        ({"decimal": "1" + "0" * 9999}, False, "PROVEN", {"witness": {"factor": "2"}}),
+        ({"number": 17}, True, "PROVEN", {}),
+        ({}, False, "PROVEN", {}),
     ]:
         answer = check(fields, address, version)
         assert answer.pop("processedBy") in WORKERS
         # A false is not printed.
-        assert answer == ({"isPrime": True} if prime else {}) | {"certainty": certainty}, fields
+        assert answer == ({"isPrime": True} if prime else {}) | {"certainty": certainty} | evidence, fields
 
 
 @each_version
