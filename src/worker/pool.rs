@@ -6,8 +6,9 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
-    io,
+    hint, io,
     panic::{self, AssertUnwindSafe},
+    process,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -262,10 +263,11 @@ fn work(queue: &JobQueue, takes: Takes) {
 }
 
 /// Makes a system call when a turn is over. A kernel that does not preempt (most servers' are built or set so) takes
-/// the core even from an idle thread only at a system call or the next tick, which is up to 4 ms away.
+/// the core even from an idle thread only at a system call or the next tick, which is up to 4 ms away. To yield would
+/// give the core to other idle threads too, in every turn, and each change between them empties the caches.
 fn give_way(turn: &Cell<Instant>) {
     if turn.get().elapsed() >= POOL_TURN {
-        thread::yield_now();
+        hint::black_box(process::id());
         turn.set(Instant::now());
     }
 }

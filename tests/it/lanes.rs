@@ -30,6 +30,7 @@ use primacy::{
 };
 use primacy_election::Wanted;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use serde_json::json;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -64,6 +65,8 @@ enum Manner {
 struct OddWorker {
     id: u32,
     manner: Manner,
+    /// How many threads for segments of ranges it says that it has: none, as a node of an older version.
+    segment_threads: u32,
     seed: u64,
     lanes: Arc<AtomicUsize>,
     long_checks: Arc<AtomicUsize>,
@@ -83,7 +86,8 @@ impl Peer for OddWorker {
         let (sender, answers) = mpsc::channel(1);
         let (id, boot) = (Some(self.id.cast_signed()), self.id.into());
         let receiver = Identity { id, name: "odd".into(), boot, ..Identity::default() };
-        let hello = LaneAnswers { receiver: Some(receiver), ..LaneAnswers::default() };
+        let segment_threads = self.segment_threads;
+        let hello = LaneAnswers { receiver: Some(receiver), segment_threads, ..LaneAnswers::default() };
         let (manner, hung) = (self.manner, Arc::clone(&self.held));
         let mut random = StdRng::seed_from_u64(self.seed + lane as u64);
         tokio::spawn(async move {
@@ -186,6 +190,7 @@ impl OddWorker {
         Self {
             id,
             manner,
+            segment_threads: 0,
             seed: 42,
             lanes: Arc::default(),
             long_checks: Arc::default(),
@@ -410,6 +415,27 @@ async fn a_fast_failure_attracts_no_batches() {
     // Those that left before the first failure came back, and then as many each time that a penalty ends.
     let failed = metric(&leader, "primacy_retries_total").await as f64;
     assert!(failed > 0.0 && failed <= 11.0 * 1024.0 * penalties, "{failed} in {penalties} penalties");
+}
+
+/// Whether it says so, as a node of an older version, or answers UNIMPLEMENTED; and that is no failure for which it gets less of
+/// other work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_does_no_segments_is_passed_over() {
+    for segment_threads in [0, 2] {
+        let free = TestNode::alone(&["--name", "free"]).await;
+        let odd = OddWorker { segment_threads, ..OddWorker::new(1, Manner::Shuffles) }.start().await;
+        let leader = leader_over(&[odd, free.grpc], &["--no-fallback"]).await;
+        let counted = crate::http::get(&leader, "/primes/count?from=1&to=2000000000").await.json();
+        assert_eq!((&counted["count"], &counted["shares"][0]["name"]), (&json!("98222287"), &json!("free")));
+        assert_eq!(counted["shares"].as_array().unwrap().len(), 1, "{counted}");
+        let by = ask_all(channel(leader.grpc).await.unwrap(), numbers(5, 50)).await;
+        assert_eq!(by.into_iter().collect::<Vec<_>>(), ["free", "odd"]);
+    }
+    // Where there is no other, the leader does them itself.
+    let odd = OddWorker::new(1, Manner::Shuffles).start().await;
+    let leader = leader_over(&[odd], &[]).await;
+    let listed = crate::http::get(&leader, "/primes?from=1&to=10").await.json();
+    assert_eq!(listed["primes"], json!(["2", "3", "5", "7"]));
 }
 
 /// Random numbers of all lengths, near half of them primes: a wrong delivery would show at every second one.

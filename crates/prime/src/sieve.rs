@@ -31,7 +31,7 @@ pub use map::{PrimeMap, Primes};
 const WINDOW_BYTES_MAX: u64 = 1 << 24;
 
 /// The bytes of a block that stays in the second cache while it is worked on.
-const BLOCK_BYTES: usize = 1 << 18;
+const BLOCK_BYTES: usize = 1 << 20;
 
 /// The bytes between two looks whether to go on where each number is decided by itself.
 const TESTED_BYTES: usize = 1 << 10;
