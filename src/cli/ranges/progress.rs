@@ -19,10 +19,8 @@ impl CountBar {
             false => ProgressBar::hidden(),
             true => ProgressBar::new(range.numbers()),
         };
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent}%, {msg}, {eta} left") {
-            bar.set_style(style);
-        }
-        bar.set_message("0 primes");
+        // How long it takes is known when something is done.
+        set_template(&bar, "{bar:20} {percent}%, nothing counted yet");
         if is_shown {
             bar.enable_steady_tick(Duration::from_millis(100));
         }
@@ -33,12 +31,20 @@ impl CountBar {
         let done = self.range.first(counted_to - self.range.from + 1).numbers();
         let rate = (done as f64 / self.began.elapsed().as_secs_f64().max(0.001)) as u64;
         self.bar.set_position(done);
-        let (count, rate) = (HumanCount(count), HumanCount(rate));
-        self.bar.set_message(format!("{count} primes, {rate} numbers/s, {}", shares(shares_of)));
+        self.bar.set_prefix(format!("{} primes, {} million numbers/s", HumanCount(count), rate / 1_000_000));
+        self.bar.set_message(shares(shares_of));
+        // Many workers take a line of their own, of which a narrow terminal shows the beginning.
+        set_template(&self.bar, "{bar:20} {percent}%, {prefix}, {eta} left\n{wide_msg}");
     }
 
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+fn set_template(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
     }
 }
 
