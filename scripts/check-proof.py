@@ -9,10 +9,21 @@ import sys
 BASES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
 
 
+# Proofs are nested at most so deep.
+DEPTH_MAX = 8
+
+
 def is_strong(n, base):
+    """Whether an odd n passes the strong test to a base that is no multiple of it."""
     twos = ((n - 1) & (1 - n)).bit_length() - 1
     power = pow(base, (n - 1) >> twos, n)
-    return power == 1 or any(pow(power, 2**two, n) == n - 1 for two in range(twos))
+    if power in (1, n - 1):
+        return True
+    for _ in range(1, twos):
+        power = power * power % n
+        if power == n - 1:
+            return True
+    return False
 
 
 def jacobi(a, n):
@@ -47,26 +58,26 @@ def require(holds, what):
 
 
 def is_prime_word(n):
-    return n > 1 and all(n == base or is_strong(n, base) for base in BASES) and (n in BASES or n % 2 == 1)
+    return n in BASES or n > 2 and n % 2 == 1 and all(is_strong(n, base) for base in BASES)
 
 
-def check_factors(order, factors):
+def check_factors(order, factors, depth):
     """The product of the highest powers of the factors that divide the order."""
     part = 1
     for factor in factors:
         prime = int(factor["prime"])
-        require(order // part % prime == 0, f"{prime} does not divide {order}, or stands there twice")
-        while order // part % prime == 0:
-            part *= prime
         if prime < 2**64:
             require(is_prime_word(prime), f"{prime} is not prime")
         else:
-            check_proof(prime, factor["proof"])
+            check_proof(prime, factor["proof"], depth + 1)
+        require(order // part % prime == 0, f"{prime} does not divide {order}, or stands there twice")
+        while order // part % prime == 0:
+            part *= prime
     return part
 
 
-def check_pocklington(n, factors):
-    part = check_factors(n - 1, factors)
+def check_pocklington(n, factors, depth):
+    part = check_factors(n - 1, factors, depth)
     for factor in factors:
         prime, base = int(factor["prime"]), int(factor["base"])
         require(pow(base, n - 1, n) == 1, f"{base} to the n - 1 is not 1")
@@ -79,8 +90,8 @@ def check_pocklington(n, factors):
         require(s == 0 or not is_square(r * r - 8 * s), "n may have two factors")
 
 
-def check_morrison(n, discriminant, factors):
-    part = check_factors(n + 1, factors)
+def check_morrison(n, discriminant, factors, depth):
+    part = check_factors(n + 1, factors, depth)
     require(jacobi(discriminant, n) == -1, f"{discriminant} is a square modulo n, or has a factor of it")
     for factor in factors:
         prime, p = int(factor["prime"]), int(factor["base"])
@@ -97,8 +108,10 @@ def check_morrison(n, discriminant, factors):
         require(s == 0 or not is_square(r * r + 8 * s), "n may have two factors")
 
 
-def check_proof(n, proof):
-    """Raises ValueError unless it proves that n is prime."""
+def check_proof(n, proof, depth=0):
+    """Raises ValueError unless it proves that n, which is odd, is prime."""
+    require(depth <= DEPTH_MAX, f"proofs are nested more than {DEPTH_MAX} deep")
+    require(n > 2 and n % 2 == 1, "n is even, or too small")
     method, factors = proof["method"], proof.get("factors", [])
     if method == "miller-rabin":
         require(n < 3317044064679887385961981 and all(is_strong(n, base) for base in BASES), "a base fails")
@@ -109,21 +122,26 @@ def check_proof(n, proof):
             term = (term * term - 2) % n
         require(term == 0, "the last term is not 0")
     elif method == "pocklington":
-        check_pocklington(n, factors)
+        check_pocklington(n, factors, depth)
     elif method == "morrison":
-        check_morrison(n, int(proof["discriminant"]), factors)
+        check_morrison(n, int(proof["discriminant"]), factors, depth)
     else:
         raise ValueError(f"the method {method} is not known here")
 
 
 def check_lucas_witness(n, discriminant):
+    require(n > 2 and n % 2 == 1 and discriminant % 4 == 1, f"n is even, or {discriminant} is not 1 modulo 4")
     require(jacobi(discriminant, n) == -1, f"{discriminant} is a square modulo n, or has a factor of it")
     p = 5 if discriminant == 5 else 1
     q = (p * p - discriminant) // 4
     twos = ((n + 1) & (-n - 1)).bit_length() - 1
     odd = (n + 1) >> twos
-    strong = lucas(p, q, odd, n)[0] == 0 or any(lucas(p, q, odd << two, n)[1] == 0 for two in range(twos))
-    has_v = lucas(p, q, n + 1, n)[1] == 2 * q % n
+    u, v = lucas(p, q, odd, n)
+    strong, power = u == 0, pow(q, odd, n)
+    for _ in range(twos):
+        strong = strong or v == 0
+        v, power = (v * v - 2 * power) % n, power * power % n
+    has_v = v == 2 * q % n
     has_q = pow(q, (n + 1) // 2, n) == q * jacobi(q, n) % n
     require(not (strong and has_v and has_q), "n passes the Lucas test")
 
@@ -135,6 +153,7 @@ def check_witness(n, witness):
     if kind == "factor":
         require(1 < value < n and n % value == 0, f"{value} is no divisor")
     elif kind == "base":
+        require(n > 2 and n % 2 == 1 and value % n != 0, f"n is even, or divides {value}")
         require(not is_strong(n, value), f"n passes the strong test to base {value}")
     elif kind == "lucas":
         check_lucas_witness(n, value)
@@ -143,7 +162,14 @@ def check_witness(n, witness):
 
 
 def check(answer):
-    """What the answer rests on, in words; raises ValueError if that does not hold."""
+    """What the answer rests on, in words; raises ValueError if that does not hold, or is none."""
+    try:
+        return check_evidence(answer)
+    except (ArithmeticError, AttributeError, KeyError, TypeError) as wrong:
+        raise ValueError(f"it is not of the form that docs/proofs.md describes: {wrong!r}") from wrong
+
+
+def check_evidence(answer):
     n = int(answer["number"])
     if "proof" in answer:
         require(answer["is_prime"], "a proof of what is not prime")
@@ -157,15 +183,16 @@ def check(answer):
 
 
 def main():
-    sys.set_int_max_str_digits(20_000)
+    # Where Python limits the digits of integers, numbers have up to 10,000.
+    getattr(sys, "set_int_max_str_digits", lambda _: None)(20_000)
     failed = False
-    for line in sys.stdin:
-        answer = json.loads(line)
+    for line in filter(str.strip, sys.stdin):
         try:
+            answer = json.loads(line)
             print(answer["number"], check(answer))
-        except ValueError as wrong:
+        except (ValueError, KeyError, TypeError, RecursionError) as wrong:
             failed = True
-            print(answer["number"], "does not hold:", wrong)
+            print(f"{line.strip()[:60]} does not hold: {wrong}")
     sys.exit(failed)
 
 

@@ -32,7 +32,7 @@ use crate::{
         lane::{Ask, AskError, Charge, Failure, Lane},
         trace::Trace,
     },
-    limits::{ATTEMPTS_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
+    limits::{ATTEMPTS_MAX, PEER_MESSAGE_BYTES_MAX, RESULTS_BYTES_MAX, RESULTS_KEPT, RESULTS_TIMEOUT},
     metrics::Metrics,
     prime::Number,
     proto::{self, peer_client::PeerClient, scheduler_client::SchedulerClient, worker_client::WorkerClient},
@@ -165,8 +165,8 @@ impl Scheduler {
         let leader = self.cluster.snapshot().lanes.leader.clone();
         let Some(leader) = leader else { return self.own_results(limit, bytes_max) };
         let limit_wire = u32::try_from(limit).unwrap_or(u32::MAX);
-        let mut client = PeerClient::new(leader.connection())
-            .max_decoding_message_size(crate::limits::PEER_MESSAGE_BYTES_MAX);
+        let mut client =
+            PeerClient::new(leader.connection()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
         let bytes_wire = u32::try_from(bytes_max).unwrap_or(u32::MAX);
         let request = proto::RecentResultsRequest { limit: limit_wire, bytes_max: bytes_wire };
         let call = leader.call(async { client.recent_results(request).await });
@@ -324,11 +324,13 @@ impl Scheduler {
         let request = self.long_request(check, recipient);
         let response = match recipient {
             Recipient::Leader => {
-                let mut client = SchedulerClient::new(lane.connection());
+                let mut client =
+                    SchedulerClient::new(lane.connection()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
                 lane.call(async { client.check_prime(request).await }).await?
             }
             Recipient::Worker => {
-                let mut client = WorkerClient::new(lane.connection());
+                let mut client =
+                    WorkerClient::new(lane.connection()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
                 lane.call(async { client.process_prime(request).await }).await?
             }
         };

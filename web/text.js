@@ -53,7 +53,7 @@ export function clock(epochMs) {
 }
 
 const PROOFS = {
-  'miller-rabin': 'It passes the strong test to the first 13 primes, which no composite of this length does.',
+  'miller-rabin': 'It passes the strong test to the first 13 primes, which no composite below 3.3 × 10²⁴ does.',
   'lucas-lehmer': 'It is proven by the test of Lucas and Lehmer.',
   pocklington: 'It is proven by prime factors of the number less 1 (Pocklington).',
   morrison: 'It is proven by prime factors of the number plus 1 (Morrison).',

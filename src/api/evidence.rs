@@ -27,6 +27,9 @@ pub fn proof_from_wire(wire: proto::Proof) -> Option<Proof> {
 
 fn nested_from_wire(wire: proto::Proof, depth_max: usize) -> Option<Proof> {
     let (method, discriminant) = (wire.method(), wire.discriminant);
+    if wire.factors.len() > Proof::FACTORS_MAX {
+        return None;
+    }
     let factors = wire.factors.into_iter().map(|factor| factor_from_wire(factor, depth_max));
     let factors: Option<Vec<ProofFactor>> = factors.collect();
     match method {
@@ -43,15 +46,22 @@ fn factor_from_wire(wire: proto::ProofFactor, depth_max: usize) -> Option<ProofF
         Some(proof) => Some(nested_from_wire(proof, depth_max.checked_sub(1)?)?),
         None => None,
     };
-    Some(ProofFactor { prime: wire.prime.parse().ok()?, base: wire.base, proof })
+    Some(ProofFactor { prime: divisor(&wire.prime)?, base: wire.base, proof })
 }
 
 fn witness_from_wire(wire: proto::Witness) -> Option<Witness> {
     Some(match wire.kind? {
-        Kind::Factor(factor) => Witness::Factor(factor.parse().ok()?),
+        Kind::Factor(factor) => Witness::Factor(divisor(&factor)?),
         Kind::Base(base) => Witness::Base(base),
         Kind::Lucas(discriminant) => Witness::Lucas(discriminant),
     })
+}
+
+/// A number that may divide another.
+fn divisor(text: &str) -> Option<Number> {
+    text.parse()
+        .ok()
+        .filter(|number: &Number| number.word().is_none_or(|word| word > 1) && !text.starts_with('-'))
 }
 
 impl From<&Evidence> for prime_response::Evidence {
@@ -216,7 +226,12 @@ mod tests {
         };
         assert_eq!(proof_from_wire((&nested(Proof::DEPTH_MAX + 1)).into()), None);
         assert_eq!(proof_from_wire(wire(99, "3")), None);
-        assert_eq!(proof_from_wire(wire(proto::ProofMethod::Pocklington.into(), "03")), None);
+        for prime in ["03", "0", "1", "-3", "x", ""] {
+            assert_eq!(proof_from_wire(wire(proto::ProofMethod::Pocklington.into(), prime)), None, "{prime}");
+        }
+        let mut many = wire(proto::ProofMethod::Pocklington.into(), "3");
+        many.factors = vec![many.factors[0].clone(); Proof::FACTORS_MAX + 1];
+        assert_eq!(proof_from_wire(many), None);
         assert_eq!(
             evidence_from_wire(prime_response::Evidence::Witness(proto::Witness { kind: None })),
             None

@@ -58,7 +58,11 @@ pub fn number_to_wire(number: &Number) -> proto::PrimeRequest {
 impl From<proto::PrimeResponse> for Outcome {
     fn from(response: proto::PrimeResponse) -> Self {
         let verdict = Verdict { is_prime: response.is_prime, certainty: response.certainty().into() };
-        let evidence = response.evidence.and_then(evidence_from_wire).map(Arc::new);
+        let evidence = response.evidence.and_then(evidence_from_wire).filter(|evidence| match evidence {
+            Evidence::Proof(_) => verdict.is_prime && verdict.certainty == Certainty::Proven,
+            Evidence::Witness(_) => !verdict.is_prime,
+        });
+        let evidence = evidence.map(Arc::new);
         Self { verdict, evidence, processed_by: plain(&response.processed_by).into() }
     }
 }

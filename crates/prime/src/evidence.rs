@@ -11,15 +11,15 @@ pub enum Evidence {
     Witness(Witness),
 }
 
-/// Why n is composite.
+/// Why n, which is 2⁶⁴ or above, is composite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Witness {
     /// It is a multiple of this number, which is neither 1 nor n.
     Factor(Number),
-    /// It fails the strong test to this base: with n − 1 = d·2ˢ, d odd, baseᵈ is not 1 modulo n, and none of baseᵈ, base²ᵈ,
+    /// It fails the strong test to this base, of which n is no divisor: with n − 1 = d·2ˢ, d odd, baseᵈ is not 1 modulo n, and none of baseᵈ, base²ᵈ,
     /// … , base to the (n − 1)/2 is −1.
     Base(u64),
-    /// It fails the Lucas test with this discriminant D, for which (D/n) = −1. With P = Q = 5 if D is 5, else P = 1 and
+    /// n is odd and fails the Lucas test with this discriminant D, which is 1 modulo 4 and for which (D/n) = −1. With P = Q = 5 if D is 5, else P = 1 and
     /// Q = (1 − D)/4, at least one of these does not hold modulo n, and each does for a prime:
     /// with n + 1 = d·2ˢ, d odd, U(d) is 0 or one of V(d), V(2d), … , V((n + 1)/2) is; V(n + 1) is 2Q; and Q to the
     /// (n + 1)/2 is Q·(Q/n).
@@ -61,6 +61,9 @@ pub enum Proof {
 impl Proof {
     /// How deep proofs of factors are nested in a proof, at most.
     pub const DEPTH_MAX: usize = 8;
+
+    /// The most factors of a proof: each one costs products, and somebody is to read it.
+    pub const FACTORS_MAX: usize = 64;
 }
 
 /// A prime that divides n − 1 or n + 1, and what it shows.
@@ -70,6 +73,6 @@ pub struct ProofFactor {
     pub prime: Number,
     /// The base: see [`Proof`].
     pub base: u64,
-    /// Why it is prime, from 2⁶⁴ on; below, a look at it is a proof.
+    /// Why it is prime; none below 2⁶⁴, where [`is_prime`](crate::is_prime) is exact.
     pub proof: Option<Proof>,
 }

@@ -16,7 +16,8 @@ use dashu_int::{
     monty::MontgomeryRepr,
     ops::{BitTest, SquareRoot},
 };
-use divisors::Budget;
+use divisors::{Budget, search_cost_us};
+use proof::{Finding, prove};
 use ring::{FoldingRing, LongRing};
 
 use super::selfridge::{self, jacobi};
@@ -27,10 +28,14 @@ pub(super) fn from_decimal(digits: &str) -> UBig {
     digits.parse().expect("a number's text holds decimal digits only")
 }
 
-/// See [`Number::estimated_cost_us`](super::Number::estimated_cost_us). Fitted to primes of 20 to 10,000 digits on one
-/// core: within 30 %, and up to half too little below 80, where a check takes a tenth of a millisecond at most. The
-/// second formula is that of [`FoldingRing`].
+/// See [`Number::estimated_cost_us`](super::Number::estimated_cost_us).
 pub(super) fn estimated_cost_us(digits: u64) -> u64 {
+    tests_cost_us(digits) + search_cost_us((digits * 33_220 / 10_000) as usize)
+}
+
+/// What the tests cost. Fitted to primes of 20 to 10,000 digits on one core: within 30 %, and up to half too little below
+/// 80, where they take a tenth of a millisecond at most. The second formula is that of [`FoldingRing`].
+fn tests_cost_us(digits: u64) -> u64 {
     let squared = digits.pow(2);
     (squared * (digits + 385) / 30_000).min(squared * digits.isqrt() / 490)
 }
@@ -187,10 +192,19 @@ impl<R: LongRing> Test<'_, R> {
         if let Some(root) = square_root(self.n) {
             return Some(composite(Witness::Factor(number(&root))));
         }
-        match self.lucas_witness()? {
-            Some(witness) => Some(composite(witness)),
-            None => Some(prime(proof::prove(self, budget)?)),
+        let discriminant = match self.discriminant()? {
+            Ok(discriminant) => discriminant,
+            Err(divisor) => return Some(composite(Witness::Factor(divisor.into()))),
+        };
+        if !self.is_strong_lucas_probable_prime(discriminant)? {
+            return Some(composite(Witness::Lucas(discriminant)));
         }
+        Some(match prove(self, discriminant, budget)? {
+            Finding::Proof(proof) => prime(Some(proof)),
+            Finding::Nothing => prime(None),
+            Finding::Composite(Some(witness)) => composite(witness),
+            Finding::Composite(None) => (Verdict { is_prime: false, certainty: Certainty::Proven }, None),
+        })
     }
 
     /// With n − 1 = d·2ˢ, d odd: baseᵈ is 1, or one of baseᵈ, base²ᵈ, … , the last being half way to n − 1, is −1.
@@ -245,15 +259,12 @@ impl<R: LongRing> Test<'_, R> {
         Some(power)
     }
 
-    /// What shows that n, which is no square, is composite.
-    fn lucas_witness(&self) -> Option<Option<Witness>> {
-        match selfridge::discriminant(|modulus| self.n % modulus) {
-            Ok(discriminant) => {
-                let passes = self.is_strong_lucas_probable_prime(discriminant)?;
-                Some((!passes).then_some(Witness::Lucas(discriminant)))
-            }
-            Err(divisor) => Some(Some(Witness::Factor(divisor.into()))),
-        }
+    /// That of the Lucas test of an n that is no square, or a divisor that was met on the way.
+    fn discriminant(&self) -> Option<Result<i64, u64>> {
+        // A remainder of 0 ends the search.
+        let found = selfridge::discriminant(|modulus| if (self.go_on)() { self.n % modulus } else { 0 });
+        ask(self.go_on)?;
+        Some(found)
     }
 
     /// With n + 1 = d·2ˢ, d odd: U(d) is 0, or one of V(d), V(2d), … , V((n+1)/2) is 0. On the way to V(n+1) come
@@ -413,7 +424,10 @@ mod tests {
     #[test]
     fn the_lucas_test_passes_primes_and_no_small_composite() {
         for n in (101..60_000).step_by(2).filter(|n| !is_square(&UBig::from(*n))) {
-            let passed = with_test(n, |test| test.lucas_witness().unwrap().is_none());
+            let passed = with_test(n, |test| match test.discriminant().unwrap() {
+                Ok(discriminant) => test.is_strong_lucas_probable_prime(discriminant).unwrap(),
+                Err(_) => false,
+            });
             assert_eq!(passed, super::super::is_prime(n), "{n}");
         }
     }
@@ -476,7 +490,8 @@ mod tests {
         let test = Test { n: &n, ring: &ring, go_on: &|| false };
         assert_eq!(small_factor(&n, test.go_on), None);
         assert_eq!(test.is_strong_probable_prime(2), None);
-        assert_eq!(test.lucas_witness(), None);
-        assert!(proof::prove(&test, &mut Budget::new(89)).is_none());
+        assert_eq!(test.discriminant(), None);
+        assert_eq!(test.is_strong_lucas_probable_prime(5), None);
+        assert!(prove(&test, 5, &mut Budget::new(89)).is_none());
     }
 }

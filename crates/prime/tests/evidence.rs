@@ -152,6 +152,9 @@ fn factored_part(order: &BigUint, factors: &[ProofFactor]) -> Result<(BigUint, u
     let (mut part, mut depth, mut rest) = (big(1), 0, order.clone());
     for ProofFactor { prime, proof, .. } in factors {
         let q = of(prime);
+        if q < big(2) {
+            return Err(format!("{q} is no prime"));
+        }
         if &rest % &q != big(0) {
             return Err(format!("{q} does not divide what is left of {order}"));
         }
@@ -174,7 +177,8 @@ fn is_witness(n: &BigUint, witness: &Witness) -> bool {
             let factor = of(factor);
             factor > big(1) && factor < *n && n % factor == big(0)
         }
-        Witness::Base(base) => !is_strong(n, *base),
+        Witness::Base(base) => big(*base) % n != big(0) && !is_strong(n, *base),
+        Witness::Lucas(discriminant) if discriminant.rem_euclid(4) != 1 => false,
         Witness::Lucas(discriminant) => {
             let d = BigInt::from(*discriminant);
             let p = if *discriminant == 5 { BigInt::from(5) } else { BigInt::from(1) };
@@ -403,6 +407,7 @@ fn changed_proofs_and_witnesses_are_refused() {
         assert!(changed(&|factors| drop(factors.remove(0))).is_err());
         assert!(changed(&|factors| factors[0].base = 1).is_err());
         assert!(changed(&|factors| factors[0].prime = 4_u64.into()).is_err());
+        assert!(changed(&|factors| factors[0].prime = 1_u64.into()).is_err());
         assert!(changed(&|factors| factors[0].prime = 1_000_003_u64.into()).is_err());
         assert!(depth_of_proof(&(&n + 2_u8), &proof).is_err());
         assert!(
@@ -411,7 +416,10 @@ fn changed_proofs_and_witnesses_are_refused() {
         );
     }
     let prime = (big(1) << 89_u32) - 1_u8;
-    for witness in [Witness::Factor(3_u64.into()), Witness::Base(2), Witness::Lucas(5), Witness::Lucas(-7)] {
+    let lucas = [5, -7, 2, -3, 13].map(Witness::Lucas);
+    for witness in
+        [Witness::Factor(3_u64.into()), Witness::Base(0), Witness::Base(2)].into_iter().chain(lucas)
+    {
         assert!(!is_witness(&prime, &witness), "{witness:?}");
     }
 }

@@ -318,11 +318,16 @@ fn json_response(answer: &PrimeAnswer<'_>) -> Response {
     response
 }
 
-/// A weak tag: two answers may differ in who gave them. A probable one may be proven later.
+/// A weak tag: two answers may differ in who gave them. What is probable may be proven by a later version, and what an earlier
+/// version tagged came without what it rests on.
 fn etag(number: &Number, outcome: &Outcome) -> String {
     let mut hasher = DefaultHasher::new();
     number.as_str().hash(&mut hasher);
-    let sure = if outcome.verdict.certainty == Certainty::Probable { "-probable" } else { "" };
+    let sure = match (outcome.verdict.certainty, &outcome.evidence) {
+        (Certainty::Probable, _) => "-probable",
+        (Certainty::Proven, Some(_)) => "-shown",
+        (Certainty::Proven, None) => "",
+    };
     format!("W/\"{:016x}-{}{sure}\"", hasher.finish(), outcome.verdict.is_prime)
 }
 

@@ -7,7 +7,7 @@ use dashu_int::{
     ops::{BitTest, Gcd},
 };
 
-use super::{GoOn, ask, decide, estimated_cost_us, odd_primes_below, word_sized_group};
+use super::{GoOn, ask, decide, odd_primes_below, tests_cost_us, word_sized_group};
 use crate::{Evidence, Proof, is_prime};
 
 /// What the search for divisors may cost. It is counted in estimated nanoseconds and not by the clock, so that a check is a pure
@@ -15,26 +15,40 @@ use crate::{Evidence, Proof, is_prime};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     nanoseconds: u64,
+    /// The same for the powers of bases, which are taken where there are divisors enough.
+    powers_nanoseconds: u64,
     /// How many proofs this one may have above it.
     pub(super) depth: usize,
 }
 
 impl Budget {
-    /// That of a number of so many bits: 1 ms where it mostly leads to a proof; then at most what the check costs; and nothing
-    /// where only small divisors are worth looking for.
+    /// That of a number of so many bits, see [`search_cost_us`]. Powers may take eight times as long as the check where that is
+    /// short, and 8/3 as long where it is long.
     pub(super) fn new(bits: usize) -> Self {
-        let nanoseconds = match bits {
-            0..=200 => 1_000_000,
-            201..=1024 => check_nanoseconds(bits).min(1_000_000),
-            _ => 0,
-        };
-        Self { nanoseconds, depth: Proof::DEPTH_MAX }
+        let powers_in_thirds = if bits <= SHORT_BITS_MAX { 24 } else { 8 };
+        let powers_nanoseconds = check_nanoseconds(bits) / 3 * powers_in_thirds;
+        Self { nanoseconds: search_cost_us(bits) * 1_000, powers_nanoseconds, depth: Proof::DEPTH_MAX }
     }
 
-    /// Takes half of it.
+    /// Keeps one half, and returns the other, with all that is for powers.
     pub(super) fn half(&mut self) -> Self {
         self.nanoseconds /= 2;
         *self
+    }
+
+    /// What is left of a half.
+    pub(super) fn take_back(&mut self, half: Self) {
+        self.nanoseconds += half.nanoseconds;
+        self.powers_nanoseconds = half.powers_nanoseconds;
+    }
+
+    /// Whether so many products of numbers of so many bits may be made for powers, which they then are.
+    pub(super) fn affords_powers(&mut self, bits: usize, products: usize) -> bool {
+        // A check takes three products a bit.
+        let cost = (check_nanoseconds(bits) as f64 / 3.0 * products as f64 / bits as f64) as u64;
+        let left = self.powers_nanoseconds.checked_sub(cost);
+        self.powers_nanoseconds = left.unwrap_or(self.powers_nanoseconds);
+        left.is_some()
     }
 
     fn spend(&mut self, nanoseconds: u64) -> Option<()> {
@@ -92,7 +106,10 @@ pub(super) fn divisors(
     go_on: GoOn<'_>,
 ) -> Option<Vec<Divisor>> {
     let mut found = Found { rest: order.clone(), product: UBig::ONE, divisors: Vec::new() };
-    small.iter().for_each(|prime| found.add(UBig::from(*prime), None));
+    for prime in small {
+        ask(go_on)?;
+        found.add(UBig::from(*prime), None);
+    }
     let mut parts = vec![found.rest.clone()];
     while let Some(part) = parts.pop() {
         if part <= UBig::ONE || is_enough(&found.product) {
@@ -149,7 +166,7 @@ fn nature(part: &UBig, budget: &mut Budget, go_on: GoOn<'_>) -> Option<Nature> {
     }
     let mut below = Budget { depth: budget.depth - 1, ..*budget };
     let (verdict, evidence) = decide(part, &mut below, go_on)?;
-    budget.nanoseconds = below.nanoseconds;
+    *budget = Budget { depth: budget.depth, ..below };
     Some(match evidence {
         Some(Evidence::Proof(proof)) => Nature::Prime(Some(proof)),
         _ if verdict.is_prime => Nature::Unknown,
@@ -160,7 +177,8 @@ fn nature(part: &UBig, budget: &mut Budget, go_on: GoOn<'_>) -> Option<Nature> {
 /// Between two looks for a common divisor.
 const RHO_BATCH: u64 = 64;
 
-/// A divisor of an odd composite `m`, neither 1 nor m, if there is one that the budget suffices for.
+/// A divisor of an odd composite `m`, neither 1 nor m, if there is one that the budget suffices for. If all primes of m are met in the same
+/// step there is none, and no other sequence is tried.
 fn rho(m: &UBig, budget: &mut Budget, go_on: GoOn<'_>) -> Option<Option<UBig>> {
     let ring = MontgomeryRepr::new(m.clone());
     let one = ring.reduce(1_u8);
@@ -210,9 +228,23 @@ fn first_divisor<'a>(
     }
 }
 
-/// What a check of so many bits costs if the number is prime.
+/// Up to so many bits a search mostly leads to a proof.
+const SHORT_BITS_MAX: usize = 200;
+
+/// The most that the search for divisors costs for a prime of so many bits, in microseconds: a millisecond up to 200 bits; then at most
+/// half a millisecond, or what the check costs; and nothing where only small divisors are worth looking for.
+pub(super) fn search_cost_us(bits: usize) -> u64 {
+    match bits {
+        0..82 => 0,
+        82..=SHORT_BITS_MAX => 1_000,
+        201..=1024 => (check_nanoseconds(bits) / 1_000).min(500),
+        _ => 0,
+    }
+}
+
+/// What a check of so many bits costs if the number is prime, without the search for a proof.
 fn check_nanoseconds(bits: usize) -> u64 {
-    estimated_cost_us(bits as u64 * 30_103 / 100_000 + 1) * 1_000
+    tests_cost_us(bits as u64 * 30_103 / 100_000 + 1) * 1_000
 }
 
 /// Measured on one core.
@@ -230,7 +262,7 @@ mod tests {
     use crate::{Certainty, long::samples};
 
     fn divisors_of(order: &UBig, small: &[u64]) -> Vec<String> {
-        let mut budget = Budget::new(order.bit_len());
+        let mut budget = Budget::new(SHORT_BITS_MAX);
         let found = divisors(order, small, |_| false, &mut budget, &|| true).unwrap();
         for Divisor { prime, power, proof } in &found {
             let verdict = decide_any(prime);
@@ -264,12 +296,12 @@ mod tests {
         // Two primes of 127 bits: out of reach.
         let large = (UBig::ONE << 127) - UBig::ONE;
         let order = (&large + UBig::from(2_u8)) * &large * UBig::from(2_u8);
-        let mut budget = Budget { nanoseconds: 100_000, depth: 8 };
+        let mut budget = Budget { nanoseconds: 100_000, powers_nanoseconds: 0, depth: 8 };
         let before = budget.nanoseconds;
         divisors(&order, &[2], |_| false, &mut budget, &|| true).unwrap();
         assert!(budget.nanoseconds < before);
         assert_eq!(
-            rho(&(&large * &large), &mut Budget { nanoseconds: 50_000, depth: 0 }, &|| true),
+            rho(&(&large * &large), &mut Budget { nanoseconds: 50_000, ..budget }, &|| true),
             Some(None)
         );
     }

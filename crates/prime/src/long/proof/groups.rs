@@ -4,6 +4,8 @@ use std::iter;
 
 use dashu_int::{IBig, UBig};
 
+use crate::{Proof, ProofFactor, Witness};
+
 use super::super::{
     GoOn, Parameters, Power, Test, is_square, jacobi_of_small, odd_primes_below, ring::LongRing,
 };
@@ -12,6 +14,8 @@ use super::super::{
 pub(super) trait ProvingGroup {
     type Ring: LongRing;
     type Element;
+    /// How many products a squaring takes.
+    const PRODUCTS: usize;
 
     fn ring(&self) -> &Self::Ring;
     fn go_on(&self) -> GoOn<'_>;
@@ -19,20 +23,26 @@ pub(super) trait ProvingGroup {
     fn order(&self) -> UBig;
     /// Whether n is prime if for all primes of this part of the order there is a base. The part has all of the order's twos.
     fn is_enough(&self, part: &UBig) -> bool;
-    /// The bases, by number: those whose power to half of the order is not one if n is prime.
-    fn bases(&self) -> impl Iterator<Item = i64>;
-    /// A base as it stands in a proof.
-    fn base(&self, base: i64) -> u64;
-    fn power_of_base(&self, base: i64, exponent: &UBig) -> Option<Self::Element>;
+    /// Which bases to try: those whose power to half of the order is not one if n is prime.
+    fn choices(&self) -> impl Iterator<Item = i64>;
+    /// What stands in a proof for a choice.
+    fn base_in_proof(&self, choice: i64) -> u64;
+    fn proof(&self, factors: Vec<ProofFactor>) -> Proof;
+    /// What shows that n is composite, if the power of this base to the order is not one.
+    fn witness(&self, choice: i64) -> Option<Witness>;
+    fn power_of_base(&self, choice: i64, exponent: &UBig) -> Option<Self::Element>;
     fn power(&self, element: &Self::Element, exponent: &UBig) -> Option<Self::Element>;
     /// It is 0 modulo just the divisors of n modulo which the element is one.
     fn distance_from_one(&self, element: &Self::Element) -> <Self::Ring as LongRing>::Residue;
 }
 
-/// How far to look for bases. Half of the numbers are one, but for a number beside a factorial none below that.
+/// Bases are primes below this. Half of all primes serve; but if n − 1 is a multiple of m!, none up to m does.
 const BASES_END: usize = 1 << 16;
 
-/// The same for the bases t + α, by t.
+/// Mostly a base is below this.
+const SMALL_BASES_END: usize = 1 << 8;
+
+/// Where the search ends for a t of the bases t + α.
 const SHIFTS_END: i64 = 1 << 12;
 
 /// The residues that are prime to n: n − 1 of them.
@@ -47,6 +57,7 @@ impl<'a, R: LongRing> UnitGroup<'a, R> {
 impl<R: LongRing> ProvingGroup for UnitGroup<'_, R> {
     type Ring = R;
     type Element = R::Residue;
+    const PRODUCTS: usize = 1;
 
     fn ring(&self) -> &R {
         &self.0.ring
@@ -75,17 +86,29 @@ impl<R: LongRing> ProvingGroup for UnitGroup<'_, R> {
         s.is_zero() || square < eight || !is_square(&(square - eight))
     }
 
-    fn bases(&self) -> impl Iterator<Item = i64> {
-        let primes = iter::once(2).chain(odd_primes_below(BASES_END));
-        primes.map(|prime| prime as i64).filter(|base| jacobi_of_small(*base, self.0.n) == -1)
+    fn choices(&self) -> impl Iterator<Item = i64> {
+        let more = iter::once_with(|| odd_primes_below(BASES_END)).flatten();
+        let more = more.skip_while(|prime| *prime < SMALL_BASES_END as u64);
+        let primes = iter::once(2).chain(odd_primes_below(SMALL_BASES_END)).chain(more);
+        // Who is told not to go on learns it with the first power.
+        let serves = |base: &i64| !(self.0.go_on)() || jacobi_of_small(*base, self.0.n) == -1;
+        primes.map(|prime| prime as i64).filter(serves)
     }
 
-    fn base(&self, base: i64) -> u64 {
-        base.unsigned_abs()
+    fn base_in_proof(&self, choice: i64) -> u64 {
+        choice.unsigned_abs()
     }
 
-    fn power_of_base(&self, base: i64, exponent: &UBig) -> Option<R::Residue> {
-        self.0.power_of(base, exponent)
+    fn proof(&self, factors: Vec<ProofFactor>) -> Proof {
+        Proof::Pocklington { factors }
+    }
+
+    fn witness(&self, choice: i64) -> Option<Witness> {
+        Some(Witness::Base(choice.unsigned_abs()))
+    }
+
+    fn power_of_base(&self, choice: i64, exponent: &UBig) -> Option<R::Residue> {
+        self.0.power_of(choice, exponent)
     }
 
     fn power(&self, element: &R::Residue, exponent: &UBig) -> Option<R::Residue> {
@@ -97,8 +120,8 @@ impl<R: LongRing> ProvingGroup for UnitGroup<'_, R> {
     }
 }
 
-/// The numbers x + y·α that are prime to n, those with the same x/y being the same: n + 1 of them. Bases are t + α; the y of their
-/// powers are the U of the Lucas sequence with the same discriminant and P larger by 2t.
+/// The [`Power`]s x + y·α modulo n, those with the same x/y being the same: n + 1 of them. Bases are t + α; the y of their powers are the
+/// U of the Lucas sequence with the same discriminant and P larger by 2t.
 pub(super) struct LucasGroup<'a, R: LongRing> {
     test: &'a Test<'a, R>,
     discriminant: i64,
@@ -114,6 +137,7 @@ impl<'a, R: LongRing> LucasGroup<'a, R> {
 impl<R: LongRing> ProvingGroup for LucasGroup<'_, R> {
     type Ring = R;
     type Element = Power<R::Residue>;
+    const PRODUCTS: usize = 2;
 
     fn ring(&self) -> &R {
         &self.test.ring
@@ -147,15 +171,23 @@ impl<R: LongRing> ProvingGroup for LucasGroup<'_, R> {
         s.is_zero() || !is_square(&(magnitude.sqr() + (s << 3)))
     }
 
-    fn bases(&self) -> impl Iterator<Item = i64> {
+    fn choices(&self) -> impl Iterator<Item = i64> {
         (0..SHIFTS_END).filter(|shift| {
             let p = self.parameters.p + 2 * shift;
-            jacobi_of_small((p * p - self.discriminant) / 4, self.test.n) == -1
+            !(self.test.go_on)() || jacobi_of_small((p * p - self.discriminant) / 4, self.test.n) == -1
         })
     }
 
-    fn base(&self, shift: i64) -> u64 {
+    fn base_in_proof(&self, shift: i64) -> u64 {
         (self.parameters.p + 2 * shift).unsigned_abs()
+    }
+
+    fn proof(&self, factors: Vec<ProofFactor>) -> Proof {
+        Proof::Morrison { discriminant: self.discriminant, factors }
+    }
+
+    fn witness(&self, _: i64) -> Option<Witness> {
+        None
     }
 
     fn power_of_base(&self, shift: i64, exponent: &UBig) -> Option<Power<R::Residue>> {
