@@ -4,8 +4,8 @@ use primacy::limits::{BODY_BYTES_MAX_DEFAULT, HEAD_BYTES_MAX};
 use reqwest::{Client, Method, RequestBuilder};
 
 use crate::{
-    harness::{TestCluster, TestNode, eventually, view},
-    http::{Answer, Raw, client, contract, get, long_number, metric, operations, send},
+    harness::{TestCluster, TestNode, eventually, longest_number, view},
+    http::{Answer, Raw, client, contract, get, metric, operations, send},
 };
 
 const ELSEWHERE: &str = "Origin: http://elsewhere.example\r\n";
@@ -86,7 +86,7 @@ async fn every_kind_of_answer_tells_browsers_what_it_is_not() {
 async fn a_node_that_is_full_or_stops_says_it_too() {
     let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
     let mut held = Raw::connect(node.http).await;
-    held.send(request(&format!("GET /prime/{}", long_number()), "Grpc-Timeout: 300S\r\n")).await;
+    held.send(request(&format!("GET /prime/{}", longest_number()), "Grpc-Timeout: 300S\r\n")).await;
     eventually("it is full", || async { metric(&node, "primacy_in_flight").await == 1.0 }).await;
     let refused = get(&node, "/prime/17").await;
     assert_eq!((refused.status, guards(&refused, "full")), (429, POLICY));

@@ -34,8 +34,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Streaming};
 
 use crate::{
-    harness::{Processes, Running, SOON, TestCluster, TestNode, channel, check, command, eventually, within},
-    http::{Answer, long_number},
+    harness::{
+        Processes, Running, SOON, TestCluster, TestNode, channel, check, command, eventually, longest_number,
+        within,
+    },
+    http::Answer,
 };
 
 const MERSENNE_127: &str = "170141183460469231731687303715884105727";
@@ -385,7 +388,7 @@ async fn a_bulk_of_long_numbers_leaves_room_for_others() {
     let mut bulks = Vec::new();
     for _ in 0..8 {
         let mut bulk = Bulk::open_with(node.http, "grpc-timeout: 300S\r\n").await;
-        bulk.send(&format!("{}\n", long_number()).repeat(20)).await;
+        bulk.send(&format!("{}\n", longest_number()).repeat(20)).await;
         bulks.push(bulk);
     }
     let threads = std::thread::available_parallelism().unwrap().get();
@@ -394,7 +397,7 @@ async fn a_bulk_of_long_numbers_leaves_room_for_others() {
     eventually("the bulks have their places", || async { queued().await >= of_bulks }).await;
     // The threads take theirs in a moment.
     eventually("they have no more", || async { queued().await == of_bulks }).await;
-    let one_more = PrimeRequest { number: 0, decimal: long_number() };
+    let one_more = PrimeRequest { number: 0, decimal: longest_number() };
     let mut call = Request::new(one_more);
     call.set_timeout(Duration::from_secs(300));
     let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
@@ -411,7 +414,7 @@ async fn a_bulk_of_long_numbers_leaves_room_for_others() {
 async fn numbers_that_are_no_words_and_not_long_wait_for_no_long_ones() {
     let node = TestNode::alone(&["--id", "1"]).await;
     let mut hog = Bulk::open_with(node.http, "grpc-timeout: 300S\r\n").await;
-    hog.send(&format!("{}\n", long_number()).repeat(BULK_LONGS_MAX + 4)).await;
+    hog.send(&format!("{}\n", longest_number()).repeat(BULK_LONGS_MAX + 4)).await;
     let threads = std::thread::available_parallelism().unwrap().get();
     let of_hog = BULK_LONGS_MAX.saturating_sub(threads) as u64;
     eventually("the hog has its places", || async {
@@ -424,7 +427,7 @@ async fn numbers_that_are_no_words_and_not_long_wait_for_no_long_ones() {
     assert_eq!(answer.status, 200, "{answer:?}");
     // One that is long waits as long as it was asked to, and no longer.
     let mut late = Bulk::open_with(node.http, "grpc-timeout: 300m\r\n").await;
-    late.send(&format!("{}\n", long_number())).await;
+    late.send(&format!("{}\n", longest_number())).await;
     let started = Instant::now();
     assert_eq!(late.json().await["error"]["code"], "deadline_exceeded");
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
@@ -481,7 +484,7 @@ async fn many_bulks_of_short_patience_wait_for_each_other_and_do_not_fail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_number_holds_up_its_own_line_only_and_fails_alone() {
     let cluster = TestCluster::start(2).await;
-    let long = long_number();
+    let long = longest_number();
     let leader = cluster.leader();
     let mut bulk = Bulk::open_with(leader.http, "grpc-timeout: 1500m\r\n").await;
     let started = Instant::now();
@@ -655,7 +658,7 @@ async fn a_number_of_a_json_body_without_an_answer_fails_it_by_its_place() {
     assert_eq!(detail, "numbers[0]: no workers available");
     let node = TestNode::alone(&["--id", "1"]).await;
     let client = Client::builder().no_proxy().build().unwrap();
-    let body = format!("{{\"numbers\": [17, {}]}}", long_number());
+    let body = format!("{{\"numbers\": [17, {}]}}", longest_number());
     let asked = client.post(node.url("/primes")).header("grpc-timeout", "200m").body(body);
     assert_eq!(asked.send().await.unwrap().status().as_u16(), 504);
     eventually("nothing is computed any more", || async {
@@ -813,7 +816,7 @@ async fn who_goes_away_leaves_no_work_behind() {
     let cluster = TestCluster::start(1).await;
     for node in &cluster.nodes {
         let mut bulk = Bulk::open_with(node.http, "grpc-timeout: 300S\r\n").await;
-        bulk.send(&format!("{}\n", long_number()).repeat(BULK_WINDOW / 2)).await;
+        bulk.send(&format!("{}\n", longest_number()).repeat(BULK_WINDOW / 2)).await;
         let computes = || async {
             let view = cluster.leader().view().await;
             view.members.iter().any(|member| member.name == "worker1" && member.in_flight > 0)
@@ -1000,7 +1003,7 @@ async fn check_primes_answers_in_order_while_the_call_goes_on() {
         // Failures are of one number each. The time that was asked for is that of each number.
         sleep(Duration::from_millis(800)).await;
         let both = PrimeRequest { number: 1, decimal: "1".to_owned() };
-        for request in [both, decimal("x"), decimal(&long_number()), seventeen()] {
+        for request in [both, decimal("x"), decimal(&longest_number()), seventeen()] {
             requests.send(request).await.unwrap();
         }
         for code in [Code::InvalidArgument, Code::InvalidArgument, Code::DeadlineExceeded] {
@@ -1056,7 +1059,7 @@ async fn check_primes_answers_what_came_before_a_message_that_breaks_the_call() 
 async fn check_primes_is_refused_by_a_node_that_is_full() {
     let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
     let mut client = SchedulerClient::new(channel(node.grpc).await.unwrap());
-    let mut call = Request::new(PrimeRequest { number: 0, decimal: long_number() });
+    let mut call = Request::new(PrimeRequest { number: 0, decimal: longest_number() });
     call.set_timeout(Duration::from_secs(300));
     let mut other = client.clone();
     let long = tokio::spawn(async move { other.check_prime(call).await });

@@ -27,8 +27,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     harness::{
         self, Process, Processes, Ran, Running, SOON, STOPS_WITHIN, TestCluster, TestNode, Up, all_alive,
-        channel, children, command, eventually, free_address, long_number, piped, processes, run,
-        run_command, send_signal, status_of, view,
+        channel, children, command, eventually, free_address, long_number, longest_number, piped, processes,
+        run, run_command, send_signal, status_of, view,
     },
     http::Raw,
 };
@@ -57,7 +57,7 @@ async fn holds_one(http: SocketAddr) {
 
 /// Asks for what takes longer than anybody here waits.
 async fn ask_long(grpc: SocketAddr, http: SocketAddr) -> Running {
-    let number = long_number(9_900);
+    let number = longest_number();
     let asking = Running::start(&mut command(&["check", &number, "--endpoints", &grpc.to_string()]));
     holds_one(http).await;
     asking
@@ -515,8 +515,15 @@ async fn variables_of(name: &str) -> Vec<String> {
 async fn an_empty_variable_is_as_unset() {
     let settings = variables_of("node").await;
     assert!(settings.len() >= 15, "{settings:?}");
-    let hidden =
-        ["WORKER_ID", "PORT", "PRIMACY_EXIT_WITH_STDIN", "ETCDCTL_CACERT", "ETCDCTL_CERT", "ETCDCTL_KEY"];
+    let hidden = [
+        "WORKER_ID",
+        "PORT",
+        "PRIMACY_EXIT_WITH_STDIN",
+        "PRIMACY_SEGMENT_THREADS",
+        "ETCDCTL_CACERT",
+        "ETCDCTL_CERT",
+        "ETCDCTL_KEY",
+    ];
     let [grpc, http] = [(); 2].map(|()| free_address());
     for value in ["", " "] {
         let flags = ["--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string()];

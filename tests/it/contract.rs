@@ -9,8 +9,8 @@ use primacy::{
 use serde_json::Value;
 
 use crate::{
-    harness::{TestCluster, TestNode, config, eventually, metric},
-    http::{Answer, Raw, contract, example, long_number, operations, resolved},
+    harness::{TestCluster, TestNode, config, eventually, longest_number, metric},
+    http::{Answer, Raw, contract, example, operations, resolved},
 };
 
 /// A node of each kind that is asked.
@@ -37,7 +37,7 @@ impl Nodes {
         let (alone, stopping) = (start(alone.await.unwrap()), start(stopping.await.unwrap()));
         let mut held = Raw::connect(full.http).await;
         let head = "Host: test\r\nGrpc-Timeout: 300S";
-        held.send(format!("GET /prime/{} HTTP/1.1\r\n{head}\r\n\r\n", long_number())).await;
+        held.send(format!("GET /prime/{} HTTP/1.1\r\n{head}\r\n\r\n", longest_number())).await;
         // Whoever asked for anything else meanwhile could take its place.
         eventually("it is full", || async { metric(&full, "primacy_in_flight").await == 1 }).await;
         Self { good, full, alone, stopping, _held: held }
@@ -185,6 +185,6 @@ async fn errors_within_an_answer_are_those_of_the_examples() {
     };
     assert_eq!(line(&answered, 1), schemas["LineError"]["example"]);
     assert_eq!(line(&answered, 2), schemas["LastLine"]["example"]);
-    let overdue = lines(long_number(), "1m").await;
+    let overdue = lines(longest_number(), "1m").await;
     assert_eq!(line(&overdue, 0)["error"], schemas["ErrorPart"]["example"]);
 }

@@ -6,8 +6,8 @@ use primacy::limits::{HALF_CLOSED_MAX, INPUT_END_INTERVAL};
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::{
-    harness::{SOON, TestCluster, TestNode, eventually, within},
-    http::{Raw, goes_on, long_number, metric},
+    harness::{SOON, TestCluster, TestNode, eventually, longest_number, within},
+    http::{Raw, goes_on, metric},
     limits::{
         DATA, END_HEADERS, END_STREAM, GO_AWAY, HEADERS, Http2, RST_STREAM, frame, header_block, post_block,
     },
@@ -19,7 +19,7 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 const GET: &str = "GET /prime/17 HTTP/1.1\r\nHost: test\r\n\r\n";
 
 fn long_get() -> String {
-    format!("GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n", long_number())
+    format!("GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n", longest_number())
 }
 
 fn ndjson(text: &str, headers: &str) -> String {
@@ -121,7 +121,7 @@ async fn whoever_ends_its_input_gets_a_bulk_to_its_last_line_and_events() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_stops_the_work_at_once() {
     let node = TestNode::alone(&["--id", "1"]).await;
-    let long = long_number();
+    let long = longest_number();
     let body = format!("{{\"number\": {long}}}");
     let post = format!(
         "POST /prime HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\nContent-Length: {}\r\n\r\n{body}",
@@ -195,7 +195,7 @@ async fn after_the_end_of_its_input_a_check_goes_on_for_a_limited_time() {
 async fn a_bulk_whose_client_is_gone_ends_when_it_writes() {
     let node = TestNode::alone(&["--id", "1"]).await;
     // The first takes about a second, the second much longer.
-    let lines = format!("{}\n{}\n", crate::harness::long_number(1500), long_number());
+    let lines = format!("{}\n{}\n", crate::harness::long_number(1500), longest_number());
     let mut connection = Raw::connect(node.http).await;
     connection.send(ndjson(&lines, "Grpc-Timeout: 300S\r\n")).await;
     // What is read and closed without a rest is not reset.
@@ -210,7 +210,7 @@ async fn a_bulk_whose_client_is_gone_ends_when_it_writes() {
 async fn long_check(node: &TestNode) -> Http2 {
     let mut connection = Http2::connect(node.http).await;
     let head = [post_block("/prime", "application/json"), header_block("grpc-timeout", "300S")].concat();
-    let body = format!("{{\"number\": {}}}", long_number());
+    let body = format!("{{\"number\": {}}}", longest_number());
     let bytes = [frame(HEADERS, END_HEADERS, 1, &head), frame(DATA, END_STREAM, 1, body.as_bytes())].concat();
     connection.stream.write_all(&bytes).await.unwrap();
     computes(node).await;

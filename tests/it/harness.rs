@@ -2,6 +2,7 @@
 
 #![allow(dead_code)]
 
+use num_bigint::BigUint;
 use std::{
     io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -599,6 +600,12 @@ pub async fn metric(node: &TestNode, name: &str) -> u64 {
     let text = reqwest::get(node.url("/metrics")).await.unwrap().text().await.unwrap();
     let line = text.lines().find(|line| line.starts_with(&format!("{name} ")));
     line.unwrap_or_else(|| panic!("no {name} in {text}")).split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// 2 to a prime, less 1: composite, of 9,998 digits, without a factor below 2²⁰, and it passes the test to base 2, so that a
+/// check takes as long as that of a prime, which is ten seconds and more.
+pub fn longest_number() -> String {
+    ((BigUint::from(1_u8) << 33_211_u32) - 1_u8).to_string()
 }
 
 /// A number of so many digits without a factor below 2^20, so that its check takes the long way: the first one above

@@ -10,7 +10,6 @@ use std::{
 };
 
 use futures_util::stream;
-use num_bigint::BigUint;
 use primacy::{
     Node,
     prime::Number,
@@ -30,7 +29,8 @@ use tokio::{
 use tonic::{Request, metadata::MetadataMap};
 
 use crate::harness::{
-    SOON, TestCluster, TestNode, all_alive, channel, config, eventually, free_address, primacy,
+    SOON, TestCluster, TestNode, all_alive, channel, config, eventually, free_address, longest_number,
+    primacy,
 };
 
 const MERSENNE_127: &str = "170141183460469231731687303715884105727";
@@ -194,12 +194,6 @@ async fn raw(node: &TestNode, request: impl AsRef<[u8]>) -> Option<Answer> {
 
 fn post_head(headers: &str) -> String {
     format!("POST /prime HTTP/1.1\r\nHost: test\r\n{headers}\r\n")
-}
-
-/// 2 to a prime, less 1: composite, of 9,998 digits, without a factor below 2²⁰, and it passes the test to base 2, so that a
-/// check takes as long as that of a prime, which is ten seconds and more.
-pub fn long_number() -> String {
-    ((BigUint::from(1_u8) << 33_211_u32) - 1_u8).to_string()
 }
 
 // ── POST /prime ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -588,7 +582,7 @@ async fn a_client_that_goes_away_gives_its_place_back() {
     let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
     let mut connection = Raw::connect(node.http).await;
     connection
-        .send(format!("GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n", long_number()))
+        .send(format!("GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n", longest_number()))
         .await;
     eventually("it is in flight", || async { metric(&node, "primacy_in_flight").await == 1.0 }).await;
     drop(connection);
@@ -700,7 +694,7 @@ async fn a_bad_deadline_is_refused_and_a_longer_one_than_the_longest_is_not() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_that_takes_too_long_is_a_504() {
     let cluster = TestCluster::start(1).await;
-    let number = long_number();
+    let number = longest_number();
     let body = format!(r#"{{"number": {number}}}"#);
     for node in &cluster.nodes {
         let of_get = client().get(node.url(&format!("/prime/{number}"))).header("Grpc-Timeout", "1m");
@@ -1183,7 +1177,8 @@ async fn metrics_count() {
     }
     post(&node, "nonsense").await.problem("nonsense", 400, "invalid_argument");
     let late =
-        send(client().get(node.url(&format!("/prime/{}", long_number()))).header("grpc-timeout", "1m")).await;
+        send(client().get(node.url(&format!("/prime/{}", longest_number()))).header("grpc-timeout", "1m"))
+            .await;
     assert_eq!(late.status, 504);
     let after = samples(get(&node, "/metrics").await.text());
     let moved = |name: &str| after[name] - before[name];
@@ -1560,6 +1555,6 @@ async fn swagger_ui_is_served_from_the_binary() {
 
 #[test]
 fn the_long_number_of_these_tests_is_one() {
-    let number: Number = long_number().parse().unwrap();
+    let number: Number = longest_number().parse().unwrap();
     assert!(number.estimated_cost_us() > 1_000_000, "{}", number.estimated_cost_us());
 }

@@ -41,8 +41,11 @@ use tonic::{Code, Request, client::Grpc};
 use tonic_prost::ProstCodec;
 
 use crate::{
-    harness::{Process, Processes, SOON, TestNode, all_alive, channel, check, eventually, free_address},
-    http::{Raw, get, goes_on, long_number, post},
+    harness::{
+        Process, Processes, SOON, TestNode, all_alive, channel, check, eventually, free_address,
+        longest_number,
+    },
+    http::{Raw, get, goes_on, post},
 };
 
 const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -300,7 +303,7 @@ async fn small_frames_that_wait_do_not_end_their_connection() {
     let mut connection = Http2::connect(node.grpc).await;
     // Before it is told so, a client may send no more than 65,535 bytes.
     connection.next_of(WINDOW_UPDATE).await.expect("room");
-    let decimal = long_number();
+    let decimal = longest_number();
     let long = PrimeRequest { number: 0, decimal }.encode_to_vec();
     let first = [&[0], &u32::try_from(long.len()).unwrap().to_be_bytes()[..], &long].concat();
     let short = message(2, &[0x08, 17]);
@@ -600,7 +603,8 @@ async fn more_requests_than_may_be_in_flight_are_refused_at_once() {
     let node = TestNode::alone(&["--id", "1", "--in-flight-max", "2"]).await;
     let half =
         "POST /prime HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\nContent-Length: 14\r\n\r\n{\"numb";
-    let whole = format!("GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n", long_number());
+    let whole =
+        format!("GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n", longest_number());
     let hold = async |request: &str| {
         let mut connection = Raw::connect(node.http).await;
         connection.send(request).await;
@@ -907,7 +911,7 @@ async fn a_request_that_does_not_end_holds_the_stop_for_the_drain_time_only() {
     let mut computing = Vec::new();
     for _ in 0..count {
         let mut connection = Raw::connect(node.http).await;
-        let path = format!("/prime/{}", long_number());
+        let path = format!("/prime/{}", longest_number());
         connection.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n")).await;
         computing.push(connection);
     }

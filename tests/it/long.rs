@@ -18,7 +18,8 @@ use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
     harness::{
-        Processes, TestCluster, TestNode, channel, check, eventually, long_number, metric, status_of, view,
+        Processes, TestCluster, TestNode, channel, check, eventually, long_number, longest_number, metric,
+        status_of, view,
     },
     http::Raw,
 };
@@ -53,7 +54,7 @@ fn threads() -> usize {
 async fn occupy(node: &TestNode, more: usize) -> JoinSet<Result<PrimeResponse, Status>> {
     let road = channel(node.grpc).await.unwrap();
     let mut checks = JoinSet::new();
-    let number = long_number(9_900);
+    let number = longest_number();
     // The threads take theirs first: what is asked at once with it would wait, and may find the queue full.
     for (count, waiting) in [(threads(), 0), (more, more as u64)] {
         for _ in 0..count {
@@ -78,7 +79,7 @@ async fn a_check_whose_client_has_gone_stops_within_100_ms() {
     for _ in 0..5 {
         let mut held = occupy(&node, 0).await;
         let waiting = timeout(Duration::from_millis(300), process(road.clone(), number.clone())).await;
-        assert!(waiting.is_err(), "every thread is busy: another has to wait");
+        assert!(waiting.is_err(), "every thread is busy, and another did not wait: {waiting:?}");
         held.shutdown().await;
         let left = Instant::now();
         process(road.clone(), number.clone()).await.unwrap();
@@ -93,7 +94,7 @@ async fn a_client_that_resets_its_connection_stops_the_work_three_hops_away() {
     let cluster = TestCluster::start(1).await;
     let mut clients = Vec::new();
     for _ in 0..threads() {
-        let number = long_number(9_900);
+        let number = longest_number();
         let mut client = Raw::connect(cluster.worker(1).http).await;
         client
             .send(format!("GET /prime/{number} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 100S\r\n\r\n"))
@@ -139,7 +140,7 @@ async fn long_checks_are_spread_by_their_cost() {
     let cluster = TestCluster::start(3).await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let mut clients = JoinSet::new();
-    let number = long_number(9_000);
+    let number = longest_number();
     // All at once: two that saw the same loads would meet at one worker.
     for _ in 0..30 {
         let body = format!("{{\"number\": \"{number}\"}}");
@@ -189,7 +190,7 @@ async fn many_long_checks_go_past_the_worker_that_has_a_longer_one() {
     let cluster = TestCluster::start(3).await;
     let url = cluster.leader().url("/prime");
     let mut longest = JoinSet::new();
-    longest.spawn(by_whom(&url, long_number(9_000)));
+    longest.spawn(by_whom(&url, longest_number()));
     let addresses = [1, 2, 3].map(|worker| cluster.worker(worker).grpc);
     eventually("one of the workers has it", || async { busy_one(addresses).await.is_some() }).await;
     let busy = cluster.worker(1 + busy_one(addresses).await.expect("it takes many seconds")).name.clone();
@@ -309,7 +310,7 @@ async fn a_long_check_that_reaches_its_deadline_is_not_sent_again() {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     for node in [cluster.leader(), cluster.worker(1)] {
         for _ in 0..5 {
-            let body = format!("{{\"number\": \"{}\"}}", long_number(9_000));
+            let body = format!("{{\"number\": \"{}\"}}", longest_number());
             let request = client.post(node.url("/prime")).header("grpc-timeout", "200m").body(body);
             assert_eq!(request.send().await.unwrap().status(), 504);
         }

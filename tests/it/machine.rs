@@ -20,8 +20,8 @@ use tonic::{Code, transport::Channel};
 use crate::{
     harness::{
         self, Process, Running, SOON, STOPS_WITHIN, Up, all_alive, channel, check, children, command,
-        command_line, eventually, free_address, long_number, piped, primacy, run, run_command, send_signal,
-        view, with_files, within,
+        command_line, eventually, free_address, longest_number, piped, primacy, run, run_command,
+        send_signal, view, with_files, within,
     },
     http::Raw,
 };
@@ -426,7 +426,7 @@ async fn every_command_as_process_1_ends_when_it_is_told_to() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let [here, nowhere] = [node.grpc, silent.local_addr().unwrap()].map(|address| address.to_string());
     let [grpc, http] = [(); 2].map(|()| free_address().to_string());
-    let long = long_number(9_900);
+    let long = longest_number();
     let commands: [(&[&str], bool); 8] = [
         (&["check", &long, "--endpoints", &here], false),
         (&["check", "-", "--endpoints", &here], false),

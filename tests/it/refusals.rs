@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::{
-    harness::{SOON, TestNode, eventually},
-    http::{Answer, Raw, goes_on, long_number, metric},
+    harness::{SOON, TestNode, eventually, longest_number},
+    http::{Answer, Raw, goes_on, metric},
     limits::{
         DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, RST_STREAM, WINDOW_UPDATE, frame, header_block,
         post_block,
@@ -107,8 +107,11 @@ async fn a_large_body_that_is_not_read_does_not_cost_the_answer() {
 async fn a_node_that_is_full_or_stops_refuses_bodies_and_loses_no_answer() {
     let node = TestNode::alone(&["--id", "1", "--in-flight-max", "1"]).await;
     let mut held = Raw::connect(node.http).await;
-    held.send(format!("GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n", long_number()))
-        .await;
+    held.send(format!(
+        "GET /prime/{} HTTP/1.1\r\nHost: test\r\nGrpc-Timeout: 300S\r\n\r\n",
+        longest_number()
+    ))
+    .await;
     eventually("it is full", || async { metric(&node, "primacy_in_flight").await == 1.0 }).await;
     let mut connection = Raw::connect(node.http).await;
     for length in [14, 17_000, 600_000] {
