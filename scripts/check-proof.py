@@ -126,7 +126,7 @@ def check_proof(n, proof, depth=0):
     elif method == "morrison":
         check_morrison(n, int(proof["discriminant"]), factors, depth)
     else:
-        raise ValueError(f"the method {method} is not known here")
+        raise ValueError(f"the method {method!a} is not known here")
 
 
 def check_lucas_witness(n, discriminant):
@@ -158,7 +158,7 @@ def check_witness(n, witness):
     elif kind == "lucas":
         check_lucas_witness(n, value)
     else:
-        raise ValueError(f"a witness of the kind {kind} is not known here")
+        raise ValueError(f"a witness of the kind {kind!a} is not known here")
 
 
 def check(answer):
@@ -179,7 +179,7 @@ def check_evidence(answer):
         require(not answer["is_prime"], "a witness against a prime")
         check_witness(n, answer["witness"])
         return f"is composite: the witness ({next(iter(answer['witness']))}) holds"
-    return f"comes with nothing to check; its certainty is {answer['certainty']}"
+    return f"comes with nothing to check; its certainty is {answer['certainty']!a}"
 
 
 def main():
@@ -189,10 +189,11 @@ def main():
     for line in filter(str.strip, sys.stdin):
         try:
             answer = json.loads(line)
-            print(answer["number"], check(answer))
+            print(int(answer["number"]), check(answer))
         except (ValueError, KeyError, TypeError, RecursionError) as wrong:
             failed = True
-            print(f"{line.strip()[:60]} does not hold: {wrong}")
+            # What others wrote must not move the cursor.
+            print(f"{line.strip()[:60]!a} does not hold: {wrong}")
     sys.exit(failed)
 
 

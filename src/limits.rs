@@ -304,7 +304,8 @@ pub const POOL_QUEUE_MAX: usize = 64;
 /// network, and long enough that the system calls cost 2 %.
 pub const POOL_TURN: Duration = Duration::from_micros(200);
 /// The highest estimated cost, in microseconds, of a long check that counts as quick and has a thread of its own:
-/// numbers of up to 1,024 bits. A full queue of them is done within 0.2 s.
+/// numbers of up to 1,024 bits. A full queue of them is done within 0.2 s, or 0.7 s if all are primes that are proven by
+/// factors.
 pub const QUICK_COST_MAX_US: u64 = 3000;
 
 /// Threads that parse large bodies and look up names: each keeps some memory of its largest work.

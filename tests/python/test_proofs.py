@@ -4,6 +4,7 @@ import json
 import os
 import random
 import runpy
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -108,6 +109,18 @@ def test_no_witness_holds_against_a_prime():
         for discriminant in (*range(-30, 30), "x"):
             with pytest.raises(ValueError):
                 check({"number": str(number), "is_prime": False, "witness": {"lucas": str(discriminant)}})
+
+
+def test_the_program_says_what_holds_and_shows_words_of_others_harmless():
+    lines = [json.dumps(ask(2**127 - 1)), "", "no JSON \x1b[2J", "[]", '{"number": "17"}', "[" * 100_000]
+    odd = "a\x1b[2J\u202e"
+    lines += [json.dumps({"number": "17", "certainty": odd}), json.dumps({"number": odd, "proof": {}, "is_prime": True})]
+    lines += [json.dumps({"number": "17", "is_prime": True, "proof": {"method": odd}})]
+    ran = subprocess.run([SCRIPT], input="\n".join(lines), capture_output=True, text=True, timeout=20)
+    said = ran.stdout.splitlines()
+    assert (ran.returncode, ran.stderr, len(said)) == (1, "", len(lines) - 1), ran
+    assert said[0] == f"{2**127 - 1} is prime: the proof by lucas-lehmer holds"
+    assert all(character.isprintable() for line in said for character in line), said
 
 
 def test_numbers_below_2_to_the_64_and_negative_ones_come_alone():

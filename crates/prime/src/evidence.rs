@@ -16,13 +16,12 @@ pub enum Evidence {
 pub enum Witness {
     /// It is a multiple of this number, which is neither 1 nor n.
     Factor(Number),
-    /// It fails the strong test to this base, of which n is no divisor: with n − 1 = d·2ˢ, d odd, baseᵈ is not 1 modulo n, and none of baseᵈ, base²ᵈ,
-    /// … , base to the (n − 1)/2 is −1.
+    /// It fails the strong test to this base, of which n is no divisor: with n − 1 = d·2ˢ, d odd, baseᵈ is not 1 modulo n, and
+    /// none of baseᵈ, base²ᵈ, … , base to the (n − 1)/2 is −1.
     Base(u64),
-    /// n is odd and fails the Lucas test with this discriminant D, which is 1 modulo 4 and for which (D/n) = −1. With P = Q = 5 if D is 5, else P = 1 and
-    /// Q = (1 − D)/4, at least one of these does not hold modulo n, and each does for a prime:
-    /// with n + 1 = d·2ˢ, d odd, U(d) is 0 or one of V(d), V(2d), … , V((n + 1)/2) is; V(n + 1) is 2Q; and Q to the
-    /// (n + 1)/2 is Q·(Q/n).
+    /// It is odd and fails the Lucas test with this discriminant D, which is 1 modulo 4 and for which (D/n) = −1. P = Q = 5 if D
+    /// is 5, else P = 1 and Q = (1 − D)/4. Modulo a prime n each of these holds, and here one does not: with n + 1 = d·2ˢ,
+    /// d odd, U(d) is 0 or one of V(d), V(2d), … , V((n + 1)/2) is; V(n + 1) is 2Q; Q to the (n + 1)/2 is Q·(Q/n).
     Lucas(i64),
 }
 

@@ -45,8 +45,8 @@ pub struct Verdict {
 
 /// Decides whether `number` is prime; `None` only if `stop` was raised before the answer was known.
 ///
-/// Below 2⁶⁴ this takes under a microsecond and ignores `stop`. Above, it takes up to
-/// [`Number::estimated_cost_us`], computes on the calling thread, and looks at `stop` at every step:
+/// Below 2⁶⁴ this takes under a microsecond and ignores `stop`. Above, it takes roughly what
+/// [`Number::estimated_cost_us`] says, computes on the calling thread, and looks at `stop` at every step:
 /// at 10,000 digits that is about every millisecond.
 ///
 /// The method is the test of Baillie and PSW (R. Baillie, S. S. Wagstaff, "Lucas pseudoprimes", Math. Comp. 35,
@@ -67,8 +67,8 @@ pub fn check(number: &Number, stop: &AtomicBool) -> Option<Verdict> {
     Some(check_with_evidence(number, &|| !stop.load(Relaxed))?.0)
 }
 
-/// As [`check`], with what the answer rests on if the number is 2⁶⁴ or above and not only probably prime. It goes on as long as
-/// `go_on`, called at every step, says so.
+/// As [`check`], and says what the answer rests on, if the number is 2⁶⁴ or above and the answer is proven. It goes on as long
+/// as `go_on`, called at every step, says so.
 ///
 /// ```
 /// use primacy_prime::{Evidence, Proof, check_with_evidence};

@@ -106,17 +106,23 @@ fn small_factor(n: &UBig, go_on: GoOn<'_>) -> Option<Option<u64>> {
         return Some(Some(2));
     }
     let primes = odd_primes_below((n.bit_len().pow(2) / 512).clamp(256, 1 << 20));
-    let mut rest = primes.as_slice();
-    while !rest.is_empty() {
+    for (group, remainder) in remainders(n, &primes) {
         ask(go_on)?;
-        let (group, product) = word_sized_group(rest);
-        let remainder = n % product;
         if let Some(prime) = group.iter().find(|prime| remainder.is_multiple_of(**prime)) {
             return Some(Some(*prime));
         }
-        rest = &rest[group.len()..];
     }
     Some(None)
+}
+
+/// The primes in groups, and what `n` leaves when it is divided by the product of each.
+fn remainders<'a>(n: &'a UBig, primes: &'a [u64]) -> impl Iterator<Item = (&'a [u64], u64)> {
+    let mut rest = primes;
+    std::iter::from_fn(move || {
+        let (group, product) = word_sized_group(rest);
+        rest = &rest[group.len()..];
+        (!group.is_empty()).then(|| (group, n % product))
+    })
 }
 
 /// As many of the first primes as have a product below 2⁶⁴: the big integer is then divided once for all of them.

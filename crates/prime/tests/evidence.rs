@@ -4,6 +4,7 @@ use num_bigint::{BigInt, BigUint, Sign};
 use primacy_prime::{
     Certainty, Evidence, Number, Proof, ProofFactor, Witness, check_with_evidence, is_prime,
 };
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const SEED: u64 = 0x005e_ed0f_0f00_75ed;
 
@@ -222,20 +223,15 @@ fn proof(n: &BigUint) -> Proof {
     checked(n).1.unwrap_or_else(|| panic!("{n} is not proven"))
 }
 
-/// SplitMix64.
-struct Random(u64);
+struct Random(StdRng);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+    fn new() -> Self {
+        Self(StdRng::seed_from_u64(SEED))
     }
 
     fn odd(&mut self, bits: u64) -> BigUint {
-        let words = (0..bits.div_ceil(32)).map(|_| self.next() as u32).collect();
+        let words = (0..bits.div_ceil(32)).map(|_| self.0.next_u32()).collect();
         let top = big(1) << (bits - 1);
         (BigUint::new(words) % &top + &top) | big(1)
     }
@@ -254,7 +250,7 @@ impl Random {
 
 #[test]
 fn below_the_bound_of_thirteen_bases_every_prime_is_proven() {
-    let mut random = Random(SEED);
+    let mut random = Random::new();
     for round in 0..3000 {
         let (is_prime, proof) = checked(&random.odd(65 + round % 17));
         assert!(!is_prime || proof == Some(Proof::MillerRabin));
@@ -317,7 +313,7 @@ fn primes_beside_numbers_with_small_factors_are_proven_from_them() {
 
 #[test]
 fn random_primes_are_proven_mostly_while_they_are_short() {
-    let mut random = Random(SEED);
+    let mut random = Random::new();
     let (mut proven, mut methods) = (0, [0; 2]);
     for round in 0..120 {
         let n = random.prime(84 + round % 30);
@@ -334,7 +330,7 @@ fn random_primes_are_proven_mostly_while_they_are_short() {
 #[test]
 fn proofs_are_nested_and_not_too_deep() {
     // Each one is one more than a small multiple of the one before.
-    let mut random = Random(SEED);
+    let mut random = Random::new();
     let mut prime = random.prime(82);
     let mut deepest = 0;
     for _ in 0..14 {
@@ -349,7 +345,7 @@ fn proofs_are_nested_and_not_too_deep() {
 
 #[test]
 fn composites_show_why() {
-    let mut random = Random(SEED);
+    let mut random = Random::new();
     let mut seen = [0; 3];
     let mut see = |n: &BigUint| {
         let number: Number = n.to_string().parse().unwrap();
@@ -379,7 +375,7 @@ fn composites_show_why() {
 }
 
 #[test]
-#[ignore = "a minute: scripts/test.sh runs it"]
+#[ignore = "ten seconds: scripts/test.sh runs it"]
 fn primes_of_thousands_of_digits_are_proven() {
     assert_eq!(proof(&((big(1) << 9941_u32) - 1_u8)), Proof::LucasLehmer);
     assert!(matches!(proof(&(big(5) * (big(1) << 13_165_u32) + 1_u8)), Proof::Pocklington { .. }));

@@ -96,12 +96,8 @@ impl Form for MessageForm {
         match answered {
             Answered::Batch(_, _, Ok(outcome)) => {
                 let by = outcome.processed_by;
-                self.answers.extend(
-                    outcome
-                        .are_prime
-                        .into_iter()
-                        .map(|is_prime| Ok(checked(Ok(Outcome::of_word(is_prime, Arc::clone(&by)))))),
-                );
+                let answer = |is_prime| Ok(checked(Ok(Outcome::of_word(is_prime, Arc::clone(&by)))));
+                self.answers.extend(outcome.are_prime.into_iter().map(answer));
             }
             Answered::Batch(_, batch, Err(error)) => {
                 let failed = |_| Ok(checked(Err(error.clone().into())));

@@ -7,7 +7,7 @@ use dashu_int::{
     ops::{BitTest, Gcd},
 };
 
-use super::{GoOn, ask, decide, odd_primes_below, tests_cost_us, word_sized_group};
+use super::{GoOn, ask, decide, odd_primes_below, remainders, tests_cost_us};
 use crate::{Evidence, Proof, is_prime};
 
 /// What the search for divisors may cost. It is counted in estimated nanoseconds and not by the clock, so that a check is a pure
@@ -45,7 +45,7 @@ impl Budget {
     /// Whether so many products of numbers of so many bits may be made for powers, which they then are.
     pub(super) fn affords_powers(&mut self, bits: usize, products: usize) -> bool {
         // A check takes three products a bit.
-        let cost = (check_nanoseconds(bits) as f64 / 3.0 * products as f64 / bits as f64) as u64;
+        let cost = check_nanoseconds(bits) / 3 * products as u64 / bits as u64;
         let left = self.powers_nanoseconds.checked_sub(cost);
         self.powers_nanoseconds = left.unwrap_or(self.powers_nanoseconds);
         left.is_some()
@@ -79,11 +79,8 @@ impl SmallDivisors {
     pub(super) fn new(n: &UBig, go_on: GoOn<'_>) -> Option<Self> {
         let mut found = Self { of_less: vec![2], of_more: vec![2] };
         let primes = odd_primes_below((64 * n.bit_len()).min(1 << 16));
-        let mut rest = primes.as_slice();
-        while !rest.is_empty() {
+        for (group, remainder) in remainders(n, &primes) {
             ask(go_on)?;
-            let (group, product) = word_sized_group(rest);
-            let remainder = n % product;
             for prime in group {
                 match remainder % prime {
                     1 => found.of_less.push(*prime),
@@ -91,7 +88,6 @@ impl SmallDivisors {
                     _ => {}
                 }
             }
-            rest = &rest[group.len()..];
         }
         Some(found)
     }
@@ -235,9 +231,10 @@ const SHORT_BITS_MAX: usize = 200;
 /// half a millisecond, or what the check costs; and nothing where only small divisors are worth looking for.
 pub(super) fn search_cost_us(bits: usize) -> u64 {
     match bits {
+        // The first 13 prime bases are a proof.
         0..82 => 0,
-        82..=SHORT_BITS_MAX => 1_000,
-        201..=1024 => (check_nanoseconds(bits) / 1_000).min(500),
+        _ if bits <= SHORT_BITS_MAX => 1_000,
+        82..=1024 => (check_nanoseconds(bits) / 1_000).min(500),
         _ => 0,
     }
 }

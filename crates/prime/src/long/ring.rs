@@ -186,13 +186,15 @@ mod tests {
     const BITS: [usize; 9] = [65, 128, 251, 252, 253, 8_190, FOLDING_BITS_MIN, 16_639, 33_220];
 
     /// Every operation on every pair of values gives the residue of what plain arithmetic gives.
-    fn agrees_with_plain_arithmetic(ring: impl LongRing, values: &[BigInt]) {
+    fn agrees_with_plain_arithmetic(ring: impl LongRing, modulus: &UBig, values: &[BigInt]) {
         let residue = |value: BigInt| ring.residue(IBig::from_le_bytes(&value.to_signed_bytes_le()));
         for a in values {
             let of_a = residue(a.clone());
             assert!(ring.square(&of_a) == residue(a * a), "the square of {a}");
             assert!(ring.double(of_a.clone()) == residue(a * 2), "twice {a}");
             assert!(ring.negative(of_a.clone()) == residue(-a), "minus {a}");
+            let divisor = UBig::from_le_bytes(&a.magnitude().to_bytes_le()).gcd(modulus);
+            assert_eq!(ring.is_unit(&of_a), divisor.is_one(), "{a} and the modulus");
             for factor in [1, -1, 2, 5, -7, 100] {
                 assert!(ring.multiple(&of_a, factor) == residue(a * factor), "{factor} times {a}");
             }
@@ -212,8 +214,8 @@ mod tests {
         {
             let modulus = samples::plain(&n);
             let values = samples::below(&modulus);
-            agrees_with_plain_arithmetic(&MontgomeryRepr::new(n.clone()), &values);
-            agrees_with_plain_arithmetic(FoldingRing::new(&n).unwrap(), &values);
+            agrees_with_plain_arithmetic(&MontgomeryRepr::new(n.clone()), &n, &values);
+            agrees_with_plain_arithmetic(FoldingRing::new(&n).unwrap(), &n, &values);
         }
     }
 
