@@ -22,7 +22,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use primacy_election::{
     Claim, ClaimVerdict, DialError, Figures, HandOver, Identity, Judged, Member, MemberList, Peer,
-    PeerAddress, QuestionAnswer, Refusal, Time, TransferError, Wanted,
+    PeerAddress, QuestionAnswer, Refusal, Scheme, Time, TransferError, Wanted,
 };
 use thiserror::Error;
 use tokio::{
@@ -42,8 +42,8 @@ use crate::{
     worker::Worker,
 };
 use driver::Driver;
+use introduction::PeerCredentials;
 use lane::Lane;
-use token::Token;
 
 /// What a node says to a lane that it does not open because it is stopping.
 pub const STOPPING: &str = "this node is stopping";
@@ -143,8 +143,8 @@ pub struct ClusterConfig {
     pub peers: Vec<PeerAddress>,
     /// H.
     pub heartbeat: Duration,
-    /// What its peers know.
-    pub token: Token,
+    /// What it shows to them, and believes them by.
+    pub credentials: PeerCredentials,
     /// How the leader is chosen.
     pub coordinator: Coordinator,
 }
@@ -169,6 +169,12 @@ pub struct Cluster {
 }
 
 impl Snapshot {
+    /// What the node at this address speaks, as far as is known.
+    fn scheme_of(&self, address: &str) -> Scheme {
+        let member = self.view.members.iter().find(|member| *member.grpc_addr == *address);
+        member.map_or_else(Scheme::default, |member| member.scheme)
+    }
+
     /// The member list for followers. Ghosts come first, as dead; the entries with their present addresses follow.
     fn members_to_wire(&self, now: Time) -> Vec<proto::Member> {
         let all = self.task_view.ghosts.iter().chain(&self.view.members);

@@ -2,11 +2,10 @@
 
 mod address;
 mod coordinator;
+mod tls;
+mod token;
 
-use std::{
-    collections::BTreeMap, convert::Infallible, fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{
     ArgMatches, Args, Command,
@@ -19,21 +18,28 @@ use thiserror::Error;
 use crate::{
     cluster::{
         ClusterConfig, Coordinator,
-        token::{TRIAL, Token, TokenError},
+        introduction::PeerCredentials,
+        token::{TRIAL, Token},
     },
+    connection::tls::Tls,
     gateway,
     limits::{
         BODY_BYTES_MAX_DEFAULT, BODY_BYTES_MAX_MAX, BODY_BYTES_MAX_MIN, DEADLINE_DEFAULT, DEADLINE_MAX,
         HEARTBEAT_DEFAULT, HEARTBEAT_MAX, HEARTBEAT_MIN, IN_FLIGHT_MAX_DEFAULT, IN_FLIGHT_MAX_MAX,
         MEMBERS_MAX,
     },
+    reload::Reload,
     text::{is_name, plain},
 };
 use address::parse_listen;
 use coordinator::coordinator;
+use tls::{TlsArgs, TlsSettingError};
+use token::TokenSettingError;
 
-pub use address::{HostPort, ListItem, PeerArg, list};
+pub use address::{AddressError, HostPort, ListItem, PeerArg, list};
 pub use coordinator::CoordinatorArg;
+pub use tls::TlsArg;
+pub use token::TokenArgs;
 
 /// What a node can be told.
 #[derive(Debug, Clone, Args)]
@@ -83,10 +89,10 @@ pub struct NodeArgs {
     /// The password alone
     #[arg(long, env = "ETCDCTL_PASSWORD", hide = true, hide_env_values = true)]
     pub etcd_password: Option<String>,
-    /// The cluster's token, the same on all nodes: 1 to 256 visible ASCII characters. Other users of the machine can
-    /// read flags
-    #[arg(long, env = "PRIMACY_TOKEN", hide_env_values = true)]
-    pub token: Option<TokenArg>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+    #[command(flatten)]
+    pub(crate) token: TokenArgs,
     /// Listen for gRPC beyond loopback without a token: whoever reaches the port can lead the cluster
     #[arg(long, env = "PRIMACY_INSECURE", value_parser = BoolishValueParser::new())]
     pub insecure: bool,
@@ -168,6 +174,10 @@ pub struct NodeConfig {
     pub coordinator: Coordinator,
     /// What its peers know.
     pub token: Token,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<Tls>,
+    /// Files that are read again.
+    pub reloads: Vec<Reload>,
     /// H.
     pub heartbeat: Duration,
     /// Whether it works itself when nobody else can.
@@ -196,14 +206,17 @@ pub enum ConfigError {
     #[error("{0} and {1} are both at port {2}; gRPC and HTTP need a port each")]
     SamePort(String, String, u16),
     /// A file for TLS towards etcd cannot be read.
-    #[error("cannot read {0}, which {1} names: {2}")]
-    EtcdFile(String, &'static str, String),
+    #[error("TLS towards etcd, by ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY: {0}")]
+    EtcdFile(String),
     /// Half of what TLS towards etcd needs.
     #[error("{0} needs {1} too: give both, or neither")]
     EtcdTls(&'static str, &'static str),
     /// The token is none.
-    #[error("{0}: {1}")]
-    Token(String, TokenError),
+    #[error(transparent)]
+    Token(#[from] TokenSettingError),
+    /// Settings of TLS that cannot be.
+    #[error(transparent)]
+    Tls(#[from] TlsSettingError),
     /// Others could reach it, and nothing would tell peers from strangers.
     #[error(
         "without a token this node may listen for gRPC on loopback only, and {0} is not loopback: whoever reached this port could lead the cluster; give all nodes the same PRIMACY_TOKEN, such as `openssl rand -hex 16` prints, or listen on 127.0.0.1, or accept it with --insecure"
@@ -218,7 +231,7 @@ impl NodeConfig {
     /// See [`ConfigError`].
     pub fn new(mut args: NodeArgs) -> Result<Self, ConfigError> {
         let id = args.id.or_else(|| digits(args.worker_id.as_deref()?));
-        let coordinator = coordinator(&args)?;
+        let (coordinator, of_etcd) = coordinator(&args)?;
         let grpc_addr = grpc_addr(&mut args);
         let told = args.told;
         let name = match (args.name, args.worker_id) {
@@ -232,8 +245,12 @@ impl NodeConfig {
             let [grpc, http] = ["--grpc-addr", "--http-addr"].map(|flag| told.name(flag).to_owned());
             return Err(ConfigError::SamePort(grpc, http, grpc_addr.port()));
         }
-        let token = TokenArg::judge(args.token.as_ref())
-            .map_err(|error| ConfigError::Token(told.name("--token").to_owned(), error))?;
+        let (token, of_token) = args.token.read(&told)?;
+        let leads_to_peers = match coordinator {
+            Coordinator::Etcd(_) => Some("--coordinator"),
+            Coordinator::Bully => Some("--peers").filter(|_| !peers.is_empty()),
+        };
+        let (tls, of_tls) = args.tls.read(&told, leads_to_peers.map(|flag| told.name(flag)))?.unzip();
         if is_open(grpc_addr, &token) && !args.insecure {
             return Err(ConfigError::NoToken(grpc_addr));
         }
@@ -247,6 +264,8 @@ impl NodeConfig {
             peers,
             coordinator,
             token,
+            tls,
+            reloads: [of_tls, of_token, of_etcd].into_iter().flatten().collect(),
             heartbeat: Duration::from_millis(args.heartbeat),
             fallback: !args.no_fallback,
             gateway: gateway::GatewayConfig {
@@ -259,13 +278,13 @@ impl NodeConfig {
         })
     }
 
-    /// That of the cluster, for a node of this identity.
-    pub fn cluster(&self, me: Identity) -> ClusterConfig {
+    /// That of the cluster, for a node of this identity with these credentials.
+    pub fn cluster(&self, me: Identity, credentials: PeerCredentials) -> ClusterConfig {
         ClusterConfig {
             me,
             peers: self.peers.clone(),
             heartbeat: self.heartbeat,
-            token: self.token.clone(),
+            credentials,
             coordinator: self.coordinator.clone(),
         }
     }
@@ -310,34 +329,6 @@ pub fn clash(one: SocketAddr, other: SocketAddr) -> bool {
 /// Whether strangers could pass for peers.
 fn is_open(grpc_addr: SocketAddr, token: &Token) -> bool {
     !token.is_set() && !grpc_addr.ip().to_canonical().is_loopback()
-}
-
-/// A token as it is told. It is judged later: the command line would repeat a bad one in its message.
-#[derive(Clone)]
-pub struct TokenArg(String);
-
-impl FromStr for TokenArg {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl TokenArg {
-    /// The token; none if none was told.
-    ///
-    /// # Errors
-    /// When it is no token.
-    pub fn judge(told: Option<&Self>) -> Result<Token, TokenError> {
-        told.map_or_else(|| Ok(Token::default()), |Self(token)| Token::new(token))
-    }
-}
-
-impl fmt::Debug for TokenArg {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenArg")
-    }
 }
 
 fn digits(worker_id: &str) -> Option<u32> {
@@ -389,6 +380,7 @@ mod tests {
     use clap::{Command, FromArgMatches};
 
     use super::{coordinator::CoordinatorError, *};
+    use crate::cluster::token::TokenError;
 
     #[test]
     fn peers_are_read_with_and_without_ids() {
@@ -421,7 +413,7 @@ mod tests {
     }
 
     /// By these arguments alone, whatever the environment says.
-    fn config(arguments: &[&str]) -> Result<NodeConfig, ConfigError> {
+    pub(super) fn config(arguments: &[&str]) -> Result<NodeConfig, ConfigError> {
         let command = NodeArgs::augment_args(Command::new("node")).mut_args(|arg| arg.env(None::<&str>));
         let matches = command.try_get_matches_from([&["node"], arguments].concat()).unwrap();
         NodeConfig::new(NodeArgs::from_arg_matches(&matches).unwrap())
@@ -452,7 +444,8 @@ mod tests {
             "as the seed's workers listen"
         );
         assert_eq!(warns(&["--token", "trial"]), Ok(true));
-        assert_eq!(warns(&["--token", ""]), Err(ConfigError::Token("--token".into(), TokenError::Empty)));
+        let empty = TokenSettingError::Bad("--token".into(), TokenError::Empty);
+        assert_eq!(warns(&["--token", ""]), Err(empty.into()));
     }
 
     #[test]

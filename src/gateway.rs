@@ -26,6 +26,7 @@ use tonic::Code;
 use crate::{
     api::error::ApiError,
     cluster::{Cluster, token::Door},
+    connection::tls::Tls,
     limits::{BULK_GROUPS_MAX, BULK_LONGS_MAX, BULKS_MAX, HELD_BYTES_MAX, RANGES_MAX, WATCHERS_MAX},
     metrics::{Gauges, Metrics},
     scheduler::Scheduler,
@@ -157,6 +158,7 @@ impl Gateway {
             members_alive: alive.count() as u64,
             members: view.members.len() as u64,
             leads: view.leads(),
+            certificate_expires: self.door.tls().map(Tls::expires_at),
         }
     }
 }

@@ -47,6 +47,7 @@ mod api;
 mod clock;
 mod connection;
 mod counted;
+mod reload;
 mod text;
 pub mod limits;
 pub mod proto;
@@ -62,11 +63,8 @@ pub use cluster::{
     token::{Pass, PeerConnection, Token, TokenError},
 };
 pub use config::{ConfigError, NodeArgs, NodeConfig};
-pub use connection::Acceptor;
-pub use gateway::{
-    listener::{Listener, Protocols},
-    openapi,
-};
+pub use connection::{Acceptor, Protocols};
+pub use gateway::{listener::Listener, openapi};
 pub use node::{Node, NodeError};
 pub use scheduler::FORWARDED_BY;
 pub use text::is_harmless;

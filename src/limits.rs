@@ -39,6 +39,10 @@ pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections an address may have that have not completed a first head: enough for a burst behind a proxy, too few
 /// to starve the others by trickling heads.
 pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
+/// Time for a handshake of TLS: four round trips at most, and a client that is there answers each at once.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Bytes that a caller may send in it: its certificate with those of some CAs has 8 KiB.
+pub const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
 /// Time for an HTTP/1 head, and for idling between two: hyper has one timer for both, and proxies pool for 60 s.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// HTTP/1 head or HTTP/2 header list: a path of 10,000 digits fits.
@@ -117,6 +121,8 @@ pub const BULK_NUMBER_COST: usize = 4;
 /// What a new connection costs, as much as eight requests. At the cost of one request, thousands of new connections
 /// kept others waiting for a second.
 pub const CONNECTION_COST: usize = 4096;
+/// What a handshake of TLS costs beside its bytes: as much as some thirty requests.
+pub const HANDSHAKE_COST: usize = 16 * 1024;
 /// Bytes that are read at once from a connection whose last ones were mostly heads of frames: 113 frames at most.
 pub const DENSE_READ_BYTES_MAX: usize = 1024;
 /// The cost, for each thread, after which connections must wait in the queue, so that the cluster's own tasks run
@@ -321,8 +327,16 @@ pub const HEARTBEAT_DEFAULT: Duration = Duration::from_millis(100);
 pub const HEARTBEAT_MIN: Duration = Duration::from_millis(10);
 /// The longest H: beyond it nobody would notice a death within a minute.
 pub const HEARTBEAT_MAX: Duration = Duration::from_secs(5);
+/// The time between two looks at the files of certificates and tokens. A change is taken when it is the same at two.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How long before a certificate expires the log warns of it.
+pub const EXPIRY_WARNED_BEFORE: Duration = Duration::from_secs(14 * 24 * 3600);
+/// The time between two such warnings.
+pub const EXPIRY_WARNING_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Characters of the cluster's token: many more than chance can guess, and few beside the head that carries them.
 pub const TOKEN_CHARS_MAX: usize = 256;
+/// Tokens that a node accepts at once: the old and the new one, and some to spare. A header is compared with each.
+pub const TOKENS_MAX: usize = 8;
 /// Characters of the name of a stranger's call that are logged; the longest of ours has 29.
 pub const STRANGERS_CALL_CHARS_MAX: usize = 64;
 /// The time between two lines of the log about strangers: a flood of them must not flood it.

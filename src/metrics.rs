@@ -63,8 +63,16 @@ pub struct Metrics {
     pub connections_evicted: Counter,
     /// Connections that ended, or were closed, before their first head was complete.
     pub connections_silent: Counter,
-    /// Peer calls refused because they came without the cluster's token.
+    /// Peer calls refused because they came without the cluster's token, or without a certificate of its CA.
     pub strangers: Counter,
+    /// Handshakes of TLS that agreed.
+    pub handshakes: Counter,
+    /// Those that did not, or were not over in time.
+    pub handshakes_failed: Counter,
+    /// Times that changed files of certificates or tokens were taken.
+    pub reloads: Counter,
+    /// Times that they could not be, and what they held before stayed.
+    pub reloads_failed: Counter,
 }
 
 /// What is read off at the moment of asking.
@@ -82,6 +90,8 @@ pub struct Gauges {
     pub members: u64,
     /// Whether this node leads.
     pub leads: bool,
+    /// When its certificate expires, in seconds since the Unix epoch, if it has one.
+    pub certificate_expires: Option<u64>,
 }
 
 impl Metrics {
@@ -94,7 +104,7 @@ impl Metrics {
     }
 
     fn write(&self, exposition: &mut Exposition) {
-        let counters: [(&str, &str, &Counter); 16] = [
+        let counters: [(&str, &str, &Counter); 20] = [
             (
                 "requests_ok",
                 "Requests answered well, bulk streams when their answer begins",
@@ -133,7 +143,19 @@ impl Metrics {
                 "Connections that ended before their first head was complete",
                 &self.connections_silent,
             ),
-            ("strangers", "Peer calls refused for want of the cluster's token", &self.strangers),
+            (
+                "strangers",
+                "Peer calls refused for want of the cluster's token or certificate",
+                &self.strangers,
+            ),
+            ("tls_handshakes", "TLS handshakes that agreed", &self.handshakes),
+            ("tls_handshakes_failed", "TLS handshakes that did not agree in time", &self.handshakes_failed),
+            ("reloads", "Times that changed certificates or tokens were taken", &self.reloads),
+            (
+                "reloads_failed",
+                "Times that changed certificates or tokens could not be taken",
+                &self.reloads_failed,
+            ),
             (
                 "log_lines_dropped",
                 "Lines of this process's log dropped because nobody read it",
@@ -159,6 +181,10 @@ impl Gauges {
         ];
         for (name, help, value) in gauges {
             exposition.gauge(name, help, value);
+        }
+        if let Some(seconds) = self.certificate_expires {
+            let help = "When the certificate of new connections expires, since the Unix epoch";
+            exposition.gauge("certificate_expiry_seconds", help, seconds);
         }
     }
 }

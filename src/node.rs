@@ -5,7 +5,7 @@ pub mod ports;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use primacy_election::{Identity, PeerAddress};
+use primacy_election::{Identity, PeerAddress, Scheme};
 use thiserror::Error;
 use tokio::{
     task::JoinSet,
@@ -15,18 +15,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
-    cluster::{Cluster, IdTaken, token::Door},
+    cluster::{Cluster, IdTaken, introduction::PeerCredentials, token::Door},
     config::{HostPort, NodeConfig},
-    connection::Acceptor,
+    connection::{Acceptor, Protocols, tls::Tls},
     gateway::{
         Gateway,
         admission::places::Room,
         grpc,
         http::{self, events::Events},
-        listener::{Listener, Protocols},
+        listener::Listener,
     },
     limits::{DESCRIPTORS_MIN, DRAIN, LAME_DUCK},
     metrics::Metrics,
+    reload,
     scheduler::Scheduler,
     worker::Worker,
 };
@@ -184,9 +185,14 @@ impl Node {
         let Self { config, room, grpc, http } = self;
         let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
         let metrics = Arc::new(Metrics::default());
-        let door = Door::new(config.token.clone(), identity.boot);
-        let (cluster, driver) =
-            Cluster::new(config.cluster(identity), Arc::clone(&worker), Clock::default(), leave.clone());
+        let credentials = PeerCredentials { token: config.token.clone(), tls: config.tls.clone() };
+        let door = Door::new(credentials.clone(), identity.boot);
+        let (cluster, driver) = Cluster::new(
+            config.cluster(identity, credentials),
+            Arc::clone(&worker),
+            Clock::default(),
+            leave.clone(),
+        );
         let cluster = Arc::new(cluster);
         let scheduler =
             Scheduler::new(Arc::clone(&cluster), Arc::clone(&worker), Arc::clone(&metrics), config.fallback);
@@ -196,14 +202,18 @@ impl Node {
         let grpc_service = grpc::service(Arc::clone(&gateway))?;
         let http_service = http::service(Arc::clone(&gateway));
         let grpc = Listener::new(grpc, Protocols::Grpc, grpc_service, Arc::clone(&metrics))
-            .with_room(room, queue.clone());
-        let http = Listener::new(http, Protocols::Http, http_service, metrics).with_room(room, queue);
+            .with_room(room, queue.clone())
+            .with_tls(config.tls.clone());
+        let http = Listener::new(http, Protocols::Http, http_service, Arc::clone(&metrics))
+            .with_room(room, queue)
+            .with_tls(config.tls.clone());
 
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { ("cluster", driver.await.err().map(NodeError::from)) });
         spawn(&mut tasks, LISTENERS[0], grpc.run(close.clone()));
         spawn(&mut tasks, LISTENERS[1], http.run(close.clone()));
         spawn(&mut tasks, "events", Events::run(Arc::clone(&gateway), leave.clone()));
+        spawn(&mut tasks, "reload", reload::run(config.reloads, config.tls, metrics, leave.clone()));
         spawn(&mut tasks, "pool", async move { worker.died().await });
         Ok(Tasks { tasks, gateway, close, leave })
     }
@@ -221,6 +231,7 @@ impl Node {
             grpc_addr: reached_at(&config.advertise_grpc, self.grpc.local_addr(), config.grpc_addr),
             http_addr: reached_at(&config.advertise_http, self.http.local_addr(), config.http_addr),
             version: env!("CARGO_PKG_VERSION").into(),
+            scheme: config.tls.as_ref().map_or(Scheme::Http, Tls::scheme),
         }
     }
 }

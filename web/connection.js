@@ -9,6 +9,10 @@ const BACKOFF_MS = 250;
 const BACKOFF_MAX_MS = 3000;
 const ASKED_AT_ONCE = 4;
 
+/** A page that came over TLS reaches nothing else. */
+export const webAddress = ({ http_addr, scheme }) =>
+  `${location.protocol === 'https:' ? 'https' : scheme}://${http_addr}`;
+
 export const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 
 /** Emits `state`, `told`, and what the node tells: `cluster`, `stats`, `results`, with the data as `detail`. */
@@ -76,7 +80,7 @@ export class Connection extends EventTarget {
 
   /** The origin is reached as the browser reached it; what it advertises may be known only among the members. */
   #baseOf(member) {
-    return member.name === this.#origin.name ? this.#origin.base : `http://${member.http_addr}`;
+    return member.name === this.#origin.name ? this.#origin.base : webAddress(member);
   }
 
   #attach({ base, cluster }) {

@@ -1,5 +1,6 @@
 // The members as cards.
 
+import { webAddress } from './connection.js';
 import { byId, element, icon, setText, svgElement } from './dom.js';
 import { grouped, percent } from './text.js';
 import { colourClass, swatch } from './workers.js';
@@ -75,13 +76,13 @@ class Member {
     this.#parts = parts;
   }
 
-  describe({ role, status, http_addr, grpc_addr }, isLeader) {
+  describe({ role, status, http_addr, grpc_addr, scheme }, isLeader) {
     this.card.dataset.role = role;
     this.card.dataset.leads = String(isLeader);
     this.#parts.badge.replaceChildren(...(isLeader ? [icon('leader'), 'leader'] : [role]));
     if (this.card.dataset.status !== status) this.#parts.status.replaceChildren(icon(status), status);
     this.card.dataset.status = status;
-    this.#parts.address.replaceChildren(...addressParts(http_addr, grpc_addr));
+    this.#parts.address.replaceChildren(...addressParts({ http_addr, scheme }, grpc_addr));
   }
 
   /** A counter that fell means that the member began anew, unless it is another node that tells us now. */
@@ -111,9 +112,9 @@ class Member {
   }
 }
 
-function addressParts(httpAddress, grpcAddress) {
-  const http = httpAddress
-    ? element('a', { href: `http://${httpAddress}/` }, httpAddress)
+function addressParts(member, grpcAddress) {
+  const http = member.http_addr
+    ? element('a', { href: `${webAddress(member)}/` }, member.http_addr)
     : element('span', {}, 'address not learnt yet');
   return ['HTTP ', http, element('br'), `gRPC ${grpcAddress}`];
 }

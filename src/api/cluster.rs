@@ -6,6 +6,7 @@ use primacy_election::{Change, Figures, Identity, ListedMember, Member, MemberLi
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::election::{scheme_from_wire, scheme_to_wire};
 use crate::{
     clock::{Clock, millis},
     limits::MEMBERS_MAX,
@@ -76,6 +77,7 @@ impl ClusterView {
             in_flight: member.figures.in_flight,
             completed: member.figures.completed,
             version: member.version.to_string(),
+            scheme: scheme_to_wire(member.scheme),
             boot: member.boot.unwrap_or_default(),
         }
     }
@@ -149,6 +151,7 @@ impl From<proto::Member> for ListedMember {
             grpc_addr: wire.grpc_addr.into(),
             http_addr: wire.http_addr.into(),
             version: wire.version.into(),
+            scheme: scheme_from_wire(&wire.scheme),
             status,
             since: Time::ZERO,
             heard: None,
@@ -179,7 +182,8 @@ fn is_sound(member: &proto::Member) -> bool {
     "leader": {"id": 4, "name": "leader", "counter": 1, "since": 1_790_000_000_000_u64},
     "members": [{
         "id": 1, "name": "worker1", "grpc_addr": "127.0.0.1:50052", "http_addr": "127.0.0.1:8081",
-        "role": "worker", "status": "alive", "last_seen_ms": 42, "in_flight": 0, "completed": 12, "version": "0.1.0"
+        "role": "worker", "status": "alive", "last_seen_ms": 42, "in_flight": 0, "completed": 12, "version": "0.1.0",
+        "scheme": "http"
     }],
     "observed_by": "leader", "observed_at": 1_790_000_000_000_u64,
     "recent": [
@@ -250,6 +254,9 @@ pub struct MemberAnswer {
     /// Its version; empty until learnt.
     #[schema(example = "0.1.0")]
     version: String,
+    /// What both of its addresses speak: `http` or `https`; `http` until learnt.
+    #[schema(example = "http")]
+    scheme: &'static str,
 }
 
 /// A change of a member or of the leader.
@@ -338,6 +345,7 @@ impl From<proto::Member> for MemberAnswer {
             in_flight: member.in_flight,
             completed: member.completed,
             version: member.version,
+            scheme: scheme_from_wire(&member.scheme).as_str(),
         }
     }
 }

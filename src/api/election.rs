@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use primacy_election::{Ballot, Claim, ClaimVerdict, HandOver, Identity, QuestionAnswer};
+use primacy_election::{Ballot, Claim, ClaimVerdict, HandOver, Identity, QuestionAnswer, Scheme};
 
 use crate::{
     clock::millis,
@@ -20,6 +20,7 @@ impl From<&Identity> for proto::Identity {
             grpc_addr: identity.grpc_addr.to_string(),
             http_addr: identity.http_addr.to_string(),
             version: identity.version.to_string(),
+            scheme: scheme_to_wire(identity.scheme),
         }
     }
 }
@@ -48,8 +49,22 @@ impl TryFrom<proto::Identity> for Identity {
             grpc_addr: wire.grpc_addr.into(),
             http_addr: wire.http_addr.into(),
             version: wire.version.into(),
+            scheme: scheme_from_wire(&wire.scheme),
         })
     }
+}
+
+/// Clear text is not named: so nodes that know no other scheme say and prove the same.
+pub fn scheme_to_wire(scheme: Scheme) -> String {
+    match scheme {
+        Scheme::Http => String::new(),
+        Scheme::Https => scheme.as_str().to_owned(),
+    }
+}
+
+/// Whatever else is said counts as clear text.
+pub fn scheme_from_wire(wire: &str) -> Scheme {
+    if wire == Scheme::Https.as_str() { Scheme::Https } else { Scheme::Http }
 }
 
 impl From<Ballot> for proto::Ballot {

@@ -2,6 +2,7 @@
 
 mod channel;
 mod identify;
+mod tls;
 
 use std::{
     error::Error,
@@ -11,17 +12,21 @@ use std::{
 
 use clap::Args;
 use futures_util::future::join_all;
+use primacy_election::Scheme;
 use thiserror::Error as ThisError;
 use tokio::time::sleep;
 use tonic::{Code, Status, TimeoutExpired};
 
 use crate::{
     cluster::{innermost, lane::describe},
-    config::{HostPort, ListItem},
+    config::ListItem,
     connection::{ConnectError, Dial},
 };
 
+use tls::EndpointArg;
+
 pub(super) use channel::Channel;
+pub(super) use tls::{ClientTlsArgs, ClientTlsError};
 
 /// Where to ask.
 #[derive(Debug, Clone, Args)]
@@ -31,10 +36,22 @@ pub(super) struct ClientArgs {
         long,
         env = "PRIMACY_ENDPOINTS",
         value_delimiter = ',',
-        value_name = "HOST:PORT,…",
+        value_name = "[https://]HOST:PORT,…",
         default_value = "127.0.0.1:50051,127.0.0.1:50052,127.0.0.1:50053,127.0.0.1:50054"
     )]
-    endpoints: Vec<ListItem<HostPort>>,
+    endpoints: Vec<ListItem<EndpointArg>>,
+    #[command(flatten)]
+    tls: ClientTlsArgs,
+}
+
+impl ClientArgs {
+    /// Whether nodes are asked over TLS, and shown no certificate.
+    pub(super) fn lacks_certificate(&self) -> bool {
+        let is_encrypted = |endpoint: &ListItem<EndpointArg>| {
+            endpoint.0.as_ref().is_some_and(|endpoint| endpoint.scheme(&self.tls) == Scheme::Https)
+        };
+        self.tls.cert.is_none() && self.endpoints.iter().any(is_encrypted)
+    }
 }
 
 /// Why nobody can be asked.
@@ -44,6 +61,8 @@ pub(super) enum ClientError {
     NoEndpoints,
     #[error(transparent)]
     Endpoint(#[from] ConnectError),
+    #[error(transparent)]
+    Tls(#[from] ClientTlsError),
 }
 
 /// A node that answers nothing for this long, not even a ping, is left for the next.
@@ -56,16 +75,19 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Connections to all endpoints; the one that answered last is asked first.
 pub(super) struct Client {
-    endpoints: Vec<(HostPort, Channel)>,
+    endpoints: Vec<(EndpointArg, Channel)>,
     current: AtomicUsize,
 }
 
 impl Client {
     pub(super) fn new(args: ClientArgs) -> Result<Self, ClientError> {
-        let connect = |endpoint: HostPort| {
+        let given: Vec<EndpointArg> = args.endpoints.into_iter().filter_map(|endpoint| endpoint.0).collect();
+        let is_encrypted = |endpoint: &EndpointArg| endpoint.scheme(&args.tls) == Scheme::Https;
+        let tls = if given.iter().any(is_encrypted) { Some(args.tls.config()?) } else { None };
+        let connect = |endpoint: EndpointArg| {
             let dial = Dial {
-                address: &endpoint.as_arc(),
-                tls: None,
+                address: &endpoint.address.as_arc(),
+                tls: tls.clone().filter(|_| is_encrypted(&endpoint)),
                 connect_timeout: Some(CONNECT),
                 ping_interval: SILENCE,
                 ping_timeout: SILENCE,
@@ -74,8 +96,7 @@ impl Client {
             let channel = dial.connect_lazily()?;
             Ok::<_, ConnectError>((endpoint, Channel::new(channel)))
         };
-        let given = args.endpoints.into_iter().filter_map(|endpoint| endpoint.0);
-        let endpoints = given.map(connect).collect::<Result<Vec<_>, _>>()?;
+        let endpoints = given.into_iter().map(connect).collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
             return Err(ClientError::NoEndpoints);
         }
@@ -114,7 +135,8 @@ impl Client {
     async fn nobody(&self, last: &str) -> String {
         let asked: Vec<String> = self.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
         let mut text = format!("no node answers at {} (the last said: {last})", asked.join(", "));
-        let identified = join_all(self.endpoints.iter().map(|(endpoint, _)| identify::http(endpoint))).await;
+        let identified =
+            join_all(self.endpoints.iter().map(|(endpoint, _)| identify::http(&endpoint.address))).await;
         for what in identified.into_iter().flatten() {
             text += &format!("; {what}");
         }
@@ -127,7 +149,7 @@ impl Client {
     }
 
     /// The endpoint that answered last.
-    pub(super) fn current(&self) -> &HostPort {
+    pub(super) fn current(&self) -> &EndpointArg {
         &self.endpoint(self.current.load(Relaxed)).0
     }
 
@@ -153,7 +175,7 @@ impl Client {
         Ok(())
     }
 
-    fn endpoint(&self, count: usize) -> &(HostPort, Channel) {
+    fn endpoint(&self, count: usize) -> &(EndpointArg, Channel) {
         &self.endpoints[count % self.endpoints.len()]
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         introduction::identify,
         token::{Pass, Token},
     },
-    config::{SettingNames, TokenArg},
+    config::{SettingNames, TokenArgs},
     proto::{self, peer_client::PeerClient},
     text::plain,
 };
@@ -34,9 +34,8 @@ pub(super) struct TransferArgs {
     /// The name of the member that is to lead
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     to: String,
-    /// The cluster's token, if it has one. Prefer the environment variable: other users of this machine can read flags
-    #[arg(long, env = "PRIMACY_TOKEN", hide_env_values = true)]
-    token: Option<TokenArg>,
+    #[command(flatten)]
+    token: TokenArgs,
     #[command(flatten)]
     client: ClientArgs,
     /// Which of these settings the environment gave.
@@ -44,23 +43,31 @@ pub(super) struct TransferArgs {
     pub(super) told: SettingNames,
 }
 
+/// What a cluster with a CA wants too.
+const CERTIFICATE: &str =
+    "if its nodes have --tls-ca, this takes a certificate of that CA too: give --cert and --key";
+
 /// The leader answers earlier, whether or not the transfer worked.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(args: TransferArgs) -> ExitCode {
+    let lacks_certificate = args.client.lacks_certificate();
     let client = match Client::new(args.client) {
         Ok(client) => client,
         Err(error) => return misused(error),
     };
-    let (to, token) = match TokenArg::judge(args.token.as_ref()) {
-        Ok(token) => (args.to, token),
-        Err(error) => return misused(format_args!("{}: {error}", args.told.name("--token"))),
+    let (to, token) = match args.token.read(&args.told) {
+        Ok((token, _)) => (args.to, token),
+        Err(error) => return misused(error),
     };
     let status = match client.call(|channel| transfer(channel, &to, &token)).await {
         Ok(done) => return print_all(done),
         Err(status) => status,
     };
     match status.code() {
+        Code::Unauthenticated if lacks_certificate => {
+            fail(format_args!("{}; {CERTIFICATE}", stranger(&token)))
+        }
         Code::Unauthenticated => fail(stranger(&token)),
         // Whichever end notices first.
         Code::DeadlineExceeded | Code::Cancelled => {
@@ -95,7 +102,7 @@ async fn transfer(channel: Channel, to: &str, token: &Token) -> Result<String, S
 /// The node that answers, if it knows the token.
 async fn node(channel: Channel, token: &Token) -> Result<Identity, Status> {
     let identified = timeout(TIMEOUT, identify(channel, token)).await.unwrap_or(Err(DialError::TimedOut));
-    identified.map_err(|error| match error {
+    identified.map(|(node, _)| node).map_err(|error| match error {
         DialError::Stranger => Status::unauthenticated(error.to_string()),
         // Another endpoint may do.
         _ => Status::unavailable(error.to_string()),

@@ -7,11 +7,13 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{ExitCode, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::Args;
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use primacy_election::Scheme;
 use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 use tokio::{
@@ -21,14 +23,21 @@ use tokio::{
     task::JoinHandle,
     time::{sleep, timeout},
 };
-use tonic::transport::Endpoint;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::{
-    client::Channel, colours, environment::is_blank, fail_in_log, log, print_aside, status, table,
-    told_to_stop,
+    client::{Channel, ClientTlsArgs, ClientTlsError},
+    colours,
+    environment::is_blank,
+    fail_in_log, log, print_aside, status, table, told_to_stop,
 };
 use crate::{
-    limits::{DESCRIPTORS_MIN, DESCRIPTORS_OWN, DESCRIPTORS_PER_CHILD, DRAIN, LAME_DUCK},
+    config::TlsArg,
+    connection::{ConnectError, Dial},
+    limits::{
+        DESCRIPTORS_MIN, DESCRIPTORS_OWN, DESCRIPTORS_PER_CHILD, DRAIN, LAME_DUCK, PING_INTERVAL,
+        PING_TIMEOUT,
+    },
     node::{descriptors, ports},
     proto,
 };
@@ -44,6 +53,13 @@ pub(super) struct UpArgs {
     /// The leader's HTTP port; the workers' follow likewise
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     http_port: u16,
+    /// What all nodes show, and whom they believe: the certificate is of localhost and 127.0.0.1, as scripts/certs.sh
+    /// makes it
+    #[command(flatten)]
+    certificates: ClientTlsArgs,
+    /// How the nodes were told to use it.
+    #[arg(long, env = "PRIMACY_TLS", hide = true, value_enum)]
+    tls: Option<TlsArg>,
 }
 
 /// A node of the cluster: what it is called and where it listens.
@@ -53,6 +69,8 @@ struct Plan {
     name: String,
     grpc_addr: SocketAddr,
     http_addr: SocketAddr,
+    certificates: ClientTlsArgs,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 /// A node's process.
@@ -92,6 +110,10 @@ enum UpError {
     EndedEarly(String, ExitStatus),
     #[error("the cluster was not ready within {} s", READY.as_secs())]
     NotReady,
+    #[error(transparent)]
+    Tls(#[from] ClientTlsError),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
 }
 
 /// The longest that a cluster may take to be ready, on the slowest machine.
@@ -119,6 +141,28 @@ pub(super) async fn run(args: UpArgs) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail_in_log(error),
+    }
+}
+
+impl UpArgs {
+    /// With what the nodes are asked, if not in clear text.
+    fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, UpError> {
+        let speaks_tls = self.certificates.cert.is_some() && self.tls != Some(TlsArg::Off);
+        Ok(if speaks_tls { Some(self.certificates.config()?) } else { None })
+    }
+}
+
+impl Plan {
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { Scheme::Https } else { Scheme::Http }.as_str()
+    }
+
+    /// What curl needs beside what it asks.
+    fn curl_words(&self) -> String {
+        match &self.certificates.cacert {
+            Some(file) if self.tls.is_some() => format!("--cacert {} ", quoted(&file.display().to_string())),
+            _ => String::new(),
+        }
     }
 }
 
@@ -151,9 +195,10 @@ fn plan(args: &UpArgs) -> Result<(Vec<Plan>, Vec<TcpSocket>), UpError> {
             _ => UpError::Port { port, name, protocol, flag, error },
         })?;
         held.push(socket);
-        Ok(address)
+        Ok::<_, UpError>(address)
     };
     let leader = args.workers + 1;
+    let tls = args.tls_config()?;
     let plans: Result<_, UpError> = (0..=args.workers)
         .map(|place| {
             let (id, name) = match place {
@@ -162,7 +207,8 @@ fn plan(args: &UpArgs) -> Result<(Vec<Plan>, Vec<TcpSocket>), UpError> {
             };
             let grpc_addr = take(args.grpc_port, place, &name, "gRPC", "--grpc-port")?;
             let http_addr = take(args.http_port, place, &name, "HTTP", "--http-port")?;
-            Ok(Plan { id, name, grpc_addr, http_addr })
+            let certificates = args.certificates.clone();
+            Ok(Plan { id, name, grpc_addr, http_addr, certificates, tls: tls.clone() })
         })
         .collect();
     // Elsewhere than on Linux a socket that only holds an address keeps the node from it, too.
@@ -171,7 +217,7 @@ fn plan(args: &UpArgs) -> Result<(Vec<Plan>, Vec<TcpSocket>), UpError> {
 }
 
 /// Two sockets that only hold a port may share it, and whoever listened there first would keep the other from it.
-fn check_ranges(&UpArgs { workers, grpc_port: grpc, http_port: http }: &UpArgs) -> Result<(), UpError> {
+fn check_ranges(&UpArgs { workers, grpc_port: grpc, http_port: http, .. }: &UpArgs) -> Result<(), UpError> {
     let count = workers + 1;
     let are_apart = grpc == 0 || http == 0 || grpc.abs_diff(http) >= count;
     if are_apart { Ok(()) } else { Err(UpError::Overlap { grpc, http, count }) }
@@ -197,7 +243,7 @@ async fn bring_up(
     }
     let ready = timeout(READY, ready(&plans[0], plans.len()));
     tokio::select! {
-        ready = ready => ready.map_err(|_| UpError::NotReady)?,
+        ready = ready => ready.map_err(|_| UpError::NotReady)??,
         (name, status) = first_end(processes) => return Err(UpError::EndedEarly(name, status)),
     }
     // When nobody reads it the nodes still work.
@@ -232,19 +278,30 @@ fn arguments(plan: &Plan, plans: &[Plan]) -> Vec<String> {
         ("--http-addr", plan.http_addr.to_string()),
         ("--peers", peers.join(",")),
     ];
-    let flags = pairs.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+    let ClientTlsArgs { cacert, cert, key } = &plan.certificates;
+    let files = [("--tls-cert", cert), ("--tls-key", key), ("--tls-ca", cacert)];
+    let files =
+        files.into_iter().filter_map(|(flag, file)| Some((flag, file.as_ref()?.display().to_string())));
+    let flags = pairs.into_iter().chain(files).flat_map(|(flag, value)| [flag.to_owned(), value]);
     std::iter::once("node".to_owned()).chain(flags).collect()
 }
 
 /// Returns when the leader says that all are alive, and who leads.
-async fn ready(leader: &Plan, members: usize) {
-    let Ok(endpoint) = Endpoint::from_shared(format!("http://{}", leader.grpc_addr)) else { return };
-    let channel = Channel::new(endpoint.connect_lazy());
+async fn ready(leader: &Plan, members: usize) -> Result<(), ConnectError> {
+    let dial = Dial {
+        address: &leader.grpc_addr.to_string(),
+        tls: leader.tls.clone(),
+        connect_timeout: None,
+        ping_interval: PING_INTERVAL,
+        ping_timeout: PING_TIMEOUT,
+        is_pinged_idle: false,
+    };
+    let channel = Channel::new(dial.connect_lazily()?);
     loop {
         if let Ok(view) = status::view(channel.clone()).await {
             let alive = view.members.iter().filter(|member| member.status() == proto::MemberStatus::Alive);
             if alive.count() == members && view.leader.is_some() {
-                return;
+                return Ok(());
             }
         }
         sleep(Duration::from_millis(5)).await;
@@ -253,15 +310,17 @@ async fn ready(leader: &Plan, members: usize) {
 
 fn announcement(processes: &[Process], took: Duration) -> String {
     let leader = &processes[0].plan;
-    let http = format!("http://localhost:{}", leader.http_addr.port());
+    let scheme = leader.scheme();
+    let http = format!("{scheme}://localhost:{}", leader.http_addr.port());
     let mut text = format!(
         "\nprimacy is ready after {:.2} s: a leader and {} workers\n\n  \
          the page     {http}\n  \
          Swagger UI   {http}/docs\n  \
-         curl         curl -d '{{\"number\": 17}}' {http}/prime\n  \
+         curl         curl {}-d '{{\"number\": 17}}' {http}/prime\n  \
          gRPC         localhost:{}   (scheduler.Scheduler/CheckPrime, with reflection)\n\n",
         took.as_secs_f64(),
         processes.len() - 1,
+        leader.curl_words(),
         leader.grpc_addr.port(),
     );
     let row = |Process { plan, child, .. }: &Process| {
@@ -270,7 +329,7 @@ fn announcement(processes: &[Process], took: Duration) -> String {
             plan.id.to_string(),
             child.id().unwrap_or_default().to_string(),
             plan.grpc_addr.to_string(),
-            format!("http://{}", plan.http_addr),
+            format!("{scheme}://{}", plan.http_addr),
         ]
     };
     let nodes = table(["NAME", "ID", "PID", "gRPC", "HTTP"], processes.iter().map(row), &[1, 2]);
@@ -316,13 +375,16 @@ fn with_the_same(variables: impl Iterator<Item = OsString>) -> String {
 }
 
 /// Variables of the commands, those whose flags the printed command has, and the one that changes no node.
-const OF_OTHERS: [&str; 7] = [
+const OF_OTHERS: [&str; 10] = [
     "PRIMACY_ENDPOINTS",
     "PRIMACY_ID",
     "PRIMACY_NAME",
     "PRIMACY_GRPC_ADDR",
     "PRIMACY_HTTP_ADDR",
     "PRIMACY_PEERS",
+    "PRIMACY_TLS_CA",
+    "PRIMACY_TLS_CERT",
+    "PRIMACY_TLS_KEY",
     "PRIMACY_LOG",
 ];
 
@@ -444,8 +506,10 @@ mod tests {
 
     #[test]
     fn ranges_of_ports_must_not_overlap() {
-        let check =
-            |workers, grpc_port, http_port| check_ranges(&UpArgs { workers, grpc_port, http_port }).is_ok();
+        let check = |workers, grpc_port, http_port| {
+            let (certificates, tls) = (ClientTlsArgs::default(), None);
+            check_ranges(&UpArgs { workers, grpc_port, http_port, certificates, tls }).is_ok()
+        };
         assert!(check(3, 50051, 8080) && check(3, 8084, 8080) && check(3, 8076, 8080) && check(64, 0, 8080));
         assert!(!check(3, 8083, 8080) && !check(3, 8077, 8080) && !check(1, 8080, 8080));
     }

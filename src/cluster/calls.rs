@@ -4,15 +4,14 @@ use std::{error::Error, sync::Arc, time::Duration};
 
 use primacy_election::{
     Ballot, Claim, ClaimVerdict, DialError, HandOver, Identity, Judged, Peer, PeerRequest, QuestionAnswer,
-    Sought, Time, timing,
+    Scheme, Sought, Time, timing,
 };
 use tokio::time::timeout;
 
 use super::{
     IdTaken, innermost,
-    introduction::{identify, introduce},
-    link::connect,
-    token::{PeerConnection, Token},
+    introduction::{Introduction, PeerCredentials, identify, introduce},
+    token::PeerConnection,
 };
 use crate::{
     api::election::{answer_from_wire, verdict_from_wire},
@@ -25,7 +24,7 @@ pub(super) struct Call {
     pub(super) peer: Peer,
     pub(super) request: PeerRequest,
     pub(super) me: Arc<Identity>,
-    pub(super) token: Token,
+    pub(super) credentials: PeerCredentials,
     /// The connection that is open; else the peer is dialled.
     pub(super) connection: Option<PeerConnection>,
     pub(super) sought: Sought,
@@ -79,16 +78,16 @@ impl Call {
     async fn ask(&self, is_candidate: bool) -> Called<(Option<QuestionAnswer>, Option<Identity>)> {
         let candidate_id = self.me.id.filter(|_| is_candidate).unwrap_or_default().cast_signed();
         let sender = Some((&*self.me).into());
-        let (connection, proven) = match self.connection().await {
+        let Introduction { connection, proven } = match self.connection().await {
             // The address is another name of this node: its entry is not needed.
             Err(DialError::Itself) => return Ok((None, Some(Identity::clone(&self.me)))),
-            connection => connection?,
+            introduction => introduction?,
         };
         let answer =
             WorkerClient::new(connection).election(proto::ElectionRequest { candidate_id, sender }).await?;
         let mut answer = answer.into_inner();
         let says = answer.receiver.take().and_then(|by| Identity::try_from(by).ok());
-        Ok((answer_from_wire(answer), proven.or(says)))
+        Ok((answer_from_wire(answer), proven.map(|(identity, _)| identity).or(says)))
     }
 
     async fn announce(&self, claim: &Claim) -> Called<Option<ClaimVerdict>> {
@@ -107,21 +106,22 @@ impl Call {
 
     async fn offer(&self, offer: &HandOver) -> Called<bool> {
         let request = proto::HandOverRequest { sender: Some((&*self.me).into()), ..offer.into() };
-        let answer = PeerClient::new(self.connection().await?.0).hand_over(request).await?;
+        let answer = PeerClient::new(self.connection().await?.connection).hand_over(request).await?;
         Ok(answer.into_inner().accepted)
     }
 
     async fn worker(&self) -> Called<WorkerClient<PeerConnection>> {
-        Ok(WorkerClient::new(self.connection().await?.0))
+        Ok(WorkerClient::new(self.connection().await?.connection))
     }
 
-    /// The connection, and who has proven to be at its end, if it is new and there is a token.
-    async fn connection(&self) -> Result<(PeerConnection, Option<Identity>), DialError> {
-        if let Some(connection) = &self.connection {
-            return Ok((connection.clone(), None));
+    /// The connection that is open, or a new one.
+    async fn connection(&self) -> Result<Introduction, DialError> {
+        if let Some(connection) = self.connection.clone() {
+            return Ok(Introduction { connection, proven: None });
         }
-        let channel = connect(&self.sought.address, self.heartbeat * timing::ANSWER).await?;
-        introduce(channel, &self.token, &self.sought, &self.snapshot).await
+        let (address, time) = (&self.sought.address, self.heartbeat * timing::ANSWER);
+        let channel = self.credentials.connect(address, self.snapshot.scheme_of(address), time).await?;
+        introduce(channel, &self.credentials.token, &self.sought, &self.snapshot).await
     }
 }
 
@@ -129,7 +129,8 @@ impl Call {
 pub(super) struct Twin {
     pub(super) at: Arc<str>,
     pub(super) me: Arc<Identity>,
-    pub(super) token: Token,
+    pub(super) credentials: PeerCredentials,
+    pub(super) scheme: Scheme,
     pub(super) time: Duration,
 }
 
@@ -137,10 +138,10 @@ impl Twin {
     /// Asks it itself, on a connection of its own: it has the id if it says so, where there is a token with a proof.
     pub(super) async fn find(self) -> Result<IdTaken, DialError> {
         let asked = async {
-            let channel = connect(&self.at, self.time).await?;
-            identify(channel, &self.token).await
+            let channel = self.credentials.connect(&self.at, self.scheme, self.time).await?;
+            identify(channel, &self.credentials.token).await
         };
-        let found = timeout(self.time, asked).await.map_err(|_| DialError::TimedOut)??;
+        let (found, _) = timeout(self.time, asked).await.map_err(|_| DialError::TimedOut)??;
         match self.me.id {
             Some(id) if found.id == Some(id) && found.boot != self.me.boot => {
                 Ok(IdTaken { id, me: Arc::clone(&self.me.grpc_addr), by: self.at })

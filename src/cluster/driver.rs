@@ -17,9 +17,9 @@ use super::{
     ClusterConfig, ClusterRequest, Coordinator, Event, IdTaken, Lanes, LinkEvent, Snapshot, TaskView,
     calls::{Call, Reply, Twin},
     etcd::{self, Order},
+    introduction::PeerCredentials,
     lane::Lane,
     link::Link,
-    token::Token,
 };
 use crate::{
     api::cluster::{ClusterView, Leader},
@@ -33,7 +33,7 @@ pub(super) struct Driver {
     /// The task that asks etcd who leads; none with Bully.
     etcd: Option<etcd::KeeperHandle>,
     me: Arc<Identity>,
-    token: Token,
+    credentials: PeerCredentials,
     clock: Clock,
     heartbeat: Duration,
     worker: Arc<Worker>,
@@ -70,7 +70,7 @@ impl Driver {
         worker: Arc<Worker>,
         clock: Clock,
     ) -> (Self, mpsc::Sender<Event>) {
-        let ClusterConfig { me, peers, heartbeat, token, coordinator } = config;
+        let ClusterConfig { me, peers, heartbeat, credentials, coordinator } = config;
         let (me, snapshots) = (Arc::new(me), watch::Sender::new(Arc::default()));
         let mut links = JoinSet::new();
         let (election, etcd) = match coordinator {
@@ -89,7 +89,7 @@ impl Driver {
             // one's.
             list_version: me.boot | 1,
             me,
-            token,
+            credentials,
             clock,
             heartbeat,
             worker,
@@ -315,7 +315,7 @@ impl Driver {
             peer,
             sought,
             me: Arc::clone(&self.me),
-            token: self.token.clone(),
+            credentials: self.credentials.clone(),
             heartbeat: self.heartbeat,
             clock: self.clock,
             orders: receiver,
@@ -336,7 +336,7 @@ impl Driver {
             peer,
             request,
             me: Arc::clone(&self.me),
-            token: self.token.clone(),
+            credentials: self.credentials.clone(),
             connection: self
                 .lanes
                 .get(&peer)
@@ -362,8 +362,9 @@ impl Driver {
             return self.election.keep_id();
         }
         self.twin_sought = Some(now);
-        let (me, token) = (Arc::clone(&self.me), self.token.clone());
-        self.twin.spawn(Twin { at, me, token, time }.find());
+        let (me, credentials) = (Arc::clone(&self.me), self.credentials.clone());
+        let scheme = self.snapshots.borrow().scheme_of(&at);
+        self.twin.spawn(Twin { at, me, credentials, scheme, time }.find());
     }
 
     fn doubt_twin(&mut self, error: &DialError) {

@@ -38,7 +38,7 @@ use crate::{
 use client::{EtcdClient, EtcdError};
 use connection::EtcdConnection;
 
-pub use connection::{Access, Tls};
+pub use connection::{Access, EtcdTls};
 pub(super) use primacy_election::lease::Order;
 
 /// The driver's side.

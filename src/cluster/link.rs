@@ -2,8 +2,6 @@
 //! wants it.
 
 use std::{
-    error::Error,
-    io,
     pin::pin,
     sync::{
         Arc,
@@ -20,28 +18,25 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
-use tonic::transport::Channel;
 
 use super::{
-    Event, LinkEvent, Snapshot, innermost,
-    introduction::introduce,
+    Event, LinkEvent, Snapshot,
+    introduction::{Introduction, PeerCredentials, introduce},
     lane::{Lane, LaneEnd, LaneTask},
-    token::Token,
+    token::TokenValue,
 };
 use crate::{
     api::election::verdict_from_wire,
     clock::{Clock, millis},
-    connection::{ConnectError, Dial},
-    limits::{DEADLINE_MAX, PEER_MESSAGE_BYTES_MAX, PING_INTERVAL, PING_TIMEOUT, RETIRING_LANES_MAX},
+    limits::{DEADLINE_MAX, PEER_MESSAGE_BYTES_MAX, RETIRING_LANES_MAX},
     proto::{self, worker_client::WorkerClient},
-    text::plain,
 };
 
 pub(super) struct Link {
     pub(super) peer: Peer,
     pub(super) sought: Sought,
     pub(super) me: Arc<Identity>,
-    pub(super) token: Token,
+    pub(super) credentials: PeerCredentials,
     pub(super) heartbeat: Duration,
     pub(super) clock: Clock,
     /// What the driver wants.
@@ -56,6 +51,15 @@ struct Pause {
     wait: Duration,
     /// A lane broke as soon as it was open, and was dialled at once: the next time that waits.
     was_brief: bool,
+}
+
+/// A lane that is open, and what runs it.
+struct OpenLane {
+    lane: Lane,
+    task: LaneTask,
+    identity: Identity,
+    /// What it rests on; nothing without a token.
+    rests_on: Option<TokenValue>,
 }
 
 type Running = std::pin::Pin<Box<dyn Future<Output = LaneEnd> + Send>>;
@@ -107,7 +111,7 @@ impl Link {
             }
         };
         let longer = (pause.wait * 2).clamp(self.heartbeat, self.heartbeat * timing::DIAL_MAX);
-        let (lane, task, identity) = match dialled {
+        let open = match dialled {
             Ok(opened) => opened,
             Err(error) => {
                 // The pause is measured between the starts of dials, so the time of this one is subtracted.
@@ -116,9 +120,10 @@ impl Link {
                 return Some(Pause { wait: longer.saturating_sub(took), was_brief: false });
             }
         };
-        self.tell(LinkEvent::LaneUp { kind: wanted, identity, lane: lane.clone() }).await?;
+        let (identity, lane) = (open.identity.clone(), open.lane.clone());
+        self.tell(LinkEvent::LaneUp { kind: wanted, identity, lane }).await?;
         let opened = Instant::now();
-        let reason = self.serve(before, &lane, task, orders, retiring).await;
+        let reason = self.serve(before, open, orders, retiring).await;
         // A lane that ends is dialled again at once; one that breaks as soon as it opens, only once.
         let was_brief = reason.is_some() && opened.elapsed() < self.heartbeat * timing::DIAL_MAX;
         self.tell(LinkEvent::LaneDown(reason)).await?;
@@ -135,34 +140,36 @@ impl Link {
         pause: Duration,
         wanted: Wanted,
         is_connected: &AtomicBool,
-    ) -> Result<(Lane, LaneTask, Identity), DialError> {
+    ) -> Result<OpenLane, DialError> {
         sleep(pause).await;
         self.dial(wanted, is_connected).await
     }
 
-    async fn dial(
-        &self,
-        wanted: Wanted,
-        is_connected: &AtomicBool,
-    ) -> Result<(Lane, LaneTask, Identity), DialError> {
+    async fn dial(&self, wanted: Wanted, is_connected: &AtomicBool) -> Result<OpenLane, DialError> {
         let time = self.heartbeat * timing::DIAL_MAX;
         let opened = async {
-            let channel = connect(&self.sought.address, time).await?;
-            is_connected.store(true, Relaxed);
             let snapshot = Arc::clone(&self.snapshots.borrow());
-            let (connection, proven) = introduce(channel, &self.token, &self.sought, &snapshot).await?;
-            let (lane, task, identity) = Lane::open(connection, wanted, &self.me).await?;
-            Ok((lane, task, proven.unwrap_or(identity)))
+            let address = &self.sought.address;
+            let channel = self.credentials.connect(address, snapshot.scheme_of(address), time).await?;
+            is_connected.store(true, Relaxed);
+            let Introduction { connection, proven } =
+                introduce(channel, &self.credentials.token, &self.sought, &snapshot).await?;
+            let (lane, task, says) = Lane::open(connection, wanted, &self.me).await?;
+            let (identity, rests_on) = match proven {
+                Some((identity, value)) => (identity, Some(value)),
+                None => (says, None),
+            };
+            Ok(OpenLane { lane, task, identity, rests_on })
         };
         timeout(time, opened).await.map_err(|_| DialError::TimedOut)?
     }
 
-    /// Runs the lane to its end, or until other orders than those before its dial end it; returns why it ended by itself.
+    /// Runs the lane to its end, or until other orders than those before its dial end it, or the token changes; returns
+    /// why it ended by itself.
     async fn serve(
         &self,
         before: Orders,
-        lane: &Lane,
-        task: LaneTask,
+        OpenLane { lane, task, rests_on, .. }: OpenLane,
         mut orders: watch::Receiver<Orders>,
         retiring: &mut JoinSet<()>,
     ) -> Option<String> {
@@ -182,7 +189,8 @@ impl Link {
         let is_other = |orders: &Orders| before.are_ended_by(orders);
         let redials = tokio::select! {
             end = &mut running => return Some(end.to_string()),
-            () = self.send_heartbeats(before.wanted, lane) => return None,
+            () = self.send_heartbeats(before.wanted, &lane) => return None,
+            () = superseded(rests_on.as_ref()) => false,
             changed = orders.wait_for(is_other) => changed.is_ok_and(|orders| orders.redials != before.redials),
         };
         // A peer that is not suspected may finish what it holds; the lane is watched until then, without heartbeats of
@@ -254,31 +262,9 @@ impl Link {
     }
 }
 
-/// Connects to a peer; the name is resolved anew each time.
-pub(super) async fn connect(address: &str, time: Duration) -> Result<Channel, DialError> {
-    let dial = Dial {
-        address,
-        tls: None,
-        connect_timeout: Some(time),
-        ping_interval: PING_INTERVAL,
-        ping_timeout: PING_TIMEOUT,
-        is_pinged_idle: true,
-    };
-    dial.connect().await.map_err(|error| dial_error(&error))
-}
-
-fn dial_error(error: &ConnectError) -> DialError {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(current) = cause {
-        if let Some(io) = current.downcast_ref::<io::Error>()
-            && io.kind() == io::ErrorKind::ConnectionRefused
-        {
-            return DialError::Refused;
-        }
-        if current.to_string().starts_with("dns error") {
-            return DialError::Unresolvable;
-        }
-        cause = current.source();
+async fn superseded(value: Option<&TokenValue>) {
+    match value {
+        Some(value) => value.superseded().await,
+        None => std::future::pending().await,
     }
-    DialError::Other(plain(&innermost(error).to_string()))
 }

@@ -1,8 +1,9 @@
 //! `--coordinator`, and what etcd needs beside it.
 
-use std::{fs, io, path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr};
 
 use thiserror::Error;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::{
     ConfigError, NodeArgs,
@@ -11,9 +12,11 @@ use super::{
 use crate::{
     cluster::{
         Coordinator,
-        etcd::{Access, Tls},
+        etcd::{Access, EtcdTls},
     },
+    connection::pem::{self, Pair, PemError},
     limits::ETCD_ENDPOINTS_MAX,
+    reload::{self, Reload},
 };
 
 /// A coordinator as it is told: `bully`, or `etcd://HOST:PORT[,HOST:PORT…]`.
@@ -62,37 +65,58 @@ impl FromStr for CoordinatorArg {
     }
 }
 
-pub(super) fn coordinator(args: &NodeArgs) -> Result<Coordinator, ConfigError> {
-    let CoordinatorArg::Etcd(endpoints) = &args.coordinator else { return Ok(Coordinator::Bully) };
+pub(super) fn coordinator(args: &NodeArgs) -> Result<(Coordinator, Option<Reload>), ConfigError> {
+    let CoordinatorArg::Etcd(endpoints) = &args.coordinator else { return Ok((Coordinator::Bully, None)) };
     let user = args.etcd_user.as_deref().map(|user| {
         let (name, password) = user.split_once(':').unwrap_or((user, ""));
         (name.to_owned(), args.etcd_password.clone().unwrap_or_else(|| password.to_owned()))
     });
     let endpoints = endpoints.iter().map(HostPort::as_arc).collect();
-    Ok(Coordinator::Etcd(Access { endpoints, user, tls: tls(args)? }))
+    let (tls, reload) = tls(args)?.unzip();
+    Ok((Coordinator::Etcd(Access { endpoints, user, tls }), reload))
 }
 
-/// TLS towards etcd, if any of its files is named.
-fn tls(args: &NodeArgs) -> Result<Option<Tls>, ConfigError> {
-    let read = |path: &Option<PathBuf>, variable| {
-        let read = |path: &PathBuf| {
-            let failed = |error: io::Error| {
-                ConfigError::EtcdFile(path.display().to_string(), variable, error.to_string())
-            };
-            fs::read(path).map_err(failed)
-        };
-        path.as_ref().map(read).transpose()
-    };
-    let authority = read(&args.etcd_cacert, "ETCDCTL_CACERT")?;
-    let identity = match (read(&args.etcd_cert, "ETCDCTL_CERT")?, read(&args.etcd_key, "ETCDCTL_KEY")?) {
+/// The files of TLS towards etcd.
+#[derive(Clone)]
+struct EtcdFiles {
+    authorities: PathBuf,
+    /// The certificate and the key.
+    pair: Option<(PathBuf, PathBuf)>,
+}
+
+/// TLS towards etcd, if any of its files is named; and how it is replaced.
+fn tls(args: &NodeArgs) -> Result<Option<(EtcdTls, Reload)>, ConfigError> {
+    let pair = match (args.etcd_cert.clone(), args.etcd_key.clone()) {
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, None) => None,
         (Some(_), None) => return Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_KEY")),
         (None, Some(_)) => return Err(ConfigError::EtcdTls("ETCDCTL_KEY", "ETCDCTL_CERT")),
     };
-    match authority {
-        Some(authority) => Ok(Some(Tls { authority, identity })),
-        None if identity.is_some() => Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_CACERT")),
-        None => Ok(None),
+    let files = match args.etcd_cacert.clone() {
+        Some(authorities) => EtcdFiles { authorities, pair },
+        None if pair.is_some() => return Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_CACERT")),
+        None => return Ok(None),
+    };
+    let contents = reload::read(&files.paths()).map_err(ConfigError::EtcdFile)?;
+    let config = files.config(&contents).map_err(|error| ConfigError::EtcdFile(error.to_string()))?;
+    let tls = EtcdTls::new(config, files.pair.is_some());
+    let replaced = tls.clone();
+    let reload = Reload::new(files.paths(), contents, move |contents| {
+        replaced.replace(files.config(contents)?);
+        Ok::<_, PemError>("the certificates for etcd were read again; new connections use them".to_owned())
+    });
+    Ok(Some((tls, reload)))
+}
+
+impl EtcdFiles {
+    fn paths(&self) -> Vec<PathBuf> {
+        let pair = self.pair.iter().flat_map(|(certificate, key)| [certificate, key]);
+        [&self.authorities].into_iter().chain(pair).cloned().collect()
+    }
+
+    fn config(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, PemError> {
+        let content = |place: usize| contents.get(place).map(Vec::as_slice).unwrap_or_default();
+        let pair = self.pair.as_ref().map(|(cert, key)| Pair::new((cert, content(1)), (key, content(2))));
+        pem::client(pem::authorities((&self.authorities, content(0)))?, pair.transpose()?.as_ref())
     }
 }

@@ -11,7 +11,7 @@ pub mod memory;
 pub mod pending;
 pub mod places;
 pub mod shares;
-mod stream;
+pub(super) mod stream;
 mod turn;
 
 pub(super) use body::Kept;

@@ -16,7 +16,7 @@ use axum::{
     body::Body,
     extract::Request,
     http::{
-        HeaderName, HeaderValue, Method, StatusCode, Uri,
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
         header::{ALLOW, AUTHORIZATION, CONTENT_TYPE},
     },
     response::Response,
@@ -36,7 +36,9 @@ use super::{
     listener::{
         AnswerService,
         arrival::{Arrival, Unread},
+        entrance::Speech,
     },
+    strangers::Lack,
 };
 use crate::{
     api::error::{ApiError, CheckError},
@@ -121,14 +123,14 @@ impl Services {
         trace: Arc<Trace>,
     ) -> Result<(Instant, impl Future<Output = Response> + Send + use<>), ApiError> {
         let call = admit(&self.gateway, &request, trace)?;
-        let (deadline, is_peer, held) = (call.deadline, call.is_peer, self.held(&call));
+        let (deadline, is_peer, held) = (call.deadline, call.is_peer(), self.held(&call));
         request.extensions_mut().insert(call);
         Ok((deadline, self.call(request, is_peer, held)))
     }
 
     /// Nothing yet of what the caller makes the node hold. Whoever has shown the token is no stranger.
     fn held(&self, call: &CallContext) -> Option<Held> {
-        let is_stranger = !(call.is_peer && self.gateway.door.is_set());
+        let is_stranger = !(call.is_peer() && self.gateway.door.is_set());
         is_stranger.then(|| self.gateway.memory.hold(call.from.ip()))
     }
 
@@ -164,10 +166,16 @@ struct CallContext {
     /// When nobody waits any more.
     deadline: Instant,
     from: SocketAddr,
-    /// The caller knows the cluster's token.
-    is_peer: bool,
+    /// What the caller lacks to count as a peer.
+    lacks: Option<Lack>,
     /// A peer had it first.
     is_forwarded: bool,
+}
+
+impl CallContext {
+    fn is_peer(&self) -> bool {
+        self.lacks.is_none()
+    }
 }
 
 /// What only peers may call: all of `scheduler.Peer`, and the election.
@@ -244,10 +252,11 @@ fn expect_grpc(gateway: &Gateway, request: &Request) -> Result<(), ApiError> {
             "the content type application/grpc or application/grpc+proto",
         ),
     };
-    let http = &gateway.cluster.snapshot().view.me.http_addr;
+    let me = Arc::clone(&gateway.cluster.snapshot().view.me);
+    let (scheme, http) = (me.scheme.as_str(), &me.http_addr);
     Err(ApiError::http(
         status,
-        format!("this port speaks gRPC and accepts {takes}; JSON over HTTP is at {http}"),
+        format!("this port speaks gRPC and accepts {takes}; JSON over HTTP is at {scheme}://{http}"),
     ))
 }
 
@@ -298,11 +307,12 @@ fn explain(response: &mut Response) {
 fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<CallContext, ApiError> {
     let (headers, path) = (request.headers(), request.uri().path());
     let arrival = Arrival::of(request.extensions());
-    let Arrival { from, at: arrived, .. } = *arrival;
-    let is_peer = gateway.door.admits(path, headers.get(AUTHORIZATION).map(HeaderValue::as_bytes));
+    let Arrival { from, at: arrived, speech, .. } = *arrival;
+    let lacks = lack(gateway, path, headers, speech);
+    let is_peer = lacks.is_none();
     let is_forwarded = headers.contains_key(&FORWARDED);
-    if (is_forwarded || is_for_peers(path)) && !is_peer {
-        return Err(gateway.strangers.refuse(path, from));
+    if let Some(lacks) = lacks.filter(|_| is_forwarded || is_for_peers(path)) {
+        return Err(gateway.strangers.refuse(path, from, lacks));
     }
     // Without a token a peer is told by what it calls.
     let is_of_peer =
@@ -314,7 +324,16 @@ fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call
         places::refuse_on_reserved_place(request, Code::Unavailable)?;
     }
     let deadline = arrived + patience(headers, gateway.config.deadline)?;
-    Ok(CallContext { trace, arrived, deadline, from, is_peer, is_forwarded })
+    Ok(CallContext { trace, arrived, deadline, from, lacks, is_forwarded })
+}
+
+/// What whoever makes this call lacks to count as a peer.
+fn lack(gateway: &Gateway, path: &str, headers: &HeaderMap, speech: Speech) -> Option<Lack> {
+    if gateway.door.certifies() && speech != (Speech::Tls { is_certified: true }) {
+        return Some(Lack::Certificate);
+    }
+    let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    if gateway.door.admits(path, header) { None } else { Some(Lack::Token) }
 }
 
 /// What the layer around the services left.

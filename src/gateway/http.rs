@@ -37,6 +37,7 @@ use super::{
     listener::{
         AnswerService,
         arrival::{Arrival, Unread},
+        entrance::Speech,
     },
     openapi, page,
 };
@@ -133,7 +134,7 @@ async fn around(gateway: Arc<Gateway>, request: Request, router: Router) -> Resu
     let trace = trace_of(request.headers());
     let (is_http1, is_head) = (request.version() < Version::HTTP_2, request.method() == Method::HEAD);
     let is_on_reserved_place = places::is_on_reserved_place(&request);
-    let Arrival { from, at: arrived, .. } = *Arrival::of(request.extensions());
+    let Arrival { from, at: arrived, speech, .. } = *Arrival::of(request.extensions());
     let mut response = match admit(&gateway, &request) {
         Ok(_pass) => match AssertUnwindSafe(answer(&gateway, &trace, request, router)).catch_unwind().await {
             Ok(response) => {
@@ -155,7 +156,8 @@ async fn around(gateway: Arc<Gateway>, request: Request, router: Router) -> Resu
     if !may_be_cached(headers) {
         echo(&trace, headers);
     }
-    if is_http1 && (is_on_reserved_place || gateway.cluster.is_stopping()) {
+    let is_last = is_on_reserved_place || gateway.cluster.is_stopping() || speech == Speech::ClearAtTls;
+    if is_http1 && is_last {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     count(&gateway, response.status(), arrived);
@@ -175,6 +177,7 @@ async fn answer(gateway: &Gateway, trace: &Arc<Trace>, mut request: Request, mut
 /// Probes and metrics are answered even by a node that is full.
 fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<InFlightPass<'a>>, ApiError> {
     host::expect_one(request.version(), request.headers())?;
+    expect_tls(request)?;
     if matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics") {
         return Ok(None);
     }
@@ -184,6 +187,16 @@ fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<InFlightP
         return gateway.expect_room().map(|()| None);
     }
     gateway.enter().map(Some)
+}
+
+fn expect_tls(request: &Request) -> Result<(), ApiError> {
+    match Arrival::of(request.extensions()).speech {
+        Speech::ClearAtTls => Err(ApiError::http(
+            StatusCode::BAD_REQUEST,
+            "this port speaks TLS, and this request came in clear text; write https:// instead of http://",
+        )),
+        Speech::Clear | Speech::Tls { .. } => Ok(()),
+    }
 }
 
 /// Gives every error the one shape, whoever made it.

@@ -3,6 +3,7 @@
 
 pub mod arrival;
 mod connection;
+pub mod entrance;
 mod output;
 mod socket;
 
@@ -33,7 +34,7 @@ use super::admission::{
     places::{Places, Room},
 };
 use crate::{
-    connection::Acceptor,
+    connection::{Acceptor, Protocols, tls::Tls},
     limits::{
         ACCEPT_PAUSE, ACCEPT_RECOVERED, ACCEPTS_AT_ONCE_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX,
         HEAD_BYTES_MAX, HEAD_TIMEOUT, LOCAL_RESETS_MAX, PEER_PENDING_RESETS_MAX, PENDING_INTERVAL,
@@ -43,15 +44,7 @@ use crate::{
     metrics::Metrics,
 };
 use connection::Connection;
-
-/// What a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocols {
-    /// HTTP/1.1, or HTTP/2 where the client begins with its preface.
-    Http,
-    /// HTTP/2 only.
-    Grpc,
-}
+use entrance::Entrance;
 
 /// What answers the requests of all connections.
 pub trait AnswerService:
@@ -69,6 +62,7 @@ pub struct Listener<S> {
     acceptor: Acceptor,
     service: S,
     protocols: Protocols,
+    entrance: Arc<Entrance>,
     metrics: Arc<Metrics>,
     places: Places,
     pending: Pending<PendingConnection>,
@@ -88,7 +82,15 @@ impl<S: AnswerService> Listener<S> {
     pub fn new(acceptor: Acceptor, protocols: Protocols, service: S, metrics: Arc<Metrics>) -> Self {
         let places = Places::new(Room::MOST, FairQueue::default());
         let (pending, addresses) = (Pending::default(), Addresses::default());
-        Self { acceptor, service, protocols, metrics, places, pending, addresses }
+        let entrance = Arc::new(Entrance::new(protocols, None, Arc::clone(&metrics)));
+        Self { acceptor, service, protocols, entrance, metrics, places, pending, addresses }
+    }
+
+    /// The same over TLS, if there is one.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        let entrance = Entrance::new(self.protocols, tls, Arc::clone(&self.metrics));
+        Self { entrance: Arc::new(entrance), ..self }
     }
 
     /// The same with room for so many connections, whose work waits in this queue.
@@ -186,6 +188,7 @@ impl<S: AnswerService> Listener<S> {
         };
         let connection = Connection {
             from,
+            entrance: Arc::clone(&self.entrance),
             slots: self.addresses.slots(from.ip()),
             service: self.service.clone(),
             builder: builder(self.protocols, &place.usage.flow),

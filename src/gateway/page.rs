@@ -9,11 +9,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use primacy_election::Status;
+use primacy_election::{Member, Scheme, Status};
 
 use super::{
     Gateway,
     files::{File, PAGE},
+    listener::{arrival::Arrival, entrance::Speech},
 };
 use crate::limits::POLICY_MEMBERS_BYTES_MAX;
 
@@ -32,14 +33,21 @@ fn index(file: &File, State(gateway): State<Arc<Gateway>>, request: &Request) ->
     let view = &snapshot.view;
     let (alive, others): (Vec<_>, Vec<_>) =
         view.members.iter().partition(|member| member.status == Status::Alive);
-    let addresses = alive.into_iter().chain(others).map(|member| &*member.http_addr);
-    ([(header::CONTENT_SECURITY_POLICY, policy(addresses))], file.answer(request)).into_response()
+    let is_encrypted = matches!(Arrival::of(request.extensions()).speech, Speech::Tls { .. });
+    let members =
+        alive.into_iter().chain(others).map(|member| (scheme(member, is_encrypted), &*member.http_addr));
+    ([(header::CONTENT_SECURITY_POLICY, policy(members))], file.answer(request)).into_response()
+}
+
+/// How a page reaches a member: one that came over TLS reaches nothing else.
+fn scheme(member: &Member, is_encrypted: bool) -> Scheme {
+    if is_encrypted { Scheme::Https } else { member.scheme }
 }
 
 /// Nothing but the page's own files, and the members that it may have to go on with: the first of these, as many as fit.
-fn policy<'a>(addresses: impl Iterator<Item = &'a str>) -> String {
+fn policy<'a>(addresses: impl Iterator<Item = (Scheme, &'a str)>) -> String {
     let mut members = String::new();
-    for source in addresses.filter_map(source) {
+    for source in addresses.filter_map(|(scheme, address)| source(scheme, address)) {
         if members.len() + source.len() > POLICY_MEMBERS_BYTES_MAX {
             break;
         }
@@ -55,15 +63,16 @@ fn policy<'a>(addresses: impl Iterator<Item = &'a str>) -> String {
 
 /// A member as a source of a policy. Its grammar has no IPv6 addresses and no underscores, and a browser skips what it
 /// cannot read; of those members it is told the port alone.
-fn source(address: &str) -> Option<String> {
+fn source(scheme: Scheme, address: &str) -> Option<String> {
+    let scheme = scheme.as_str();
     let (host, port) = address.rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;
     let is_name = |label: &str| {
         !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     Some(match host.split('.').all(is_name) {
-        true => format!("http://{host}:{port}"),
-        false => format!("http://*:{port}"),
+        true => format!("{scheme}://{host}:{port}"),
+        false => format!("{scheme}://*:{port}"),
     })
 }
 
@@ -72,7 +81,11 @@ mod tests {
     use super::*;
 
     fn sources(addresses: &[&str]) -> String {
-        let policy = policy(addresses.iter().copied());
+        sources_over(Scheme::Http, addresses)
+    }
+
+    fn sources_over(scheme: Scheme, addresses: &[&str]) -> String {
+        let policy = policy(addresses.iter().map(|address| (scheme, *address)));
         let (_, rest) = policy.split_once("connect-src 'self'").unwrap();
         rest.split_once(';').unwrap().0.trim_start().to_owned()
     }
@@ -88,6 +101,10 @@ mod tests {
             "http://*:8080 http://*:8081 http://*:8082"
         );
         assert_eq!(sources(&["[::1]:8080", "my_host:8080"]), "http://*:8080");
+        assert_eq!(
+            sources_over(Scheme::Https, &["127.0.0.1:8080", "[::1]:8081"]),
+            "https://127.0.0.1:8080 https://*:8081"
+        );
         assert_eq!(sources(&["", "worker1", "worker1:", "worker1:http", "worker1:70000"]), "");
     }
 

@@ -18,6 +18,43 @@ use crate::{
     text::bounded,
 };
 
+/// What a stranger lacks first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// A certificate of this node's CA.
+    Certificate,
+    /// This node's token.
+    Token,
+}
+
+impl Lack {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Certificate => "a certificate of this node's CA",
+            Self::Token => "this node's token",
+        }
+    }
+
+    fn cure(self) -> &'static str {
+        match self {
+            Self::Certificate => "give it --tls-cert, --tls-key and --tls-ca",
+            Self::Token => "give it the same PRIMACY_TOKEN",
+        }
+    }
+
+    fn detail(self) -> &'static str {
+        match self {
+            Self::Certificate => {
+                "this call is for peers, and its connection shows no certificate of the cluster's CA; peers dial TLS, \
+                 with a certificate of --tls-ca"
+            }
+            Self::Token => {
+                "this call is for peers, and its token is not this node's; PRIMACY_TOKEN must be the same on all nodes"
+            }
+        }
+    }
+}
+
 /// Refuses strangers.
 #[derive(Debug)]
 pub struct Strangers {
@@ -36,19 +73,20 @@ impl Strangers {
     }
 
     /// The refusal of a call, such as `/scheduler.Peer/Work`.
-    pub fn refuse(&self, path: &str, from: SocketAddr) -> ApiError {
+    pub fn refuse(&self, path: &str, from: SocketAddr, lacks: Lack) -> ApiError {
         self.metrics.strangers.inc();
         self.unlogged.fetch_add(1, Relaxed);
         if self.is_due() {
             let calls = self.unlogged.swap(0, Relaxed);
             let path = bounded(path, STRANGERS_CALL_CHARS_MAX);
             tracing::warn!(
-                "strangers refused: {calls} without this node's token since the last such line, the newest \
-                 {path} from {from}; if that is a node of this cluster, give it the same PRIMACY_TOKEN"
+                "strangers refused: {calls} without {} since the last such line, the newest {path} from {from}; if \
+                 that is a node of this cluster, {}",
+                lacks.what(),
+                lacks.cure()
             );
         }
-        let detail = "this call is for peers, and its token is not this node's; PRIMACY_TOKEN must be the same on all nodes";
-        ApiError::new(Code::Unauthenticated, detail)
+        ApiError::new(Code::Unauthenticated, lacks.detail())
     }
 
     /// Whether the next line of the log is due, for one caller of those that ask at once.

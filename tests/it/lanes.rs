@@ -327,6 +327,7 @@ async fn a_wanted_lane_gives_back_what_a_silent_peer_holds_and_goes_on_when_it_i
         grpc_addr: "127.0.0.1:1".into(),
         http_addr: "127.0.0.1:2".into(),
         version: "".into(),
+        ..primacy_election::Identity::default()
     };
     let (lane, driver, _) = Lane::open(connection, Wanted::Work, &me).await.unwrap();
     let (driven, watched) = (tokio::spawn(driver.run(|| {})), lane.clone());

@@ -3,6 +3,7 @@
 mod architecture_page;
 mod browsers;
 mod bulk;
+mod certificates;
 mod command_line;
 mod contract;
 mod dependencies;
@@ -36,4 +37,5 @@ mod rounds;
 mod smoke;
 mod status;
 mod strangers;
+mod tls;
 mod token;

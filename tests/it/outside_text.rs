@@ -296,7 +296,7 @@ async fn what_an_http_port_calls_itself_is_made_harmless() {
 
 fn named(name: &str, grpc_addr: &str, version: &str) -> Identity {
     let [name, grpc_addr, version] = [name, grpc_addr, version].map(str::to_owned);
-    Identity { id: None, name, boot: 99, grpc_addr, http_addr: String::new(), version }
+    Identity { id: None, name, boot: 99, grpc_addr, version, ..Identity::default() }
 }
 
 async fn joins(grpc: SocketAddr, who: Identity) -> Result<LaneAnswers, Status> {

@@ -173,6 +173,7 @@ fn twin(id: i32, at: SocketAddr) -> Identity {
         grpc_addr,
         http_addr,
         version: "1".to_owned(),
+        ..Identity::default()
     }
 }
 

@@ -145,7 +145,15 @@ fn batch() -> BatchRequest {
 
 fn named(id: Option<i32>, name: &str) -> Identity {
     let (grpc_addr, http_addr) = ("127.0.0.1:9".to_owned(), "127.0.0.1:9".to_owned());
-    Identity { id, name: name.to_owned(), boot: 99, grpc_addr, http_addr, version: "1".to_owned() }
+    Identity {
+        id,
+        name: name.to_owned(),
+        boot: 99,
+        grpc_addr,
+        http_addr,
+        version: "1".to_owned(),
+        scheme: String::new(),
+    }
 }
 
 fn stranger() -> Identity {

@@ -73,6 +73,6 @@ pub use members::{
 pub use message::{
     Ballot, Claim, ClaimVerdict, HandOver, Judged, PeerRequest, QuestionAnswer, TransferError,
 };
-pub use node::{Figures, Identity, Member, Peer, PeerAddress, Status};
+pub use node::{Figures, Identity, Member, Peer, PeerAddress, Scheme, Status};
 pub use rules::{Rule, Rules};
 pub use time::Time;

@@ -19,6 +19,18 @@ pub struct Identity {
     pub http_addr: Arc<str>,
     /// Its version.
     pub version: Arc<str>,
+    /// What both of its addresses speak.
+    pub scheme: Scheme,
+}
+
+/// What the addresses of a node speak: an address alone is `host:port`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// In clear text.
+    #[default]
+    Http,
+    /// Over TLS.
+    Https,
 }
 
 /// A configured peer: `4=leader:50051`, or without the id, which is then learnt.
@@ -73,6 +85,8 @@ pub struct Member {
     pub http_addr: Arc<str>,
     /// Its version; empty until learnt.
     pub version: Arc<str>,
+    /// What both of its addresses speak, as it says; clear text until learnt.
+    pub scheme: Scheme,
     /// How it is doing.
     pub status: Status,
     /// Since when.
@@ -93,6 +107,7 @@ impl Member {
             advertised: Arc::clone(&peer.grpc_addr),
             http_addr: "".into(),
             version: "".into(),
+            scheme: Scheme::default(),
             status: Status::Suspect,
             since: now,
             heard: None,
@@ -109,6 +124,7 @@ impl Member {
             advertised: Arc::clone(&identity.grpc_addr),
             http_addr: Arc::clone(&identity.http_addr),
             version: Arc::clone(&identity.version),
+            scheme: identity.scheme,
             status,
             since: now,
             heard: Some(now),
@@ -124,6 +140,7 @@ impl Member {
         self.advertised = Arc::clone(&identity.grpc_addr);
         self.http_addr = Arc::clone(&identity.http_addr);
         self.version = Arc::clone(&identity.version);
+        self.scheme = identity.scheme;
     }
 
     /// Whether it is gone, and the same node is alive, or was heard later, at another address. Nobody alive is a ghost,
@@ -155,6 +172,17 @@ impl Member {
             grpc_addr: Arc::clone(&self.grpc_addr),
             http_addr: Arc::clone(&self.http_addr),
             version: Arc::clone(&self.version),
+            scheme: self.scheme,
+        }
+    }
+}
+
+impl Scheme {
+    /// As it begins a URI (RFC 9110, section 4.2).
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
         }
     }
 }

@@ -29,9 +29,15 @@ struct ShownMember {
     grpc_addr: String,
 }
 
-/// What speaks HTTP/1 at this address, if anything does.
+/// What this address is by its answer to a request of HTTP/1 in clear text, if it takes connections.
 pub(super) async fn http(address: &HostPort) -> Option<String> {
     let answer = timeout(ANSWER, ask(address)).await.ok()?.ok()?;
+    if answer.is_empty() {
+        return Some(format!(
+            "{address} ends connections in clear text: it may speak TLS; write https://{address}, and name the CA of \
+             its certificate with --cacert"
+        ));
+    }
     let status: u16 = answer.strip_prefix("HTTP/1.")?.split_whitespace().nth(1)?.parse().ok()?;
     let what = match node(&answer) {
         Some((name, grpc)) => format!("is the HTTP port of {name}, whose gRPC port is {grpc}"),

@@ -17,13 +17,17 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use rand::{RngExt, rngs::StdRng};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_rustls::rustls::ClientConfig;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Request, Response, Status,
     metadata::AsciiMetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Certificate, Channel, ClientTlsConfig, Identity},
+    transport::Channel,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -47,16 +51,14 @@ pub struct Access {
     /// Name and password, if it asks for them.
     pub user: Option<(String, String)>,
     /// With TLS.
-    pub tls: Option<Tls>,
+    pub tls: Option<EtcdTls>,
 }
 
-/// PEM texts.
+/// What is shown to etcd, and whom etcd is believed to be, at this moment.
 #[derive(Clone)]
-pub struct Tls {
-    /// Who signs the certificates of etcd.
-    pub authority: Vec<u8>,
-    /// This node's certificate and key, if etcd asks for them.
-    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+pub struct EtcdTls {
+    current: Arc<watch::Sender<Arc<ClientConfig>>>,
+    shows_certificate: bool,
 }
 
 impl fmt::Debug for Access {
@@ -223,7 +225,7 @@ impl Access {
     async fn connect(&self, address: &Arc<str>) -> Result<Channel, EtcdError> {
         let dial = Dial {
             address,
-            tls: self.tls.as_ref().map(Tls::config),
+            tls: self.tls.as_ref().map(EtcdTls::current),
             connect_timeout: None,
             ping_interval: ETCD_PING_INTERVAL,
             ping_timeout: ETCD_TIMEOUT,
@@ -265,8 +267,12 @@ impl Access {
     fn perhaps(&self) -> &'static str {
         match &self.tls {
             None => "it may speak TLS, and ETCDCTL_CACERT is not set",
-            Some(Tls { identity: None, .. }) => "it may ask for a certificate, and ETCDCTL_CERT is not set",
-            Some(Tls { identity: Some(_), .. }) => "it may not accept the certificate of ETCDCTL_CERT",
+            Some(EtcdTls { shows_certificate: false, .. }) => {
+                "it may ask for a certificate, and ETCDCTL_CERT is not set"
+            }
+            Some(EtcdTls { shows_certificate: true, .. }) => {
+                "it may not accept the certificate of ETCDCTL_CERT"
+            }
         }
     }
 }
@@ -277,13 +283,19 @@ impl EtcdConnection {
     }
 }
 
-impl Tls {
-    fn config(&self) -> ClientTlsConfig {
-        let config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.authority));
-        match &self.identity {
-            Some((certificate, key)) => config.identity(Identity::from_pem(certificate, key)),
-            None => config,
-        }
+impl EtcdTls {
+    /// TLS that begins with this.
+    pub fn new(config: ClientConfig, shows_certificate: bool) -> Self {
+        Self { current: Arc::new(watch::Sender::new(Arc::new(config))), shows_certificate }
+    }
+
+    /// What new connections take from now on.
+    pub fn replace(&self, config: ClientConfig) {
+        self.current.send_replace(Arc::new(config));
+    }
+
+    fn current(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.current.borrow())
     }
 }
 

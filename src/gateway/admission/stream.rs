@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -21,12 +21,23 @@ pub(in crate::gateway) struct Metered<S> {
     stream: S,
     usage: Arc<Usage>,
     frames: Frames,
+    /// Whether what it writes is what leaves, or waits to be encrypted.
+    notes_unread: bool,
+}
+
+/// What TLS reads and writes, beneath [`Metered`]: it costs as what it holds does, so that records that hold nothing cost
+/// too.
+pub(in crate::gateway) struct Encrypted<S> {
+    stream: S,
+    usage: Arc<Usage>,
+    /// What may still be read; nothing when there is no limit.
+    bytes_left: Option<usize>,
 }
 
 impl<S: AsyncRead + Unpin> Metered<S> {
     /// What a new connection sends and is sent.
-    pub(in crate::gateway) fn new(stream: S, usage: Arc<Usage>) -> Self {
-        Self { stream, usage, frames: Frames::new() }
+    pub(in crate::gateway) fn new(stream: S, usage: Arc<Usage>, is_encrypted: bool) -> Self {
+        Self { stream, usage, frames: Frames::new(), notes_unread: !is_encrypted }
     }
 
     /// Reads at most [`DENSE_READ_BYTES_MAX`]: a full buffer of small frames may cost far more than a turn.
@@ -46,7 +57,9 @@ impl<S: AsyncRead + Unpin> Metered<S> {
 
 impl<S> Metered<S> {
     fn wrote(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.usage.set_unread(wrote.is_pending());
+        if self.notes_unread {
+            self.usage.set_unread(wrote.is_pending());
+        }
         if let Poll::Ready(Ok(bytes)) = wrote {
             self.usage.flow.turn.charge(bytes);
         }
@@ -102,6 +115,76 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         let fitting = fitting(slices, &mut room);
         let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, fitting);
         self.wrote(wrote)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl<S> Encrypted<S> {
+    /// Of which so many bytes may be read until the limit is lifted.
+    pub(in crate::gateway) fn new(stream: S, usage: Arc<Usage>, bytes_max: usize) -> Self {
+        Self { stream, usage, bytes_left: Some(bytes_max) }
+    }
+
+    /// The handshake is over.
+    pub(in crate::gateway) fn lift_limit(&mut self) {
+        self.bytes_left = None;
+    }
+
+    fn count(&mut self, bytes: usize) -> io::Result<()> {
+        self.usage.flow.turn.charge(bytes);
+        let Some(left) = &mut self.bytes_left else { return Ok(()) };
+        let rest = left.checked_sub(bytes);
+        *left =
+            rest.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the handshake is too long"))?;
+        Ok(())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Encrypted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.usage.flow.turn.is_over() {
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        Poll::Ready(self.count(buffer.filled().len() - before))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.usage.set_unread(wrote.is_pending());
+        wrote
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.usage.set_unread(wrote.is_pending());
+        wrote
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::{
     Stream, StreamExt,
-    future::ready,
+    future::{pending, ready},
     stream::{self, BoxStream},
 };
 use tokio::time::sleep;
@@ -174,11 +174,20 @@ impl Peer for PeerService {
 }
 
 impl PeerService {
-    /// Lets a peer open a lane; what follows are its asks.
+    /// Lets a peer open a lane; what follows are its asks. It ends when the value of the token by which the peer came in
+    /// is withdrawn.
     async fn open(
         &self,
         request: Request<Streaming<proto::LaneAsks>>,
     ) -> Result<impl Stream<Item = Result<proto::LaneAsks, Status>> + Send + use<>, Status> {
+        let header = request.metadata().get(AUTHORIZATION);
+        let value = header.and_then(|header| self.0.door.value(header.as_bytes()));
+        let withdrawn = async move {
+            match value {
+                Some(value) => value.withdrawn().await,
+                None => pending().await,
+            }
+        };
         let mut asks = request.into_inner();
         let sender = asks.message().await?.and_then(|first| first.sender);
         let sender = sender_of(sender)?;
@@ -186,7 +195,7 @@ impl PeerService {
             return Err(Status::unavailable(STOPPING));
         }
         self.0.cluster.heard(sender).await.map_err(ApiError::from)?;
-        Ok(asks.map(|asks| asks.and_then(bounded)))
+        Ok(asks.map(|asks| asks.and_then(bounded)).take_until(withdrawn))
     }
 
     /// This node's identity first, then the answers, and between them a notice when this node stops.

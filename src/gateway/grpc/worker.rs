@@ -36,10 +36,10 @@ impl Worker for WorkerService {
         &self,
         request: Request<proto::HeartbeatRequest>,
     ) -> Result<Response<proto::HeartbeatResponse>, Status> {
-        let CallContext { from, is_peer, .. } = call_of(&request);
+        let CallContext { from, lacks, .. } = call_of(&request);
         let request = request.into_inner();
-        if is_stamped(&request) && !is_peer {
-            return Err(self.0.strangers.refuse("/scheduler.Worker/Heartbeat", from).into());
+        if let Some(lacks) = lacks.filter(|_| is_stamped(&request)) {
+            return Err(self.0.strangers.refuse("/scheduler.Worker/Heartbeat", from, lacks).into());
         }
         let figures = self.0.worker.figures();
         let verdict = self.take(request).await?;

@@ -18,7 +18,7 @@ use axum::{
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::{sleep, timeout};
 
-use super::socket::Socket;
+use super::{entrance::Speech, socket::Socket};
 use crate::limits::{LINGER, LINGER_BYTES_MAX, UNREAD_BYTES_MAX, UNREAD_TIMEOUT};
 
 /// What the listener knows of a request, among its extensions.
@@ -28,6 +28,8 @@ pub struct Arrival {
     pub at: Instant,
     /// Who asks.
     pub from: SocketAddr,
+    /// How it came.
+    pub speech: Speech,
     /// What is left of its body, if it has one.
     pub unread: Option<Arc<Unread>>,
     socket: Arc<Socket>,
@@ -36,7 +38,12 @@ pub struct Arrival {
 
 impl Arrival {
     /// The request as its handlers take it.
-    pub(super) fn take(request: hyper::Request<Incoming>, from: SocketAddr, socket: &Arc<Socket>) -> Request {
+    pub(super) fn take(
+        request: hyper::Request<Incoming>,
+        from: SocketAddr,
+        speech: Speech,
+        socket: &Arc<Socket>,
+    ) -> Request {
         let (head, body) = request.into_parts();
         let unread = (!body.is_end_stream()).then(Arc::default);
         let body = match &unread {
@@ -53,7 +60,8 @@ impl Arrival {
         let is_http1 = head.version < Version::HTTP_2;
         let mut request = Request::from_parts(head, body);
         let at = Instant::now();
-        request.extensions_mut().insert(Self { at, from, unread, socket: Arc::clone(socket), is_http1 });
+        let socket = Arc::clone(socket);
+        request.extensions_mut().insert(Self { at, from, speech, unread, socket, is_http1 });
         request
     }
 

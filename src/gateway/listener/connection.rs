@@ -17,8 +17,7 @@ use hyper::{
 };
 use hyper_util::{rt::TokioIo, server::conn::auto::Builder, service::TowerToHyperService};
 use tokio::{
-    io::join,
-    net::{TcpStream, tcp::OwnedWriteHalf},
+    net::TcpStream,
     sync::{Notify, OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
 };
@@ -27,8 +26,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AnswerService,
     arrival::Arrival,
+    entrance::{Entrance, Speech, Stream},
     output::Output,
-    socket::{Input, Socket},
+    socket::Socket,
 };
 use crate::{
     gateway::admission::{Kept, Metered, fair::StreamExecutor, places::Place},
@@ -38,6 +38,7 @@ use crate::{
 
 pub(super) struct Connection<S> {
     pub(super) from: SocketAddr,
+    pub(super) entrance: Arc<Entrance>,
     /// Slots of its address, for those that have not completed a first head.
     pub(super) slots: Arc<Semaphore>,
     pub(super) service: S,
@@ -58,7 +59,7 @@ impl<S: AnswerService> Connection<S> {
         let may_be_silent =
             if place.usage.is_reserved() { FIRST_BYTE_RESERVED_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
         let first = timeout(may_be_silent, first_byte(&stream, Arc::clone(&self.slots)));
-        let Some(Ok(Some(slot))) = self.leave.run_until_cancelled(first).await else {
+        let Some(Ok(Some((first, slot)))) = self.leave.run_until_cancelled(first).await else {
             self.metrics.connections_silent.inc();
             return;
         };
@@ -66,7 +67,9 @@ impl<S: AnswerService> Connection<S> {
         let _ = stream.set_nodelay(true);
         let (input, output) = stream.into_split();
         let socket = Arc::new(Socket::new(input, place));
-        let may_send = self.converse(&socket, output, slot).await;
+        let opening = self.entrance.open(first, self.from, &socket, output);
+        let Some(Some((stream, speech))) = self.leave.run_until_cancelled(opening).await else { return };
+        let may_send = self.converse(&socket, stream, speech, slot).await;
         socket.place.usage.flow.mark_ended();
         if may_send {
             socket.linger().await;
@@ -91,7 +94,8 @@ impl<S: AnswerService> Connection<S> {
     async fn converse(
         self,
         socket: &Arc<Socket>,
-        output: OwnedWriteHalf,
+        stream: Stream,
+        speech: Speech,
         slot: OwnedSemaphorePermit,
     ) -> bool {
         let slot = Arc::new(Slot::new(slot));
@@ -100,11 +104,12 @@ impl<S: AnswerService> Connection<S> {
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             asked.release();
             let in_use = over.place.usage.request();
-            let answer = answers.call(Arrival::take(request, from, &over));
+            let answer = answers.call(Arrival::take(request, from, speech, &over));
             async move { Ok::<_, Infallible>(answer.await?.map(|body| Kept::new(body, in_use))) }
         });
-        let stream = join(Input(Arc::clone(socket)), Output::new(output));
-        let stream = TokioIo::new(Metered::new(stream, Arc::clone(&socket.place.usage)));
+        let is_encrypted = matches!(speech, Speech::Tls { .. });
+        let metered = Metered::new(Output::new(stream), Arc::clone(&socket.place.usage), is_encrypted);
+        let stream = TokioIo::new(metered);
         let mut connection = pin!(self.builder.serve_connection(stream, service));
         let mut signals = self.signals(socket, &slot);
         let mut has_asked = false;
@@ -180,9 +185,10 @@ enum Signal {
 }
 
 /// Waits for the first byte, which stays to be read, then for one of the address's slots: who is silent needs none.
-async fn first_byte(stream: &TcpStream, slots: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    match stream.peek(&mut [0]).await {
-        Ok(1..) => slots.acquire_owned().await.ok(),
+async fn first_byte(stream: &TcpStream, slots: Arc<Semaphore>) -> Option<(u8, OwnedSemaphorePermit)> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1..) => Some((first[0], slots.acquire_owned().await.ok()?)),
         Ok(0) | Err(_) => None,
     }
 }

@@ -12,8 +12,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use futures_util::FutureExt;
-use tokio::{io::AsyncWrite, net::tcp::OwnedWriteHalf};
-use tokio_io_timeout::TimeoutWriter;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
     api::error::ApiError,
@@ -21,27 +20,29 @@ use crate::{
         context::{echo, trace_of},
         http::headers::guard,
     },
-    limits::{HEAD_BYTES_MAX, WRITE_TIMEOUT},
+    limits::HEAD_BYTES_MAX,
 };
 
-/// The writing side of a connection.
-pub(super) struct Output {
-    writer: Pin<Box<TimeoutWriter<OwnedWriteHalf>>>,
+/// A connection, with what is written to it.
+pub(super) struct Output<S> {
+    stream: S,
     /// What is still to be written instead of what hyper has made.
     instead: Bytes,
 }
 
-impl Output {
-    pub(super) fn new(half: OwnedWriteHalf) -> Self {
-        let mut writer = TimeoutWriter::new(half);
-        writer.set_timeout(Some(WRITE_TIMEOUT));
-        Self { writer: Box::pin(writer), instead: Bytes::new() }
+impl<S: AsyncWrite + Unpin> Output<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, instead: Bytes::new() }
+    }
+
+    fn stream(&mut self) -> Pin<&mut S> {
+        Pin::new(&mut self.stream)
     }
 
     /// Writes all of `instead`; then hyper's answer counts as written.
     fn poll_instead(&mut self, cx: &mut Context<'_>, length: usize) -> Poll<io::Result<usize>> {
         while !self.instead.is_empty() {
-            let written = ready!(self.writer.as_mut().poll_write(cx, &self.instead))?;
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.instead))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -51,13 +52,23 @@ impl Output {
     }
 }
 
-impl AsyncWrite for Output {
+impl<S: AsyncRead + Unpin> AsyncRead for Output<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, into)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Output<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.instead.is_empty() {
             self.instead = problem(bytes).unwrap_or_default();
         }
         if self.instead.is_empty() {
-            return self.writer.as_mut().poll_write(cx, bytes);
+            return self.stream().poll_write(cx, bytes);
         }
         self.poll_instead(cx, bytes.len())
     }
@@ -69,20 +80,20 @@ impl AsyncWrite for Output {
     ) -> Poll<io::Result<usize>> {
         match parts {
             [head] => self.poll_write(cx, head),
-            _ => self.writer.as_mut().poll_write_vectored(cx, parts),
+            _ => self.stream().poll_write_vectored(cx, parts),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.writer.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.as_mut().poll_flush(cx)
+        self.stream().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.as_mut().poll_shutdown(cx)
+        self.stream().poll_shutdown(cx)
     }
 }
 

@@ -174,6 +174,7 @@ impl Membership {
         state.member.name = told.name;
         state.member.http_addr = told.http_addr;
         state.member.version = told.version;
+        state.member.scheme = told.scheme;
         state.member.heard = told.heard;
         self.set_status(now, peer, told.status, "the leader says so");
     }

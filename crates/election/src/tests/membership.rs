@@ -27,6 +27,7 @@ fn identity(id: u32) -> Identity {
         http_addr: format!("{name}:2").into(),
         name,
         version: "1".into(),
+        ..Identity::default()
     }
 }
 

@@ -397,6 +397,7 @@ impl World {
             grpc_addr: Arc::clone(&address),
             http_addr: address,
             version: "1".into(),
+            ..Identity::default()
         };
         let address = |peer: &usize| PeerAddress {
             id: self.nodes[*peer].plan.id.filter(|_| plan.lists_ids),

@@ -12,7 +12,7 @@ use super::{
     ms,
     plan::Fault,
 };
-use crate::{Election, Time};
+use crate::{Election, Scheme, Time};
 
 const COUNT: usize = 1_000;
 
@@ -20,7 +20,8 @@ fn registration(place: usize) -> Registration {
     let name: Arc<str> = format!("node{place}").into();
     let grpc_addr = format!("10.0.{}.{}:50051", place / 250, place % 250).into();
     let (id, boot) = (Some(place as u32 + 1), place as u64 + 1);
-    let node = Identity { id, name, boot, grpc_addr, http_addr: "10.0.0.1:8080".into(), version: "1".into() };
+    let (http_addr, version) = ("10.0.0.1:8080".into(), "1".into());
+    let node = Identity { id, name, boot, grpc_addr, http_addr, version, scheme: Scheme::default() };
     Registration { node, lease: boot.cast_signed(), revision: boot.cast_signed() }
 }
 

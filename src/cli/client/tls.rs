@@ -1,0 +1,104 @@
+//! TLS towards nodes, by the names that curl has for its parts; and endpoints, which may name it.
+
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
+
+use clap::Args;
+use primacy_election::Scheme;
+use thiserror::Error;
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::{
+    config::{AddressError, HostPort},
+    connection::pem::{self, Pair, PemError},
+};
+
+/// What is shown to nodes, and whom they are believed by.
+#[derive(Debug, Clone, Default, Args)]
+pub(in crate::cli) struct ClientTlsArgs {
+    /// The CAs that nodes are believed by, in PEM [default: those of this system]. With it, endpoints that name no
+    /// scheme are asked over TLS
+    #[arg(long, env = "PRIMACY_TLS_CA", value_name = "FILE")]
+    pub(in crate::cli) cacert: Option<PathBuf>,
+    /// The certificate to show to nodes that ask for one, in PEM
+    #[arg(long, env = "PRIMACY_TLS_CERT", value_name = "FILE")]
+    pub(in crate::cli) cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM
+    #[arg(long, env = "PRIMACY_TLS_KEY", value_name = "FILE")]
+    pub(in crate::cli) key: Option<PathBuf>,
+}
+
+/// Settings of TLS that cannot be.
+#[derive(Debug, Error)]
+pub(in crate::cli) enum ClientTlsError {
+    #[error("--cert and --key belong together: give both, or neither")]
+    Half,
+    #[error(transparent)]
+    File(#[from] PemError),
+}
+
+/// Where a node is asked: `host:port`, perhaps after `http://` or `https://`.
+#[derive(Debug, Clone)]
+pub(in crate::cli) struct EndpointArg {
+    scheme: Option<Scheme>,
+    pub(super) address: HostPort,
+}
+
+/// An endpoint that is none.
+#[derive(Debug, Error)]
+pub(in crate::cli) enum EndpointError {
+    #[error("{0}; it may begin with https:// or http://")]
+    Address(#[from] AddressError),
+    #[error("`{0}` is no scheme of an endpoint; write https:// or http://")]
+    Scheme(String),
+}
+
+impl ClientTlsArgs {
+    /// What TLS is made of.
+    pub(in crate::cli) fn config(&self) -> Result<Arc<ClientConfig>, ClientTlsError> {
+        let pair = match (&self.cert, &self.key) {
+            (Some(certificate), Some(key)) => {
+                let contents = (pem::read(certificate)?, pem::read(key)?);
+                Some(Pair::new((certificate, &contents.0), (key, &contents.1))?)
+            }
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(ClientTlsError::Half),
+        };
+        let authorities = match &self.cacert {
+            Some(path) => pem::authorities((path, &pem::read(path)?))?,
+            None => pem::system_authorities()?,
+        };
+        Ok(Arc::new(pem::client(authorities, pair.as_ref())?))
+    }
+}
+
+impl EndpointArg {
+    /// What is spoken there: what it names, else TLS if a CA was named.
+    pub(super) fn scheme(&self, tls: &ClientTlsArgs) -> Scheme {
+        let default = if tls.cacert.is_some() { Scheme::Https } else { Scheme::Http };
+        self.scheme.unwrap_or(default)
+    }
+}
+
+impl FromStr for EndpointArg {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (scheme, address) = match text.split_once("://") {
+            None => (None, text),
+            Some(("http", address)) => (Some(Scheme::Http), address),
+            Some(("https", address)) => (Some(Scheme::Https), address),
+            Some((other, _)) => return Err(EndpointError::Scheme(other.chars().take(40).collect())),
+        };
+        let address = address.strip_suffix('/').unwrap_or(address).parse()?;
+        Ok(Self { scheme, address })
+    }
+}
+
+impl fmt::Display for EndpointArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(scheme) = self.scheme {
+            write!(f, "{}://", scheme.as_str())?;
+        }
+        self.address.fmt(f)
+    }
+}

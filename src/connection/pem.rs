@@ -1,0 +1,140 @@
+//! Certificates and keys in PEM (RFC 7468).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use thiserror::Error;
+use tokio_rustls::rustls::{
+    self, ClientConfig, RootCertStore,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+/// A file that will not do.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub enum PemError {
+    /// It cannot be read.
+    #[error("cannot read {0}: {1}")]
+    Unreadable(PathBuf, String),
+    /// It is not PEM, or holds nothing of its kind.
+    #[error("{0} holds no {1} in PEM, which begins with -----BEGIN: {2}")]
+    NotPem(PathBuf, &'static str, String),
+    /// A CA that cannot be believed.
+    #[error("{0} holds a certificate that no CA can have: {1}")]
+    BadAuthority(PathBuf, String),
+    /// They are of two different pairs.
+    #[error("the key in {1} does not belong to the certificate in {0}; give the two that were made together")]
+    Mismatch(PathBuf, PathBuf),
+    /// They cannot be used.
+    #[error("the certificate in {0} cannot be used with its key: {1}")]
+    BadPair(PathBuf, String),
+    /// The system names no CA.
+    #[error("this system believes no CA; name the one that signed the certificates of the nodes")]
+    NoSystemAuthorities,
+}
+
+/// A file that was read, and where it is.
+pub type Content<'a> = (&'a PathBuf, &'a [u8]);
+
+/// A certificate, those between it and the root, and its key.
+pub struct Pair {
+    /// The certificate comes first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The key.
+    pub key: PrivateKeyDer<'static>,
+    paths: (PathBuf, PathBuf),
+}
+
+impl Pair {
+    /// That of these two files.
+    ///
+    /// # Errors
+    /// [`PemError::NotPem`]; whether the two fit is known when they are used.
+    pub fn new(certificate: Content<'_>, key: Content<'_>) -> Result<Self, PemError> {
+        let chain = certificates(certificate)?;
+        let private = PrivateKeyDer::from_pem_slice(key.1);
+        let private = private.map_err(|error| not_pem(key.0, "private key", &error))?;
+        Ok(Self { chain, key: private, paths: (certificate.0.clone(), key.0.clone()) })
+    }
+
+    /// What is wrong with it.
+    pub fn bad(&self, error: rustls::Error) -> PemError {
+        let (certificate, key) = self.paths.clone();
+        match error {
+            rustls::Error::InconsistentKeys(_) => PemError::Mismatch(certificate, key),
+            error => PemError::BadPair(certificate, error.to_string()),
+        }
+    }
+}
+
+/// Reads a file.
+///
+/// # Errors
+/// [`PemError::Unreadable`].
+pub fn read(path: &Path) -> Result<Vec<u8>, PemError> {
+    fs::read(path).map_err(|error| PemError::Unreadable(path.to_owned(), error.to_string()))
+}
+
+/// What does the cryptography.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// The CAs of a file.
+///
+/// # Errors
+/// [`PemError::NotPem`] and [`PemError::BadAuthority`].
+pub fn authorities(content: Content<'_>) -> Result<RootCertStore, PemError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(content)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| PemError::BadAuthority(content.0.clone(), error.to_string()))?;
+    }
+    Ok(roots)
+}
+
+/// The CAs that the system believes.
+///
+/// # Errors
+/// [`PemError::NoSystemAuthorities`].
+pub fn system_authorities() -> Result<RootCertStore, PemError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { Err(PemError::NoSystemAuthorities) } else { Ok(roots) }
+}
+
+/// What a client of gRPC shows, and whom it believes.
+///
+/// # Errors
+/// [`PemError::Mismatch`] and [`PemError::BadPair`].
+pub fn client(authorities: RootCertStore, pair: Option<&Pair>) -> Result<ClientConfig, PemError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| PemError::BadPair(PathBuf::new(), error.to_string()))?
+        .with_root_certificates(authorities);
+    let mut config = match pair {
+        Some(pair) => builder
+            .with_client_auth_cert(pair.chain.clone(), pair.key.clone_key())
+            .map_err(|error| pair.bad(error))?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn certificates(content: Content<'_>) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(content.1).collect();
+    match found {
+        Ok(found) if found.is_empty() => {
+            Err(PemError::NotPem(content.0.clone(), "certificate", "there is none".to_owned()))
+        }
+        found => found.map_err(|error| not_pem(content.0, "certificate", &error)),
+    }
+}
+
+fn not_pem(path: &Path, what: &'static str, error: &impl ToString) -> PemError {
+    PemError::NotPem(path.to_owned(), what, error.to_string())
+}
