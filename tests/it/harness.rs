@@ -232,19 +232,26 @@ impl Processes {
         Self::begin_with(workers, &[])
     }
 
-    fn begin_with(workers: u32, arguments: &[&str]) -> Self {
+    pub fn begin_with(workers: u32, arguments: &[&str]) -> Self {
+        Self::begin_each(workers, |_| arguments.iter().map(ToString::to_string).collect())
+    }
+
+    /// With arguments for each, the leader first.
+    pub fn begin_each(workers: u32, arguments: impl Fn(usize) -> Vec<String>) -> Self {
         let ports: Vec<(SocketAddr, SocketAddr)> =
             (0..=workers).map(|_| (free_address(), free_address())).collect();
         let peers: Vec<String> = (0..=workers)
             .map(|place| format!("{}={}", name_of(place, workers).0, ports[place as usize].0))
             .collect();
         let peers = peers.join(",");
-        let arguments = [&["--peers", &peers], arguments].concat();
         let nodes = (0..=workers)
             .map(|place| {
                 let (id, name) = name_of(place, workers);
                 let (grpc, http) = ports[place as usize];
-                Process::start_at(Some(id), &name, grpc, http, &arguments)
+                let more = arguments(place as usize);
+                let more: Vec<&str> =
+                    ["--peers", &*peers].into_iter().chain(more.iter().map(String::as_str)).collect();
+                Process::start_at(Some(id), &name, grpc, http, &more)
             })
             .collect();
         Self { nodes }
@@ -317,6 +324,12 @@ impl Process {
             assert!(started.elapsed() < SOON, "{} does not end", self.name);
             sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Changes the value of an argument, for the next start.
+    pub fn tell(&mut self, flag: &str, value: &str) {
+        let place = self.arguments.iter().position(|argument| argument == flag).unwrap();
+        self.arguments[place + 1] = value.to_owned();
     }
 
     /// Starts it again, as it was.

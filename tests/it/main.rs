@@ -33,6 +33,7 @@ mod python;
 mod ranges;
 mod readme;
 mod refusals;
+mod rotation;
 mod rounds;
 mod smoke;
 mod status;
