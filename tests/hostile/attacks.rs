@@ -3,6 +3,7 @@
 mod bodies;
 mod cheap;
 mod connections;
+pub mod handshakes;
 mod ranges;
 mod streams;
 
@@ -15,15 +16,21 @@ pub struct Attack {
     pub what: &'static str,
     /// Whether a node that starts meanwhile must find its leader: it is about connections, and peers need some.
     pub joins: bool,
+    /// Whether the nodes and their clients speak TLS.
+    pub over_tls: bool,
     pub start: fn(&mut Attacker),
 }
 
 const fn attack(id: &'static str, what: &'static str, start: fn(&mut Attacker)) -> Attack {
-    Attack { id, what, joins: false, start }
+    Attack { id, what, joins: false, over_tls: false, start }
 }
 
 const fn siege(id: &'static str, what: &'static str, start: fn(&mut Attacker)) -> Attack {
-    Attack { id, what, joins: true, start }
+    Attack { joins: true, ..attack(id, what, start) }
+}
+
+const fn over_tls(id: &'static str, what: &'static str, start: fn(&mut Attacker)) -> Attack {
+    Attack { over_tls: true, ..siege(id, what, start) }
 }
 
 pub const ATTACKS: &[Attack] = &[
@@ -65,4 +72,14 @@ pub const ATTACKS: &[Attack] = &[
     attack("unread-lists", "64 lists of all below 2^64, unread", ranges::unread_lists),
     attack("searches", "64 searches beside numbers of 10,000 digits", ranges::searches),
     siege("tls", "500 connections that speak TLS", connections::tls),
+    over_tls("tls-slow", "500 first messages, a byte at a time", handshakes::slow),
+    over_tls("tls-half", "4,096 handshakes without an end, 16 addresses", handshakes::half),
+    over_tls("tls-flood", "whole handshakes, 64 at once", handshakes::flood),
+    over_tls("tls-old", "versions that are spoken no more, and noise", handshakes::old),
+    over_tls("tls-large", "messages of 16 MiB, chains of 60 certificates", handshakes::large),
+    over_tls("tls-names", "names that the node does not have", handshakes::names),
+    over_tls("tls-shown", "certificates expired, and of another CA", handshakes::certificates),
+    over_tls("tls-records", "40 connections of records of one byte", handshakes::records),
+    over_tls("tls-keys", "40 connections of new keys", handshakes::keys),
+    over_tls("tls-unread", "200 readers of the bundle who do not read", handshakes::unread),
 ];

@@ -1,6 +1,6 @@
 //! Ordinary clients: they ask every 10 ms, verify each answer, and note how long it took.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
 use tokio::{
@@ -10,7 +10,13 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::frames::{self, END_STREAM, Frame};
+use tokio_rustls::{client::TlsStream, rustls::ClientConfig};
+use tokio_util::either::Either;
+
+use crate::{
+    certificates::connect,
+    frames::{self, END_STREAM, Frame},
+};
 
 /// The time between two requests of a client.
 const EVERY: Duration = Duration::from_millis(10);
@@ -80,18 +86,26 @@ impl Kind {
         matches!(self, Self::KeptHttp | Self::KeptGrpc)
     }
 
-    fn every(self) -> Duration {
-        if matches!(self, Self::Page | Self::Bulk | Self::Lines) { RARELY } else { EVERY }
+    /// A handshake costs the client as much as the node.
+    fn every(self, over_tls: bool) -> Duration {
+        match self {
+            Self::Page | Self::Bulk | Self::Lines => RARELY,
+            Self::NewHttp | Self::NewGrpc if over_tls => EVERY * 5,
+            _ => EVERY,
+        }
     }
 }
 
+/// Over TLS, and by what the nodes are believed.
+type Tls = Option<Arc<ClientConfig>>;
+
 /// Clients of every kind at each of these nodes, told by name, HTTP and gRPC address; until then.
-pub async fn ask(nodes: Vec<(String, SocketAddr, SocketAddr)>, until: Instant) -> Tally {
+pub async fn ask(nodes: Vec<(String, SocketAddr, SocketAddr)>, tls: Tls, until: Instant) -> Tally {
     let mut clients = JoinSet::new();
     for (name, http, grpc) in nodes {
         for kind in KINDS {
             let address = if kind.is_grpc() { grpc } else { http };
-            clients.spawn(client(name.clone(), kind, address, until));
+            clients.spawn(client(name.clone(), kind, address, tls.clone(), until));
         }
     }
     clients.join_all().await.into_iter().fold(Tally::default(), |mut all, tally| {
@@ -100,14 +114,14 @@ pub async fn ask(nodes: Vec<(String, SocketAddr, SocketAddr)>, until: Instant) -
     })
 }
 
-async fn client(node: String, kind: Kind, address: SocketAddr, until: Instant) -> Tally {
+async fn client(node: String, kind: Kind, address: SocketAddr, tls: Tls, until: Instant) -> Tally {
     let (mut tally, mut kept, mut due) = (Tally::default(), None, Instant::now());
     for number in FIRST.. {
         if due.max(Instant::now()) > until {
             break;
         }
         sleep_until(due).await;
-        match timeout(PATIENCE, asked(kind, address, &mut kept, number)).await {
+        match timeout(PATIENCE, asked(kind, address, &tls, &mut kept, number)).await {
             Ok(Ok(())) => tally.times.push(due.elapsed()),
             failed => {
                 kept = None;
@@ -117,23 +131,32 @@ async fn client(node: String, kind: Kind, address: SocketAddr, until: Instant) -
             }
         }
         // Who is late asks again at once: a stall is felt by all who would have asked meanwhile.
-        due = (due + kind.every()).max(Instant::now() - PATIENCE);
+        due = (due + kind.every(tls.is_some())).max(Instant::now() - PATIENCE);
     }
     tally
 }
 
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 /// A connection that is kept, and the stream that is next on it.
 struct Kept {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Stream>,
     id: u32,
     /// The server has said that it takes no more.
     ending: bool,
 }
 
 impl Kept {
-    async fn open(address: SocketAddr, opening: &[u8]) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    async fn open(address: SocketAddr, tls: &Tls, opening: &[u8]) -> io::Result<Self> {
+        let mut stream = match tls {
+            Some(config) => Either::Right(Box::new(connect(config, address).await?)),
+            None => Either::Left(TcpStream::connect(address).await?),
+        };
+        let socket = match &stream {
+            Either::Left(socket) => socket,
+            Either::Right(stream) => stream.get_ref().0,
+        };
+        socket.set_nodelay(true)?;
         stream.write_all(opening).await?;
         Ok(Self { stream: BufReader::new(stream), id: 1, ending: false })
     }
@@ -160,14 +183,20 @@ impl Kept {
     }
 }
 
-async fn asked(kind: Kind, address: SocketAddr, kept: &mut Option<Kept>, number: u64) -> io::Result<()> {
+async fn asked(
+    kind: Kind,
+    address: SocketAddr,
+    tls: &Tls,
+    kept: &mut Option<Kept>,
+    number: u64,
+) -> io::Result<()> {
     let opening = if kind.is_grpc() { frames::opening() } else { Vec::new() };
     let mut connection = match kept.take() {
         Some(connection) => connection,
-        None => Kept::open(address, &opening).await?,
+        None => Kept::open(address, tls, &opening).await?,
     };
     if !connection.is_open(kind).await {
-        connection = Kept::open(address, &opening).await?;
+        connection = Kept::open(address, tls, &opening).await?;
     }
     match kind {
         Kind::KeptHttp | Kind::NewHttp => over_http(&mut connection, number).await?,
@@ -220,7 +249,7 @@ async fn many(connection: &mut Kept, kind: &str, body: &str, first: u64) -> io::
     Err(io::Error::other(format!("{} and {primes} primes", answer.lines().next().unwrap_or_default())))
 }
 
-async fn http_answer(stream: &mut BufReader<TcpStream>) -> io::Result<(String, Vec<u8>)> {
+async fn http_answer(stream: &mut BufReader<Stream>) -> io::Result<(String, Vec<u8>)> {
     let head = http_head(stream).await?;
     let lines = head.lines().filter_map(|line| line.split_once(':'));
     let mut length = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
@@ -230,7 +259,7 @@ async fn http_answer(stream: &mut BufReader<TcpStream>) -> io::Result<(String, V
     Ok((head, body))
 }
 
-async fn http_head(stream: &mut BufReader<TcpStream>) -> io::Result<String> {
+async fn http_head(stream: &mut BufReader<Stream>) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await?);

@@ -1,10 +1,15 @@
 //! Three nodes with default settings, and what is seen of them from outside.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, net::SocketAddr, path::PathBuf, time::Duration};
 
+use primacy::proto::ClusterView;
 use tokio::time::{sleep, timeout};
+use tonic::Status;
 
-use crate::harness::{Process, Processes, alive, eventually, view};
+use crate::{
+    certificates::{self, Authority, Folder},
+    harness::{Process, Processes, alive, channel, eventually, view_on},
+};
 
 /// Members of the cluster.
 const NODES: usize = 3;
@@ -17,6 +22,13 @@ const DESCRIPTORS_BESIDE: usize = 16;
 pub struct Cluster {
     nodes: Vec<Process>,
     descriptors: Vec<usize>,
+    tls: Option<Tls>,
+}
+
+/// What the nodes show, if they speak TLS, and by whom they are believed.
+struct Tls {
+    authority: Authority,
+    folder: Folder,
 }
 
 /// What the nodes have logged so far: so many lines each.
@@ -31,19 +43,53 @@ pub struct Changes {
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
-        let nodes = Processes::start(u32::try_from(NODES).unwrap() - 1).await.nodes;
-        for node in &nodes {
+    pub async fn start(over_tls: bool) -> Self {
+        let tls = over_tls.then(|| {
+            let authority = Authority::new("here");
+            let folder = Folder::with(&authority.issue(), &authority.pem);
+            Tls { authority, folder }
+        });
+        let arguments = tls.as_ref().map(|tls| tls.folder.arguments()).unwrap_or_default();
+        let nodes = Processes::begin_each(u32::try_from(NODES).unwrap() - 1, |_| arguments.clone()).nodes;
+        let mut cluster = Self { nodes, descriptors: Vec::new(), tls };
+        for node in &cluster.nodes {
             // Another one may have been there first, and hands over later: that is no harm of an attacker. The log comes
             // after what it says.
             let settled = || async {
-                node.has_logged("leader leads (")
-                    && leader(node).await.is_some_and(|name| name == nodes[0].name)
+                let view = cluster.view(node.grpc).await.unwrap_or_default();
+                let leads = view.leader.as_ref().is_some_and(|leader| leader.name == cluster.nodes[0].name);
+                node.has_logged("leader leads (") && leads && alive(&view) == NODES
             };
             eventually("the highest id leads", settled).await;
         }
-        let descriptors = nodes.iter().map(descriptors).collect();
-        Self { nodes, descriptors }
+        cluster.descriptors = cluster.nodes.iter().map(descriptors).collect();
+        cluster
+    }
+
+    pub fn speaks_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// What a client believes; nothing in clear text.
+    pub fn authorities(&self) -> Option<&str> {
+        self.tls.as_ref().map(|tls| &*tls.authority.pem)
+    }
+
+    /// The file that holds them.
+    pub fn authorities_file(&self) -> Option<String> {
+        self.tls.as_ref().map(|tls| tls.folder.path("ca.pem"))
+    }
+
+    /// What a node that joins is told.
+    pub fn arguments(&self) -> Vec<String> {
+        self.tls.as_ref().map(|tls| tls.folder.arguments()).unwrap_or_default()
+    }
+
+    pub async fn view(&self, address: SocketAddr) -> Result<ClusterView, Status> {
+        match self.authorities() {
+            Some(authorities) => view_on(certificates::channel(address, authorities, None).await?).await,
+            None => view_on(channel(address).await?).await,
+        }
     }
 
     pub fn nodes(&self) -> &[Process] {
@@ -102,7 +148,7 @@ impl Cluster {
     async fn look(&self) -> Result<(), String> {
         for (node, before) in self.nodes.iter().zip(&self.descriptors) {
             let name = &node.name;
-            let seen = timeout(Duration::from_secs(1), view(node.grpc)).await;
+            let seen = timeout(Duration::from_secs(1), self.view(node.grpc)).await;
             let view = seen.map_err(|_| format!("{name} does not answer"))?;
             let view = view.map_err(|status| format!("{name} answers {status}"))?;
             if view.leader.is_none() || alive(&view) != NODES {
@@ -127,10 +173,6 @@ impl Changes {
             self.lines.push(format!("{node}: {line}"));
         }
     }
-}
-
-async fn leader(node: &Process) -> Option<String> {
-    view(node.grpc).await.ok()?.leader.map(|leader| leader.name)
 }
 
 /// Resident memory of a node at most, in MiB; none if it is dead, which others say.

@@ -9,6 +9,8 @@
 
 mod attacker;
 mod attacks;
+#[path = "../it/certificates.rs"]
+mod certificates;
 mod clients;
 mod cluster;
 mod frames;
@@ -101,7 +103,7 @@ fn pass(attacks: &[&'static Attack]) -> ExitCode {
 /// All attacks, after a time without any; returns the names of those that did harm.
 async fn all(attacks: &[&'static Attack], time: Duration, bench: bool) -> Vec<String> {
     table::head();
-    let (mut cluster, mut failed) = (Cluster::start().await, Vec::new());
+    let (mut cluster, mut failed) = (Cluster::start(attacks[0].over_tls).await, Vec::new());
     let nobody = siege::besiege(&cluster, None, time, bench).await;
     table::row("nobody", "", &nobody);
     if !nobody.problems.is_empty() {
@@ -109,8 +111,8 @@ async fn all(attacks: &[&'static Attack], time: Duration, bench: bool) -> Vec<St
     }
     let mut passed = 0;
     for attack in attacks {
-        if passed == ATTACKS_PER_CLUSTER {
-            drop(std::mem::replace(&mut cluster, Cluster::start().await));
+        if passed == ATTACKS_PER_CLUSTER || attack.over_tls != cluster.speaks_tls() {
+            drop(std::mem::replace(&mut cluster, Cluster::start(attack.over_tls).await));
             passed = 0;
         }
         let outcome: Outcome = siege::besiege(&cluster, Some(attack), time, bench).await;

@@ -4,16 +4,18 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::Ipv4Addr,
     process::{Child, ChildStdout, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    attacks::Attack,
+    attacks::{Attack, handshakes::AUTHORITY},
+    certificates::client_config,
     clients::{self, Tally},
     cluster::{Changes, Cluster},
-    harness::{self, Process, view},
+    harness::{self, Process},
 };
 
 /// Resident memory of a node, in MiB, that no attacker may take it beyond; a bench counts it.
@@ -47,11 +49,13 @@ struct Attacking {
 }
 
 impl Attacking {
-    fn start(attack: &Attack, attacked: &Process, time: Duration) -> Self {
+    fn start(attack: &Attack, cluster: &Cluster, time: Duration) -> Self {
+        let attacked = cluster.attacked();
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.arg("attacker").arg(attack.id);
         command.args([attacked.http.to_string(), attacked.grpc.to_string(), FROM.to_string()]);
         command.arg(time.as_secs_f64().to_string());
+        command.envs(cluster.authorities_file().map(|file| (AUTHORITY, file)));
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut printed = BufReader::new(process.stdout.take().unwrap());
         // On a busy machine it takes a while to start, which is not to be taken for peace.
@@ -80,9 +84,10 @@ impl Drop for Attacking {
 pub async fn besiege(cluster: &Cluster, attack: Option<&Attack>, time: Duration, bench: bool) -> Outcome {
     let mark = cluster.mark();
     cluster.forget_memory();
-    let attacking = attack.map(|attack| Attacking::start(attack, cluster.attacked(), time));
+    let attacking = attack.map(|attack| Attacking::start(attack, cluster, time));
     let nodes = cluster.nodes().iter().map(|node| (node.name.clone(), node.http, node.grpc)).collect();
-    let asking = tokio::spawn(clients::ask(nodes, Instant::now() + time));
+    let tls = cluster.authorities().map(|authorities| Arc::new(client_config(authorities, None)));
+    let asking = tokio::spawn(clients::ask(nodes, tls, Instant::now() + time));
     let joins = attack.is_some_and(|attack| attack.joins);
     let (descriptors, status, joined) =
         tokio::join!(most_descriptors(cluster, time), status(cluster, time), guest(cluster, time, joins));
@@ -130,6 +135,7 @@ async fn status(cluster: &Cluster, time: Duration) -> Result<(), String> {
     sleep(time.mul_f64(PROBES_AFTER)).await;
     let endpoint = cluster.attacked().grpc.to_string();
     let mut command = harness::command(&["status", "--endpoints", &endpoint]);
+    command.args(cluster.authorities_file().iter().flat_map(|file| ["--cacert", file]));
     match timeout(JOIN_MAX, command.kill_on_drop(true).output()).await {
         Err(_) => Err("primacy status does not end".to_owned()),
         Ok(Ok(output)) if output.status.success() => Ok(()),
@@ -145,9 +151,11 @@ async fn guest(cluster: &Cluster, time: Duration, joins: bool) -> Result<(), Str
     }
     sleep(time.mul_f64(PROBES_AFTER)).await;
     let leader = cluster.attacked().grpc.to_string();
-    let guest = Process::start_with(None, "guest", &["--peers", &leader]);
+    let files = cluster.arguments();
+    let arguments: Vec<&str> = files.iter().map(String::as_str).chain(["--peers", leader.as_str()]).collect();
+    let guest = Process::start_with(None, "guest", &arguments);
     let follows = async {
-        while !view(guest.grpc).await.is_ok_and(|view| view.leader.is_some()) {
+        while !cluster.view(guest.grpc).await.is_ok_and(|view| view.leader.is_some()) {
             sleep(Duration::from_millis(10)).await;
         }
     };

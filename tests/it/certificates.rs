@@ -1,5 +1,7 @@
 //! CAs, certificates and clients over TLS, for tests.
 
+#![allow(dead_code)]
+
 use std::{
     fs, io,
     net::SocketAddr,
