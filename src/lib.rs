@@ -38,6 +38,7 @@
 mod cli;
 mod node;
 mod config;
+mod reload;
 mod gateway;
 mod scheduler;
 mod cluster;
@@ -47,7 +48,6 @@ mod api;
 mod clock;
 mod connection;
 mod counted;
-mod reload;
 mod text;
 pub mod limits;
 pub mod proto;

@@ -104,7 +104,7 @@ impl Metrics {
     }
 
     fn write(&self, exposition: &mut Exposition) {
-        let counters: [(&str, &str, &Counter); 20] = [
+        let of_requests: [(&str, &str, &Counter); 10] = [
             (
                 "requests_ok",
                 "Requests answered well, bulk streams when their answer begins",
@@ -127,6 +127,16 @@ impl Metrics {
                 "Bulk streams that ended early: input broken or idle, answers unread, node stopping, defect",
                 &self.bulks_broken,
             ),
+        ];
+        for (name, help, counter) in of_requests.into_iter().chain(self.of_connections()) {
+            exposition.counter(name, help, counter.get());
+        }
+        self.latency.write(exposition);
+    }
+
+    /// What connections did, and what was not about requests.
+    fn of_connections(&self) -> [(&'static str, &'static str, &Counter); 10] {
+        [
             ("connections", "Connections accepted", &self.connections),
             (
                 "connections_refused",
@@ -161,11 +171,7 @@ impl Metrics {
                 "Lines of this process's log dropped because nobody read it",
                 &LOG_LINES_DROPPED,
             ),
-        ];
-        for (name, help, counter) in counters {
-            exposition.counter(name, help, counter.get());
-        }
-        self.latency.write(exposition);
+        ]
     }
 }
 

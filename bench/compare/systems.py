@@ -86,10 +86,10 @@ def wait_for_port(port, process):
 class Cluster:
     """`primacy up` with its default settings, as anybody starts it; only the ports are others."""
 
-    def __init__(self, workers, http_port, grpc_port):
+    def __init__(self, workers, http_port, grpc_port, more=()):
         self.http_port, self.grpc_port = http_port, grpc_port
         command = [TARGET / "release/primacy", "up", "-n", str(workers)]
-        command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port)]
+        command += ["--http-port", str(http_port), "--grpc-port", str(grpc_port), *more]
         self.log = SCRATCH / f"primacy-{http_port}.log"
         began = time.monotonic()
         with open(self.log, "wb") as log:
@@ -136,12 +136,43 @@ def descriptors():
     return max(made, key=lambda path: path.stat().st_mtime).resolve()
 
 
-def start_envoy(processes, cluster, threads, http_port, grpc_port):
+#: What makes a transport of Envoy one of TLS, with the files of `scripts/certs.sh`.
+TLS = """{{
+  name: tls,
+  typed_config: {{
+    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{context},
+    {more}
+    common_tls_context: {{
+      alpn_protocols: [{alpn}],
+      tls_certificates: [{{ certificate_chain: {{ filename: {files}/node.pem }}, private_key: {{ filename: {files}/node-key.pem }} }}],
+      {validation}
+    }}
+  }}
+}}"""
+
+
+def transports(files):
+    """Envoy's transports towards clients and towards workers: in clear text, or over TLS with these files."""
+    if not files:
+        return "", ""
+    downstream = TLS.format(context="DownstreamTlsContext", more="", alpn='"h2", "http/1.1"', files=files, validation="")
+    validation = f"validation_context: {{ trusted_ca: {{ filename: {files}/ca.pem }} }}"
+    upstream = TLS.format(
+        context="UpstreamTlsContext", more='sni: "localhost",', alpn='"h2"', files=files, validation=validation
+    )
+    one_line = [" ".join(text.split()) for text in (downstream, upstream)]
+    return f"transport_socket: {one_line[0]}", f"transport_socket: {one_line[1]}"
+
+
+def start_envoy(processes, cluster, threads, http_port, grpc_port, files=None):
     address = "{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: %d } } } }"
     endpoints = ", ".join(address % port for port in cluster.worker_ports())
+    downstream, upstream = transports(files and files.resolve())
     config = fill(
         "envoy.yaml",
-        SCRATCH / f"envoy-{threads}.yaml",
+        SCRATCH / f"envoy-{threads}{'-tls' if files else ''}.yaml",
+        downstream=downstream,
+        upstream=upstream,
         http_port=http_port,
         grpc_port=grpc_port,
         descriptors=descriptors(),

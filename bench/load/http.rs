@@ -3,12 +3,12 @@
 use std::{error::Error, io::Write, str};
 
 use serde::Deserialize;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{Client, Reply};
+use crate::{
+    Client, Reply,
+    tls::{self, Stream},
+};
 
 /// What is read at once: many times an answer.
 const READ_BYTES: usize = 16 * 1024;
@@ -23,18 +23,23 @@ struct Answer<'a> {
 
 /// A connection that carries one request at a time.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     head: String,
     request: Vec<u8>,
     response: Vec<u8>,
 }
 
 /// So many connections to there. Each asks once at once: a server need not keep many that are silent.
-pub async fn connect(addr: &str, path: &str, count: usize) -> Result<Vec<Connection>, Box<dyn Error>> {
+pub async fn connect(
+    addr: &str,
+    path: &str,
+    count: usize,
+    cacert: Option<&str>,
+) -> Result<Vec<Connection>, Box<dyn Error>> {
+    let config = tls::config(cacert, true)?;
     let mut connections = Vec::with_capacity(count);
     for _ in 0..count {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
+        let stream = tls::connect(addr, &config).await?;
         let head = format!("POST {path} HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\n");
         let mut connection = Connection { stream, head, request: Vec::new(), response: vec![0; READ_BYTES] };
         connection.ask(2).await?;

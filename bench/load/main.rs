@@ -10,10 +10,12 @@ mod ndjson;
 mod numbers;
 mod pace;
 mod report;
+mod tls;
 
 use std::{cell::RefCell, error::Error, fmt::Display, process::ExitCode, rc::Rc, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::Value;
 use tokio::{
     runtime,
     task::{LocalSet, spawn_local},
@@ -40,8 +42,19 @@ enum Work {
         addr: String,
         #[arg(long, default_value = "/prime")]
         path: String,
+        /// The CAs to believe; TLS with it, else clear text.
+        #[arg(long)]
+        cacert: Option<String>,
         #[command(flatten)]
         load: Load,
+    },
+    /// Full handshakes of TLS, one after the other.
+    Handshakes {
+        addr: String,
+        #[arg(long)]
+        cacert: String,
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
     },
     /// Unary calls over gRPC, so many at a time on each connection.
     Grpc {
@@ -121,16 +134,21 @@ async fn load<C: Client + 'static>(load: Load, clients: Vec<C>) -> Result<Report
     Ok(run.report.into_inner().finish())
 }
 
-async fn run(work: Work) -> Result<Report, Box<dyn Error>> {
-    match work {
-        Work::Http { addr, path, load: how } => {
-            load(how, http::connect(&addr, &path, how.connections).await?).await
+/// What is to be printed, and whether all went well.
+async fn run(work: Work) -> Result<(Value, bool), Box<dyn Error>> {
+    let report = match work {
+        Work::Handshakes { addr, cacert, seconds } => {
+            return Ok((tls::handshakes(&addr, &cacert, Duration::from_secs_f64(seconds)).await?, true));
+        }
+        Work::Http { addr, path, cacert, load: how } => {
+            load(how, http::connect(&addr, &path, how.connections, cacert.as_deref()).await?).await
         }
         Work::Grpc { addr, path, streams, load: how } => {
             load(how, grpc::connect(&addr, &path, how.connections, streams).await?).await
         }
         Work::Ndjson { addr, path, millions } => ndjson::run(&addr, &path, millions).await,
-    }
+    }?;
+    Ok((report.to_json(), report.is_clean()))
 }
 
 fn fail(why: impl Display) -> ExitCode {
@@ -145,9 +163,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(error),
     };
     match LocalSet::new().block_on(&runtime, run(work)) {
-        Ok(report) => {
-            println!("{}", report.to_json());
-            if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Ok((printed, is_clean)) => {
+            println!("{printed}");
+            if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => fail(error),
     }

@@ -110,7 +110,7 @@ impl Dial<'_> {
     fn tls_connector(
         &self,
     ) -> Result<
-        Option<impl Service<Uri, Response: Io, Error = BoxError, Future: Send> + Send + use<>>,
+        Option<impl Service<Uri, Response: Io, Error = DialFailure, Future: Send> + Send + use<>>,
         ConnectError,
     > {
         let Some(config) = &self.tls else { return Ok(None) };
@@ -125,7 +125,7 @@ impl Dial<'_> {
             async move {
                 let stream = connecting.await?.into_inner();
                 let encrypted = tls.connect(name, stream).await.map_err(HandshakeError::from)?;
-                Ok::<_, BoxError>(TokioIo::new(encrypted))
+                Ok::<_, DialFailure>(TokioIo::new(encrypted))
             }
         })))
     }
@@ -135,7 +135,7 @@ impl Dial<'_> {
     }
 }
 
-type BoxError = Box<dyn Error + Send + Sync>;
+type DialFailure = Box<dyn Error + Send + Sync>;
 
 /// What tonic takes for a connection.
 trait Io: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static {}

@@ -85,7 +85,7 @@ async fn who_does_not_speak_grpc_is_told_so_in_http() {
         assert_eq!(head.get("allow").is_some(), status == 405, "{what}");
         let problem: serde_json::Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains(&format!("JSON over HTTP is at {}", node.http)), "{what}: {detail}");
+        assert!(detail.contains(&format!("JSON over HTTP is at http://{}", node.http)), "{what}: {detail}");
         assert_eq!(problem["request_id"], "mine", "{what}");
     }
     assert!(check(node.grpc, 17).await.unwrap().is_prime);

@@ -977,6 +977,7 @@ async fn the_cluster_is_shown_as_each_node_sees_it() {
                 "in_flight",
                 "completed",
                 "version",
+                "scheme",
             ];
             assert_eq!(keys(member), BTreeSet::from(expected));
             let known = cluster.nodes.iter().find(|known| member["name"] == known.name).unwrap();

@@ -35,6 +35,7 @@ mod readme;
 mod refusals;
 mod rotation;
 mod rounds;
+mod security_page;
 mod smoke;
 mod status;
 mod strangers;

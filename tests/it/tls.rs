@@ -244,6 +244,40 @@ async fn what_a_node_says_of_itself_has_its_scheme() {
     assert!(page.contains(&format!("connect-src 'self' https://{}", secured.node.http)), "{page}");
 }
 
+/// A node that speaks TLS with these files.
+fn process(id: u32, name: &str, folder: &Folder, more: &[&str]) -> Process {
+    let files = folder.arguments();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    Process::start_with(Some(id), name, &[&files[..], &["--token", TOKEN], more].concat())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_does_not_dial_whoever_has_another_name_or_ca() {
+    let (authority, elsewhere) = (Authority::new("here"), Authority::new("elsewhere"));
+    for (shown, says) in [
+        (authority.issue_with(&["another.example"], |_| {}), "not valid for name"),
+        (elsewhere.issue(), "no CA that is believed here"),
+        (authority.issue_expired(), "expired"),
+    ] {
+        let folder = Folder::with(&shown, &format!("{}{}", authority.pem, elsewhere.pem));
+        let peer = process(2, "peer", &folder, &[]);
+        let own = Folder::with(&authority.issue(), &authority.pem);
+        let node = process(1, "dials", &own, &["--peers", &peer.grpc.to_string()]);
+        eventually(&format!("it says {says}"), || async { node.has_logged(says) }).await;
+        assert!(!node.has_logged("peer is alive"), "{}", node.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_does_not_fall_back_to_clear_text() {
+    let authority = Authority::new("here");
+    let folder = Folder::with(&authority.issue(), &authority.pem);
+    let clear = Process::start_with(Some(2), "clear", &["--token", TOKEN]);
+    let node = process(1, "dials", &folder, &["--peers", &clear.grpc.to_string()]);
+    eventually("it says why", || async { node.has_logged("speaks no TLS") }).await;
+    assert!(!node.has_logged("clear is alive") && !clear.has_logged("dials is alive"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_speaks_tls_as_curl_does() {
     let secured = Secured::start(&["--id", "1"]).await;
