@@ -12,7 +12,7 @@
 
 mod client;
 mod connection;
-mod wire;
+pub mod wire;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -219,7 +219,11 @@ impl PeerService {
     }
 }
 
-fn bounded(asks: proto::LaneAsks) -> Result<proto::LaneAsks, Status> {
+/// A message of a lane, if it keeps within the bounds.
+///
+/// # Errors
+/// `invalid_argument` if it does not.
+pub fn bounded(asks: proto::LaneAsks) -> Result<proto::LaneAsks, Status> {
     let count = asks.values.len();
     if count > LANE_BATCH_MAX || ![0, count].contains(&asks.timeouts_ms.len()) {
         return Err(Status::invalid_argument(format!(
@@ -269,10 +273,11 @@ async fn work(gateway: &Gateway, asks: &proto::LaneAsks) -> proto::LaneAnswers {
     answers
 }
 
-type SingleAsk = Result<(u64, Check), Status>;
+/// An ask and its number, or why its lane has ended.
+pub type SingleAsk = Result<(u64, Check), Status>;
 
 /// The asks of a batch one by one.
-fn single_asks(asks: Result<proto::LaneAsks, Status>) -> Vec<SingleAsk> {
+pub fn single_asks(asks: Result<proto::LaneAsks, Status>) -> Vec<SingleAsk> {
     let proto::LaneAsks { first_ask, values, timeouts_ms, traces, .. } = match asks {
         Ok(asks) => asks,
         Err(status) => return vec![Err(status)],

@@ -27,7 +27,7 @@ pub struct ReflectionService {
 
 /// What there is to ask for.
 #[derive(Debug, Default)]
-struct Known {
+pub struct Known {
     services: Vec<ServiceResponse>,
     files: HashMap<String, Arc<[u8]>>,
     /// The file of each service, method, message, field, enum and value, by its full name.
@@ -89,7 +89,11 @@ impl Known {
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
 
-    fn new() -> Result<Self, DecodeError> {
+    /// All that the node serves.
+    ///
+    /// # Errors
+    /// When the descriptors that were compiled in cannot be read, which a test excludes.
+    pub fn new() -> Result<Self, DecodeError> {
         let mut known = Self::default();
         for set in Self::SETS {
             FileDescriptorSet::decode(set)?.file.iter().for_each(|file| known.add(file));
@@ -106,7 +110,8 @@ impl Known {
         self.symbols.extend(symbols(file).into_iter().map(|symbol| (symbol, Arc::clone(&bytes))));
     }
 
-    fn response(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
+    /// The answer to a question; what is not found is an answer too.
+    pub fn response(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
         let answer = self.answer(request.message_request.as_ref());
         let message_response = answer.unwrap_or_else(|status| {
             let (error_code, error_message) = (status.code().into(), status.message().to_owned());
