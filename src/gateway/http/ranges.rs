@@ -38,7 +38,7 @@ use crate::{
     cluster::trace::Trace,
     gateway::{
         Gateway,
-        context::patience,
+        context::{self, patience},
         listener::arrival::Arrival,
         ranges::{self, ListedSegment, millis_since, overdue},
     },
@@ -195,8 +195,8 @@ pub fn accepts_lines(headers: &HeaderMap) -> bool {
 pub fn parse_limit(limit: Option<&str>, is_streamed: bool) -> Result<Option<usize>, ApiError> {
     let Some(text) = limit else { return Ok(None) };
     let max = if is_streamed { usize::MAX } else { PAGE_PRIMES_MAX };
-    match text.parse() {
-        Ok(limit) if (1..=max).contains(&limit) => Ok(Some(limit)),
+    match context::parse_limit(text) {
+        Some(limit) if (1..=max).contains(&limit) => Ok(Some(limit)),
         _ if is_streamed => {
             Err(ApiError::invalid("`limit` takes a whole number from 1 on, such as &limit=1000"))
         }
