@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::call_of;
-use crate::{cluster::STOPPING, gateway::Gateway, limits::REFLECTION_IDLE_TIMEOUT, proto};
+use crate::{cluster::STOPPING, gateway::Gateway, limits::REFLECTION_IDLE_TIMEOUT, proto, text::plain};
 
 /// Serves `grpc.reflection.v1.ServerReflection`.
 pub struct ReflectionService {
@@ -164,7 +164,9 @@ fn file_response(file: &[u8]) -> MessageResponse {
     })
 }
 
+/// The name is the client's: it is made harmless, and cut.
 fn not_found(what: &str, name: &str) -> Status {
+    let name = plain(name);
     Status::not_found(format!("there is no {what} `{name}` here; list_services names what there is"))
 }
 
@@ -209,6 +211,7 @@ mod tests {
     use tonic_prost::ProstCodec;
 
     use super::*;
+    use crate::text::is_harmless;
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_asks_nothing_holds_its_place_for_a_bounded_time() {
@@ -221,6 +224,23 @@ mod tests {
         assert_eq!((status.code(), started.elapsed().as_secs()), (Code::DeadlineExceeded, 60));
         stopping.cancel();
         assert_eq!(next(&mut requests, &stopping).await.unwrap_err().code(), Code::Unavailable);
+    }
+
+    #[test]
+    fn a_name_that_is_not_found_is_repeated_in_one_short_line() {
+        let known = Known::new().unwrap();
+        for name in ["a\n\u{1b}[2J", &"x".repeat(100_000)] {
+            for question in [MessageRequest::FileByFilename, MessageRequest::FileContainingSymbol] {
+                let asked = question(name.to_owned());
+                let request = ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+                let Some(MessageResponse::ErrorResponse(error)) = known.response(request).message_response
+                else {
+                    panic!("there is none");
+                };
+                let text = error.error_message;
+                assert!(text.chars().all(is_harmless) && text.len() < 300, "{text}");
+            }
+        }
     }
 
     #[test]
