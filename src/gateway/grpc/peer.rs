@@ -230,6 +230,11 @@ pub fn bounded(asks: proto::LaneAsks) -> Result<proto::LaneAsks, Status> {
             "a lane carries at most {LANE_BATCH_MAX} asks a message"
         )));
     }
+    if asks.first_ask.checked_add(count as u64).is_none() {
+        return Err(Status::invalid_argument(
+            "the asks of a lane are numbered from 0 on, and not up to 2^64",
+        ));
+    }
     Ok(asks)
 }
 
@@ -325,4 +330,22 @@ fn place_of(names: &mut Vec<String>, name: &str) -> u32 {
     });
     // A message holds at most 256 answers, and no more names.
     u32::try_from(place).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn asks_have_numbers_that_can_be_counted() {
+        let asks = |first_ask| proto::LaneAsks { first_ask, values: vec![17, 18], ..Default::default() };
+        let numbers: Vec<u64> =
+            single_asks(bounded(asks(u64::MAX - 2))).into_iter().map(|ask| ask.unwrap().0).collect();
+        assert_eq!(numbers, [u64::MAX - 2, u64::MAX - 1]);
+        for first_ask in [u64::MAX - 1, u64::MAX] {
+            assert_eq!(bounded(asks(first_ask)).unwrap_err().code(), Code::InvalidArgument, "{first_ask}");
+        }
+    }
 }
