@@ -49,7 +49,7 @@ impl Iterator for Events<'_> {
 
     fn next(&mut self) -> Option<Event> {
         Event::decode_length_delimited(&mut self.0).ok().inspect(|event| {
-            etcd::revision(event);
+            etcd::after(etcd::revision(event));
         })
     }
 }

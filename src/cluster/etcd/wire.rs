@@ -106,6 +106,11 @@ pub fn listed(response: RangeResponse) -> (News, i64) {
     (News::Listed(members, Told { holder, revision }), revision)
 }
 
+/// The one after a revision, from where to watch on; an etcd may say the highest that there is.
+pub fn after(revision: i64) -> i64 {
+    revision.saturating_add(1)
+}
+
 /// The revision of a change.
 pub fn revision(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
@@ -179,6 +184,11 @@ mod tests {
         assert_eq!(news(deleted), Some(News::Unregistered(0xab)));
         let (listed, revision) = listed(RangeResponse { kvs: vec![kv], ..RangeResponse::default() });
         assert_eq!((listed, revision), (News::Listed(vec![read], Told { holder: None, revision: 0 }), 0));
+    }
+
+    #[test]
+    fn after_the_highest_revision_there_is_no_other() {
+        assert_eq!([0, i64::MAX - 1, i64::MAX].map(after), [1, i64::MAX, i64::MAX]);
     }
 
     #[test]
