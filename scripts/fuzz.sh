@@ -16,11 +16,11 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-target}")/fuzz
 export CARGO_TARGET_DIR
 begun=$SECONDS
-(cd fuzz && cargo build --release --target "$host")
+(cd fuzz && cargo build --locked --release --target "$host")
 printf '── built in %d s; %d s a target\n\n' $((SECONDS - begun)) "$seconds" >&2
 
 fuzzer=$CARGO_TARGET_DIR/$host/release/primacy-fuzz
-[ $# -gt 0 ] || mapfile -t targets < <(PRIMACY_FUZZ=list "$fuzzer")
+[ $# -gt 0 ] || mapfile -t targets < <(PRIMACY_FUZZ=list "$fuzzer" 2>/dev/null)
 [ $# -eq 0 ] || targets=("$@")
 corpora=$PWD/target/fuzz-corpus
 found=$PWD/target/fuzz-found

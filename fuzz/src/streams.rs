@@ -61,7 +61,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Line> {
             Some(piece) => lines.feed(piece.to_vec()),
             None => lines.end(),
         }
-        while let Some(line) = lines.next() {
+        while let Some(line) = lines.next_line() {
             read.push(match line {
                 // The same line is one or the other, by where it was cut.
                 InputLine::Word(word) => Some(word.to_string().into_bytes()),
@@ -164,8 +164,8 @@ pub fn frames(bytes: &[u8]) {
     let [seed, kind, bytes @ ..] = bytes else { return };
     let preface = if kind % 2 == 0 { PREFACE } else { b"" };
     let bytes = [preface, bytes].concat();
-    let whole = Frames::new().read(&bytes);
-    let mut frames = Frames::new();
+    let whole = Frames::default().read(&bytes);
+    let mut frames = Frames::default();
     let cost: usize = check::cut(&bytes, *seed).into_iter().map(|piece| frames.read(piece)).sum();
     assert_eq!(cost, whole);
     let heads_max = bytes.len().saturating_sub(PREFACE.len()) / 9;

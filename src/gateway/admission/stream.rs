@@ -26,7 +26,7 @@ pub(in crate::gateway) struct Metered<S> {
 impl<S: AsyncRead + Unpin> Metered<S> {
     /// What a new connection sends and is sent.
     pub(in crate::gateway) fn new(stream: S, usage: Arc<Usage>) -> Self {
-        Self { stream, usage, frames: Frames::new() }
+        Self { stream, usage, frames: Frames::default() }
     }
 
     /// Reads at most [`DENSE_READ_BYTES_MAX`]: a full buffer of small frames may cost far more than a turn.
