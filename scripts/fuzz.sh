@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Fuzzes every decoder of what others send, installing what it lacks: docs/fuzzing.md. Needs Rust, a C++ compiler and git.
 #
-#   scripts/fuzz.sh [SECONDS [TARGET...]]      SECONDS for each target, 2 by default; all targets by default
+#   scripts/fuzz.sh [SECONDS [TARGET...]]      SECONDS for each target, 1 by default, to which libFuzzer adds one; all targets by default
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seconds=${1:-2}
+seconds=${1:-1}
 shift || true
 scripts/debian.sh g++=g++
 
