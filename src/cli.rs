@@ -1,7 +1,7 @@
 //! The command line: one file a command.
 
 mod check;
-mod client;
+pub mod client;
 mod completions;
 mod environment;
 mod health;
@@ -10,7 +10,7 @@ mod next;
 mod node;
 mod openapi;
 mod ranges;
-mod status;
+pub mod status;
 mod transfer;
 mod up;
 mod words;

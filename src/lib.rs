@@ -69,6 +69,54 @@ pub use node::{Node, NodeError};
 pub use scheduler::FORWARDED_BY;
 pub use text::is_harmless;
 
+/// What reads the bytes of strangers, clients, members, an etcd, and whatever answers a command: for the fuzzers in `fuzz/`, and
+/// for nobody else. `docs/fuzzing.md` says what holds for each.
+pub mod decoders {
+    pub use crate::{
+        api::{
+            cluster::{ClusterAnswer, ClusterView, member_list_from_wire},
+            election::{answer_from_wire, claim_from_wire, hand_over_from_wire, verdict_from_wire},
+            error::ApiError,
+            evidence::evidence_from_wire,
+            next::Neighbour,
+            prime::{Outcome, PrimeAnswer, number_from_wire, number_to_wire, parse_question},
+            primes::{BatchOutcome, parse_item, parse_question as parse_questions},
+            ranges::{
+                NumberRange, Segment, SegmentFound, SegmentOutcome, parse_end, segment_from_wire,
+                segment_to_wire,
+            },
+            results::Recorded,
+        },
+        cli::{
+            client::identify::node,
+            status::{harmless, text::text as status_text},
+        },
+        cluster::{
+            etcd::wire as etcd,
+            introduction::PeerCredentials,
+            token::{Door, IDENTIFY},
+            trace::Trace,
+        },
+        connection::tls::{ClientCertificates, TlsFiles},
+        gateway::{
+            admission::turn::Frames,
+            bulk::lines::{InputLine, Lines},
+            context::{echo, patience, trace_of},
+            encoding::Encoding,
+            grpc::{
+                framing::Framed,
+                peer::{bounded, single_asks},
+                reflection::Known,
+            },
+            http::{
+                host::expect_one,
+                ranges::{accepts_lines, parse_limit},
+            },
+        },
+        text::{bounded as bounded_text, is_name, is_short},
+    };
+}
+
 /// The examples of the README compile and hold.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

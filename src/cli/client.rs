@@ -1,7 +1,7 @@
 //! What the client commands share: endpoints, and failing over between them.
 
 mod channel;
-mod identify;
+pub mod identify;
 mod tls;
 
 use std::{

@@ -1,6 +1,6 @@
 //! `primacy status`: the members as a table, who leads, and the last elections.
 
-mod text;
+pub mod text;
 mod watch;
 
 use std::{io, process::ExitCode, time::Duration};
@@ -77,7 +77,8 @@ impl ViewStream {
     }
 }
 
-fn harmless(mut view: proto::ClusterView) -> proto::ClusterView {
+/// A view of whoever answers, of which every text is made harmless and every list is bounded.
+pub fn harmless(mut view: proto::ClusterView) -> proto::ClusterView {
     view.members.truncate(MEMBERS_MAX);
     view.recent.truncate(CHANGES_KEPT);
     let leader = view.leader.iter_mut().map(|leader| &mut leader.name);

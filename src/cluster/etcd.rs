@@ -12,7 +12,7 @@
 
 mod client;
 mod connection;
-mod wire;
+pub mod wire;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -300,7 +300,7 @@ impl Watcher {
                 let listed = self.client.range(wire::everything()).await?;
                 let (news, revision) = wire::listed(listed);
                 let _ = self.news.send(news).await;
-                revision + 1
+                wire::after(revision)
             }
         };
         let mut watch = self.client.watch(wire::changes_from(next)).await?;
@@ -322,7 +322,7 @@ impl Watcher {
                 self.broken(&watch.connection).await;
                 return Ok(Some(next));
             }
-            if answer.created && answer.header.is_some_and(|header| header.revision + 1 < next) {
+            if answer.created && answer.header.is_some_and(|header| wire::after(header.revision) < next) {
                 tracing::error!(
                     "etcd's revisions went back: it has lost its data, or an older state was restored"
                 );
@@ -344,7 +344,7 @@ impl Watcher {
     async fn tell(&self, answer: WatchResponse) -> i64 {
         let mut next = 0;
         for event in answer.events {
-            next = next.max(wire::revision(&event) + 1);
+            next = next.max(wire::after(wire::revision(&event)));
             if let Some(news) = wire::news(event) {
                 let _ = self.news.send(news).await;
             }

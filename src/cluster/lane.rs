@@ -170,7 +170,11 @@ impl Lane {
         Ok((answers, outgoing))
     }
 
-    async fn greet(
+    /// A lane over a stream that is open: learns who answers on it.
+    ///
+    /// # Errors
+    /// What the other side says when it refuses, or that it does not say who it is.
+    pub async fn greet(
         connection: PeerConnection,
         kind: Wanted,
         mut answers: Streaming<proto::LaneAnswers>,

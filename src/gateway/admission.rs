@@ -12,7 +12,7 @@ pub mod pending;
 pub mod places;
 pub mod shares;
 pub(super) mod stream;
-mod turn;
+pub mod turn;
 
 pub(super) use body::Kept;
 pub(super) use stream::Metered;

@@ -88,6 +88,11 @@ fn parse_connect_timeout(text: &str) -> Option<Duration> {
     whole_number(text, 10).map(Duration::from_millis)
 }
 
+/// A limit as it stands in a query, if it is a whole number: `parse` alone would take a sign too.
+pub fn parse_limit(text: &str) -> Option<usize> {
+    whole_number(text, text.len()).and_then(|limit| usize::try_from(limit).ok())
+}
+
 fn whole_number(digits: &str, digits_max: usize) -> Option<u64> {
     let well_formed =
         (1..=digits_max).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -142,6 +147,14 @@ mod tests {
         }
         for bad in ["", "5S", "12345678901", "-1", "1.5"] {
             assert_eq!(parse_connect_timeout(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_limit_is_digits_and_nothing_else() {
+        assert_eq!(parse_limit("1000"), Some(1000));
+        for bad in ["", "+1", "-1", " 1", "1.0", "0x1", "18446744073709551616"] {
+            assert_eq!(parse_limit(bad), None, "{bad:?}");
         }
     }
 

@@ -26,7 +26,7 @@ pub enum Encoding {
 
 impl Encoding {
     /// By `Accept-Encoding` (RFC 9110, 12.5.3); nothing if that excludes both.
-    fn preferred(headers: &HeaderMap) -> Option<Self> {
+    pub fn preferred(headers: &HeaderMap) -> Option<Self> {
         let listed = Preferences::in_headers(headers);
         let gzip = listed.gzip.or(listed.all).unwrap_or(0);
         // What is not excluded is acceptable, but what is listed is preferred.

@@ -1,11 +1,11 @@
 //! The gRPC server: its services, health and reflection.
 
-mod framing;
+pub mod framing;
 mod health;
-mod peer;
+pub mod peer;
 mod primes;
 mod ranges;
-mod reflection;
+pub mod reflection;
 mod scheduler;
 mod worker;
 

@@ -5,12 +5,12 @@ pub mod cluster;
 pub mod events;
 pub(in crate::gateway) mod headers;
 mod health;
-mod host;
+pub mod host;
 mod next;
 pub mod prime;
 pub mod primes;
 pub mod problems;
-mod ranges;
+pub mod ranges;
 mod results;
 
 use std::{any::Any, convert::Infallible, panic::AssertUnwindSafe, sync::Arc, time::Instant};

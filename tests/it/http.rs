@@ -1042,6 +1042,7 @@ async fn the_newest_results_come_first_on_every_node() {
         "limit=0",
         "limit=1001",
         "limit=-1",
+        "limit=%2B1",
         "limit=x",
         "limit=",
         "limit=1.5",

@@ -49,7 +49,7 @@ impl NumberInput {
     /// The next number, or what is wrong with its line; blank lines are passed over. Nothing when more must be read.
     pub(super) fn next(&mut self) -> Option<Result<Number, String>> {
         loop {
-            let line = self.lines.next()?;
+            let line = self.lines.next_line()?;
             self.count += 1;
             if let Some(number) = number(&line).transpose() {
                 return Some(number.map_err(|error| format!("line {}: {error}", self.count)));

@@ -59,7 +59,7 @@ async fn ask(address: &HostPort) -> io::Result<String> {
 }
 
 /// The node that answered, and where it listens for gRPC.
-fn node(answer: &str) -> Option<(String, String)> {
+pub fn node(answer: &str) -> Option<(String, String)> {
     let (_, body) = answer.split_once("\r\n\r\n")?;
     let ShownCluster { observed_by, members } = serde_json::from_str(body).ok()?;
     let member = members.into_iter().find(|member| member.name == observed_by)?;

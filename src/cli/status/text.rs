@@ -15,7 +15,7 @@ const COLUMNS: [&str; 9] =
     ["NAME", "ID", "ADDRESS", "STATUS", "ROLE", "COUNTER", "IN-FLIGHT", "LAST-SEEN", "VERSION"];
 
 /// The members as a table, then who leads, who is missing, and the last elections. `now_ms` is by the observer's clock.
-pub(super) fn text(view: &proto::ClusterView, now_ms: u64, coloured: bool) -> String {
+pub fn text(view: &proto::ClusterView, now_ms: u64, coloured: bool) -> String {
     let mut lines = vec![members(view, now_ms, coloured), String::new(), leader(view, now_ms)];
     let missing = view.members.iter().filter(|member| member.status() != proto::MemberStatus::Alive);
     lines.extend(missing.map(|member| colour(away(view, member, now_ms), member.status(), coloured)));

@@ -42,19 +42,20 @@ pub(super) fn changes_from(revision: i64) -> WatchCreateRequest {
     WatchCreateRequest { key: PREFIX.to_vec(), range_end: PREFIX_END.to_vec(), start_revision: revision }
 }
 
-pub(super) fn registration(me: &Identity, lease: i64) -> PutRequest {
+/// What registers a node under a lease.
+pub fn registration(me: &Identity, lease: i64) -> PutRequest {
     let key = [MEMBERS, format!("{:016x}", me.boot).as_bytes()].concat();
     PutRequest { key, value: proto::Identity::from(me).encode_to_vec(), lease }
 }
 
 /// Takes the key if nobody holds it; else says who does.
-pub(super) fn campaign(me: &Identity, lease: i64) -> (TxnRequest, Holder) {
+pub fn campaign(me: &Identity, lease: i64) -> (TxnRequest, Holder) {
     let holder = Holder { node: me.clone(), lease, revision: 0, transferred: false };
     (put_leader(CompareTarget::Create, TargetUnion::CreateRevision(0), &holder), holder)
 }
 
 /// Gives the key to another one if it is still ours; else says who holds it.
-pub(super) fn hand_over(mine: i64, to: &Holder) -> TxnRequest {
+pub fn hand_over(mine: i64, to: &Holder) -> TxnRequest {
     put_leader(CompareTarget::Mod, TargetUnion::ModRevision(mine), to)
 }
 
@@ -77,7 +78,7 @@ fn put_leader(target: CompareTarget, union: TargetUnion, holder: &Holder) -> Txn
 }
 
 /// Who leads after a transaction that was to make it this one.
-pub(super) fn told_by_txn(response: TxnResponse, holder: Holder) -> Told {
+pub fn told_by_txn(response: TxnResponse, holder: Holder) -> Told {
     let revision = response.header.map_or(0, |header| header.revision);
     if response.succeeded {
         return Told { holder: Some(Holder { revision, ..holder }), revision };
@@ -90,12 +91,14 @@ pub(super) fn told_by_txn(response: TxnResponse, holder: Holder) -> Told {
     Told { holder: kv.map(holder_of), revision }
 }
 
-pub(super) fn told(response: RangeResponse) -> Told {
+/// Who leads, as a read of the key says.
+pub fn told(response: RangeResponse) -> Told {
     let revision = response.header.map_or(0, |header| header.revision);
     Told { holder: response.kvs.into_iter().next().map(holder_of), revision }
 }
 
-pub(super) fn listed(response: RangeResponse) -> (News, i64) {
+/// All that is stored, and as of which revision.
+pub fn listed(response: RangeResponse) -> (News, i64) {
     let revision = response.header.map_or(0, |header| header.revision);
     let (leader, others): (Vec<_>, Vec<_>) = response.kvs.into_iter().partition(|kv| kv.key == LEADER);
     let holder = leader.into_iter().next().map(holder_of);
@@ -103,12 +106,18 @@ pub(super) fn listed(response: RangeResponse) -> (News, i64) {
     (News::Listed(members, Told { holder, revision }), revision)
 }
 
-pub(super) fn revision(event: &Event) -> i64 {
+/// The one after a revision, from where to watch on; an etcd may say the highest that there is.
+pub fn after(revision: i64) -> i64 {
+    revision.saturating_add(1)
+}
+
+/// The revision of a change.
+pub fn revision(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
 /// Nothing for keys that are not ours.
-pub(super) fn news(event: Event) -> Option<News> {
+pub fn news(event: Event) -> Option<News> {
     let is_put = event.r#type() == EventType::Put;
     let kv = event.kv?;
     if kv.key == LEADER {
@@ -175,6 +184,11 @@ mod tests {
         assert_eq!(news(deleted), Some(News::Unregistered(0xab)));
         let (listed, revision) = listed(RangeResponse { kvs: vec![kv], ..RangeResponse::default() });
         assert_eq!((listed, revision), (News::Listed(vec![read], Told { holder: None, revision: 0 }), 0));
+    }
+
+    #[test]
+    fn after_the_highest_revision_there_is_no_other() {
+        assert_eq!([0, i64::MAX - 1, i64::MAX].map(after), [1, i64::MAX, i64::MAX]);
     }
 
     #[test]

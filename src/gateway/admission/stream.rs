@@ -37,7 +37,7 @@ pub(in crate::gateway) struct Encrypted<S> {
 impl<S: AsyncRead + Unpin> Metered<S> {
     /// What a new connection sends and is sent.
     pub(in crate::gateway) fn new(stream: S, usage: Arc<Usage>, is_encrypted: bool) -> Self {
-        Self { stream, usage, frames: Frames::new(), notes_unread: !is_encrypted }
+        Self { stream, usage, frames: Frames::default(), notes_unread: !is_encrypted }
     }
 
     /// Reads at most [`DENSE_READ_BYTES_MAX`]: a full buffer of small frames may cost far more than a turn.

@@ -73,12 +73,14 @@ enum FrameState {
     Other,
 }
 
-impl Frames {
+impl Default for Frames {
     /// Those of a connection that has sent nothing yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self { state: FrameState::Preface(0), is_dense: false }
     }
+}
 
+impl Frames {
     /// What these bytes cost, which follow those before.
     pub fn read(&mut self, bytes: &[u8]) -> usize {
         let (mut cost, mut rest) = (bytes.len(), bytes);
@@ -174,7 +176,7 @@ mod tests {
         }
         let expected = bytes.len() + 7 * FRAME_COST;
         for size in [1, 2, 7, 9, 10, 24, 25, 100, bytes.len()] {
-            let mut frames = Frames::new();
+            let mut frames = Frames::default();
             let cost: usize = bytes.chunks(size).map(|bytes| frames.read(bytes)).sum();
             assert_eq!(cost, expected, "in pieces of {size}");
         }
@@ -186,7 +188,7 @@ mod tests {
             ["GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "P", "\0\0\0\u{4}\0\0\0\0\0"]
         {
             let bytes = [text.as_bytes(), &frame(4, 0).repeat(100)].concat();
-            let mut frames = Frames::new();
+            let mut frames = Frames::default();
             assert_eq!(bytes.chunks(5).map(|bytes| frames.read(bytes)).sum::<usize>(), bytes.len(), "{text}");
             assert!(!frames.is_dense());
         }
@@ -194,7 +196,7 @@ mod tests {
 
     #[test]
     fn small_frames_are_dense_and_large_ones_are_not() {
-        let mut frames = Frames::new();
+        let mut frames = Frames::default();
         frames.read(PREFACE);
         frames.read(&frame(6, 8).repeat(100));
         assert!(frames.is_dense());

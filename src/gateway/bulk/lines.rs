@@ -52,7 +52,7 @@ impl Lines {
     }
 
     /// The next line of the piece; none if it has no more that are whole.
-    pub fn next(&mut self) -> Option<InputLine<'_>> {
+    pub fn next_line(&mut self) -> Option<InputLine<'_>> {
         let rest = &self.piece[self.taken..];
         if self.begun.is_empty()
             && !self.is_overlong
@@ -153,7 +153,7 @@ mod tests {
     fn read(pieces: impl Iterator<Item = Vec<u8>>) -> Vec<String> {
         let (mut lines, mut read) = (Lines::default(), Vec::new());
         let mut take = |lines: &mut Lines| {
-            while let Some(line) = lines.next() {
+            while let Some(line) = lines.next_line() {
                 read.push(match line {
                     InputLine::Word(word) => word.to_string(),
                     InputLine::Text(text) => String::from_utf8_lossy(text).into_owned(),

@@ -228,12 +228,21 @@ impl PeerService {
     }
 }
 
-fn bounded(asks: proto::LaneAsks) -> Result<proto::LaneAsks, Status> {
+/// A message of a lane, if it keeps within the bounds.
+///
+/// # Errors
+/// `invalid_argument` if it does not.
+pub fn bounded(asks: proto::LaneAsks) -> Result<proto::LaneAsks, Status> {
     let count = asks.values.len();
     if count > LANE_BATCH_MAX || ![0, count].contains(&asks.timeouts_ms.len()) {
         return Err(Status::invalid_argument(format!(
             "a lane carries at most {LANE_BATCH_MAX} asks a message"
         )));
+    }
+    if asks.first_ask.checked_add(count as u64).is_none() {
+        return Err(Status::invalid_argument(
+            "the asks of a lane are numbered from 0 on, and not up to 2^64",
+        ));
     }
     Ok(asks)
 }
@@ -278,10 +287,11 @@ async fn work(gateway: &Gateway, asks: &proto::LaneAsks) -> proto::LaneAnswers {
     answers
 }
 
-type SingleAsk = Result<(u64, Check), Status>;
+/// An ask and its number, or why its lane has ended.
+pub type SingleAsk = Result<(u64, Check), Status>;
 
 /// The asks of a batch one by one.
-fn single_asks(asks: Result<proto::LaneAsks, Status>) -> Vec<SingleAsk> {
+pub fn single_asks(asks: Result<proto::LaneAsks, Status>) -> Vec<SingleAsk> {
     let proto::LaneAsks { first_ask, values, timeouts_ms, traces, .. } = match asks {
         Ok(asks) => asks,
         Err(status) => return vec![Err(status)],
@@ -329,4 +339,22 @@ fn place_of(names: &mut Vec<String>, name: &str) -> u32 {
     });
     // A message holds at most 256 answers, and no more names.
     u32::try_from(place).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[test]
+    fn asks_have_numbers_that_can_be_counted() {
+        let asks = |first_ask| proto::LaneAsks { first_ask, values: vec![17, 18], ..Default::default() };
+        let numbers: Vec<u64> =
+            single_asks(bounded(asks(u64::MAX - 2))).into_iter().map(|ask| ask.unwrap().0).collect();
+        assert_eq!(numbers, [u64::MAX - 2, u64::MAX - 1]);
+        for first_ask in [u64::MAX - 1, u64::MAX] {
+            assert_eq!(bounded(asks(first_ask)).unwrap_err().code(), Code::InvalidArgument, "{first_ask}");
+        }
+    }
 }

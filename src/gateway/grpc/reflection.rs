@@ -17,7 +17,7 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::call_of;
-use crate::{cluster::STOPPING, gateway::Gateway, limits::REFLECTION_IDLE_TIMEOUT, proto};
+use crate::{cluster::STOPPING, gateway::Gateway, limits::REFLECTION_IDLE_TIMEOUT, proto, text::plain};
 
 /// Serves `grpc.reflection.v1.ServerReflection`.
 pub struct ReflectionService {
@@ -27,7 +27,7 @@ pub struct ReflectionService {
 
 /// What there is to ask for.
 #[derive(Debug, Default)]
-struct Known {
+pub struct Known {
     services: Vec<ServiceResponse>,
     files: HashMap<String, Arc<[u8]>>,
     /// The file of each service, method, message, field, enum and value, by its full name.
@@ -89,7 +89,11 @@ impl Known {
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
 
-    fn new() -> Result<Self, DecodeError> {
+    /// All that the node serves.
+    ///
+    /// # Errors
+    /// When the descriptors that were compiled in cannot be read, which a test excludes.
+    pub fn new() -> Result<Self, DecodeError> {
         let mut known = Self::default();
         for set in Self::SETS {
             FileDescriptorSet::decode(set)?.file.iter().for_each(|file| known.add(file));
@@ -106,7 +110,8 @@ impl Known {
         self.symbols.extend(symbols(file).into_iter().map(|symbol| (symbol, Arc::clone(&bytes))));
     }
 
-    fn response(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
+    /// The answer to a question; what is not found is an answer too.
+    pub fn response(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
         let answer = self.answer(request.message_request.as_ref());
         let message_response = answer.unwrap_or_else(|status| {
             let (error_code, error_message) = (status.code().into(), status.message().to_owned());
@@ -159,7 +164,9 @@ fn file_response(file: &[u8]) -> MessageResponse {
     })
 }
 
+/// The name is the client's: it is made harmless, and cut.
 fn not_found(what: &str, name: &str) -> Status {
+    let name = plain(name);
     Status::not_found(format!("there is no {what} `{name}` here; list_services names what there is"))
 }
 
@@ -204,6 +211,7 @@ mod tests {
     use tonic_prost::ProstCodec;
 
     use super::*;
+    use crate::text::is_harmless;
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_that_asks_nothing_holds_its_place_for_a_bounded_time() {
@@ -216,6 +224,23 @@ mod tests {
         assert_eq!((status.code(), started.elapsed().as_secs()), (Code::DeadlineExceeded, 60));
         stopping.cancel();
         assert_eq!(next(&mut requests, &stopping).await.unwrap_err().code(), Code::Unavailable);
+    }
+
+    #[test]
+    fn a_name_that_is_not_found_is_repeated_in_one_short_line() {
+        let known = Known::new().unwrap();
+        for name in ["a\n\u{1b}[2J", &"x".repeat(100_000)] {
+            for question in [MessageRequest::FileByFilename, MessageRequest::FileContainingSymbol] {
+                let asked = question(name.to_owned());
+                let request = ServerReflectionRequest { host: String::new(), message_request: Some(asked) };
+                let Some(MessageResponse::ErrorResponse(error)) = known.response(request).message_response
+                else {
+                    panic!("there is none");
+                };
+                let text = error.error_message;
+                assert!(text.chars().all(is_harmless) && text.len() < 300, "{text}");
+            }
+        }
     }
 
     #[test]

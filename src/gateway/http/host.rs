@@ -8,7 +8,7 @@ use crate::api::error::ApiError;
 ///
 /// # Errors
 /// `invalid_argument` when it is missing, there twice, or no host with an optional port.
-pub(super) fn expect_one(version: Version, headers: &HeaderMap) -> Result<(), ApiError> {
+pub fn expect_one(version: Version, headers: &HeaderMap) -> Result<(), ApiError> {
     if version >= Version::HTTP_2 {
         return Ok(());
     }

@@ -38,7 +38,7 @@ use crate::{
     cluster::trace::Trace,
     gateway::{
         Gateway,
-        context::patience,
+        context::{self, patience},
         listener::arrival::Arrival,
         ranges::{self, ListedSegment, millis_since, overdue},
     },
@@ -178,7 +178,7 @@ fn question(
 }
 
 /// Whether the client names lines of JSON among what it accepts.
-pub(super) fn accepts_lines(headers: &HeaderMap) -> bool {
+pub fn accepts_lines(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
@@ -188,11 +188,15 @@ pub(super) fn accepts_lines(headers: &HeaderMap) -> bool {
     })
 }
 
-fn parse_limit(limit: Option<&str>, is_streamed: bool) -> Result<Option<usize>, ApiError> {
+/// The most primes that are wanted, as it stands in a query.
+///
+/// # Errors
+/// `invalid_argument` if it is no whole number from 1 on, or more than a page may have.
+pub fn parse_limit(limit: Option<&str>, is_streamed: bool) -> Result<Option<usize>, ApiError> {
     let Some(text) = limit else { return Ok(None) };
     let max = if is_streamed { usize::MAX } else { PAGE_PRIMES_MAX };
-    match text.parse() {
-        Ok(limit) if (1..=max).contains(&limit) => Ok(Some(limit)),
+    match context::parse_limit(text) {
+        Some(limit) if (1..=max).contains(&limit) => Ok(Some(limit)),
         _ if is_streamed => {
             Err(ApiError::invalid("`limit` takes a whole number from 1 on, such as &limit=1000"))
         }

@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::problems::ResultsProblems;
 use crate::{
     api::{error::ApiError, results::ResultsAnswer},
-    gateway::Gateway,
+    gateway::{Gateway, context::parse_limit},
     limits::{RESULTS_BYTES_MAX, RESULTS_KEPT},
 };
 
@@ -33,8 +33,8 @@ const LIMIT_DEFAULT: usize = 100;
 #[into_params(parameter_in = Query)]
 pub struct ResultsQuery {
     /// How many at most, 1 to 1,000; 100 by default.
-    #[param(example = 10, minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
+    #[param(value_type = Option<usize>, example = 10, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
 }
 
 /// What was answered of late?
@@ -53,10 +53,8 @@ pub async fn get_results(
     query: Result<Query<ResultsQuery>, QueryRejection>,
 ) -> Result<impl IntoResponse, ApiError> {
     let Query(query) = query.map_err(|_| bad_limit())?;
-    let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=RESULTS_KEPT).contains(&limit) {
-        return Err(bad_limit());
-    }
+    let limit = query.limit.map_or(Some(LIMIT_DEFAULT), |text| parse_limit(&text));
+    let limit = limit.filter(|limit| (1..=RESULTS_KEPT).contains(limit)).ok_or_else(bad_limit)?;
     let newest = gateway.scheduler.newest_results(limit, RESULTS_BYTES_MAX).await;
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(ResultsAnswer::from(newest))))
 }

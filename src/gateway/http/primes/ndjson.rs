@@ -44,7 +44,7 @@ impl Form for Ndjson {
 
     fn take(&mut self, window: &mut Window) {
         while window.has_room()
-            && let Some(line) = self.lines.next()
+            && let Some(line) = self.lines.next_line()
         {
             match line {
                 InputLine::Word(word) => window.push_word(word),
