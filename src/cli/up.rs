@@ -53,10 +53,16 @@ pub(super) struct UpArgs {
     /// The leader's HTTP port; the workers' follow likewise
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     http_port: u16,
-    /// What all nodes show, and whom they believe: the certificate is of localhost and 127.0.0.1, as scripts/certs.sh
-    /// makes it
-    #[command(flatten)]
-    certificates: ClientTlsArgs,
+    /// The certificate that all nodes show, in PEM, with which the cluster speaks TLS: of localhost and 127.0.0.1, as
+    /// scripts/certs.sh makes it
+    #[arg(long, env = "PRIMACY_TLS_CERT", value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// The key of that certificate, in PEM
+    #[arg(long, env = "PRIMACY_TLS_KEY", value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The CA that has signed it, in PEM
+    #[arg(long, env = "PRIMACY_TLS_CA", value_name = "FILE")]
+    cacert: Option<PathBuf>,
     /// How the nodes were told to use it.
     #[arg(long, env = "PRIMACY_TLS", hide = true, value_enum)]
     tls: Option<TlsArg>,
@@ -147,8 +153,13 @@ pub(super) async fn run(args: UpArgs) -> ExitCode {
 impl UpArgs {
     /// With what the nodes are asked, if not in clear text.
     fn tls_config(&self) -> Result<Option<Arc<ClientConfig>>, UpError> {
-        let speaks_tls = self.certificates.cert.is_some() && self.tls != Some(TlsArg::Off);
-        Ok(if speaks_tls { Some(self.certificates.config()?) } else { None })
+        let speaks_tls = self.cert.is_some() && self.tls != Some(TlsArg::Off);
+        Ok(if speaks_tls { Some(self.certificates().config()?) } else { None })
+    }
+
+    fn certificates(&self) -> ClientTlsArgs {
+        let Self { cacert, cert, key, .. } = self.clone();
+        ClientTlsArgs { cacert, cert, key }
     }
 }
 
@@ -207,7 +218,7 @@ fn plan(args: &UpArgs) -> Result<(Vec<Plan>, Vec<TcpSocket>), UpError> {
             };
             let grpc_addr = take(args.grpc_port, place, &name, "gRPC", "--grpc-port")?;
             let http_addr = take(args.http_port, place, &name, "HTTP", "--http-port")?;
-            let certificates = args.certificates.clone();
+            let certificates = args.certificates();
             Ok(Plan { id, name, grpc_addr, http_addr, certificates, tls: tls.clone() })
         })
         .collect();
@@ -507,8 +518,8 @@ mod tests {
     #[test]
     fn ranges_of_ports_must_not_overlap() {
         let check = |workers, grpc_port, http_port| {
-            let (certificates, tls) = (ClientTlsArgs::default(), None);
-            check_ranges(&UpArgs { workers, grpc_port, http_port, certificates, tls }).is_ok()
+            let (cert, key, cacert, tls) = (None, None, None, None);
+            check_ranges(&UpArgs { workers, grpc_port, http_port, cert, key, cacert, tls }).is_ok()
         };
         assert!(check(3, 50051, 8080) && check(3, 8084, 8080) && check(3, 8076, 8080) && check(64, 0, 8080));
         assert!(!check(3, 8083, 8080) && !check(3, 8077, 8080) && !check(1, 8080, 8080));

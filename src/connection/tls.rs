@@ -64,6 +64,8 @@ pub enum ClientCertificates {
 #[derive(Clone)]
 pub struct Tls {
     mode: TlsMode,
+    /// Whether there is a CA, which does not change.
+    has_authority: bool,
     current: Arc<watch::Sender<Arc<Credentials>>>,
 }
 
@@ -157,7 +159,8 @@ fn expiry(pair: &Pair) -> SystemTime {
 impl Tls {
     /// With these credentials to begin with.
     pub fn new(mode: TlsMode, credentials: Credentials) -> Self {
-        Self { mode, current: Arc::new(watch::Sender::new(Arc::new(credentials))) }
+        let has_authority = credentials.verifier.is_some();
+        Self { mode, has_authority, current: Arc::new(watch::Sender::new(Arc::new(credentials))) }
     }
 
     /// What new connections take from now on.
@@ -180,7 +183,7 @@ impl Tls {
 
     /// Whether callers must show a certificate to count as peers.
     pub fn certifies_peers(&self) -> bool {
-        self.mode == TlsMode::On && self.credentials().verifier.is_some()
+        self.mode == TlsMode::On && self.has_authority
     }
 
     /// When the certificate expires, in seconds since the Unix epoch.

@@ -585,7 +585,7 @@ impl Up {
 impl Listed {
     fn new(line: &str, children: &[(i32, String)]) -> Option<Self> {
         let [name, _, pid, grpc, http] = line.split_whitespace().collect::<Vec<_>>().try_into().ok()?;
-        let (grpc, http) = (grpc.parse().ok()?, http.strip_prefix("http://")?.parse().ok()?);
+        let (grpc, http) = (grpc.parse().ok()?, http.split_once("://")?.1.parse().ok()?);
         let (child, _) =
             children.iter().find(|(_, command)| command.contains(&format!(" --name {name} ")))?;
         assert_eq!(pid, child.to_string(), "the process id of {name}");

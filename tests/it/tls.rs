@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use primacy::proto::{
     self, LaneAsks, PrimeRequest, peer_client::PeerClient, scheduler_client::SchedulerClient,
 };
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,7 +21,7 @@ use crate::{
     certificates::{
         Answer, Authority, Folder, Https, Paper, channel, client_config, config_of, connect, https,
     },
-    harness::{Process, Ran, TestNode, eventually, run},
+    harness::{Process, Ran, TestNode, Up, eventually, run, send_signal},
 };
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -315,4 +316,22 @@ async fn every_command_speaks_tls_as_curl_does() {
     let clear = format!("https://{}", clear.grpc);
     let Ran { code, err, .. } = asked(&["check", "17"], &["--endpoints", &clear, "--cacert", &ca]).await;
     assert!(code != Some(0) && err.contains("speaks no TLS"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_runs_a_whole_cluster_over_tls() {
+    let authority = Authority::new("here");
+    let folder = Folder::with(&authority.issue(), &authority.pem);
+    let (cert, key, ca) = (folder.path("node.pem"), folder.path("node-key.pem"), folder.path("ca.pem"));
+    let mut up = Up::start(&["up", "-n", "2", "--cert", &cert, "--key", &key, "--cacert", &ca]).await;
+    let announced = up.running.out.text();
+    assert!(announced.contains(&format!("curl --cacert {ca} -d")), "{announced}");
+    assert_eq!(announced.matches("https://127.0.0.1:").count(), 3, "{announced}");
+    let client = https(&authority.pem, None);
+    for node in &up.nodes {
+        assert!(check_over_http(&client, node.http).await.unwrap(), "{}", node.name);
+        assert!(reqwest::get(format!("http://{}/prime/17", node.http)).await.unwrap().status() == 400);
+    }
+    send_signal(up.running.pid(), Signal::TERM);
+    up.ends_well().await;
 }
