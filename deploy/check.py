@@ -1,8 +1,11 @@
 """Checks deploy/kubernetes by the published schemas, and what they do not say: that names meet, that the pods comply with
-the "restricted" Pod Security Standard, and that a node gets the time that it takes to drain."""
+the "restricted" Pod Security Standard, and that a node gets the time that it takes to drain. Then the same with TLS."""
 
 import re
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import kubernetes_validate
@@ -35,6 +38,8 @@ def load():
 
 
 def check_schema(document):
+    if document["apiVersion"] == "cert-manager.io/v1":
+        return
     for version in VERSIONS:
         try:
             kubernetes_validate.validate(document, version, strict=True)
@@ -80,6 +85,11 @@ def check_references(workload, names):
     spec, main = workload["spec"], container(workload)
     if "serviceName" in spec:
         expect(("Service", spec["serviceName"]) in names, where(workload), "its Service is missing")
+    known = set()
+    for variable in main.get("env", []):
+        unknown = set(re.findall(r"\$\((\w+)\)", variable.get("value", ""))) - known
+        expect(not unknown, where(workload), f"{variable['name']} refers to {unknown}, which no variable before it is")
+        known.add(variable["name"])
     for source in main.get("envFrom", []):
         if "configMapRef" in source:
             expect(("ConfigMap", source["configMapRef"]["name"]) in names, where(workload), "its ConfigMap is missing")
@@ -128,8 +138,125 @@ def check_stop_time(workloads):
     expect(stop > drain, "primacy.service", f"it is killed before {drain} s")
 
 
-def main():
-    documents = load()
+# What kustomization.yaml makes with `tls` taken in; nothing without a program that makes it.
+def load_with_tls():
+    if not shutil.which("kubectl"):
+        print("   left out: no kubectl, for the manifests with TLS")
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+        kustomization = Path(folder, "kustomization.yaml")
+        kustomization.write_text(re.sub(r"^#(components:|  - tls)$", r"\1", kustomization.read_text(), flags=re.MULTILINE))
+        made = subprocess.run(["kubectl", "kustomize", folder], check=True, capture_output=True, text=True).stdout
+    return list(yaml.safe_load_all(made))
+
+
+# The schemas of cert-manager are not to be had here: these are the fields that are used, by hand from
+# https://cert-manager.io/docs/reference/api-docs/, each with what it may hold.
+CERTIFICATE = {
+    "secretName": r"[a-z-]+",
+    "commonName": r".{1,64}",
+    "isCA": r"True",
+    "duration": r"\d+h",
+    "renewBefore": r"\d+h",
+    "privateKey": r"\{'algorithm': 'ECDSA', (?:'rotationPolicy': 'Always', )?'size': 256\}",
+    "usages": r"\[(?:'(?:digital signature|server auth|client auth|cert sign|crl sign)'(?:, )?)+\]",
+    "dnsNames": r"\[.+\]",
+    "ipAddresses": r"\[.+\]",
+    "issuerRef": r"\{'name': '[a-z-]+'\}",
+}
+
+
+def check_certificate(certificate, issuers):
+    spec = certificate["spec"]
+    for field, value in spec.items():
+        is_good = re.fullmatch(CERTIFICATE.get(field, ""), str(value))
+        expect(is_good, where(certificate), f"{field} is unknown, or may not be {value}")
+    expect({"secretName", "issuerRef"} <= spec.keys(), where(certificate), "has no Secret or no Issuer")
+    expect(spec["issuerRef"]["name"] in issuers, where(certificate), "its Issuer is missing")
+    hours = [int(spec.get(field, "0h")[:-1]) for field in ["renewBefore", "duration"]]
+    expect(hours[0] < hours[1], where(certificate), "is renewed before it is made")
+
+
+def check_issuers(issuers, certificates):
+    authorities = {certificate["spec"]["secretName"] for certificate in certificates if "isCA" in certificate["spec"]}
+    for name, issuer in issuers.items():
+        is_signed_by_itself = issuer["spec"] == {"selfSigned": {}}
+        is_authority = issuer["spec"] in [{"ca": {"secretName": secret}} for secret in authorities]
+        expect(is_signed_by_itself or is_authority, name, "is neither self-signed nor a CA that is made here")
+
+
+def names_of_pods(workload):
+    start = workload["spec"].get("ordinals", {}).get("start", 0)
+    return [f"{workload['metadata']['name']}-{start + i}" for i in range(workload["spec"]["replicas"])]
+
+
+# As verifiers do: a star stands for one label, the first.
+def covers(names, host):
+    return host in names or "*." + host.partition(".")[2] in names
+
+
+def check_peers(workload, certificate, documents):
+    spec, main = workload["spec"], container(workload)
+    expect(workload["kind"] == "StatefulSet", where(workload), "its pods have no names that a certificate could hold")
+    for service in documents:
+        if (service["kind"], service["metadata"]["name"]) == ("Service", spec["serviceName"]):
+            expect(service["spec"].get("clusterIP") == "None", where(service), "does not resolve to pods")
+            expect(service["spec"].get("publishNotReadyAddresses"), where(service), "hides pods from their peers")
+            expect(selected(service["spec"]["selector"], [workload]), where(workload), "is not in its Service")
+    listens = {port["containerPort"] for port in main["ports"]}
+    values = {variable["name"]: variable.get("value", "") for variable in main["env"]}
+    for pod in names_of_pods(workload):
+        for name in ["PRIMACY_ADVERTISE_GRPC", "PRIMACY_ADVERTISE_HTTP"]:
+            host, _, port = values[name].replace("$(PRIMACY_NAME)", pod).rpartition(":")
+            is_name = host == f"{pod}.{spec['serviceName']}.{workload['metadata']['namespace']}.svc"
+            expect(is_name, where(workload), f"{name} is {host}, by which Kubernetes knows no pod")
+            expect(covers(certificate["spec"]["dnsNames"], host), where(certificate), f"does not cover {host}")
+            expect(int(port) in listens, where(workload), f"{name} names a port that it has not")
+
+
+# A path in a variable leads into a Secret that is there, and to a file of it.
+def check_paths(workload, settings, certificate):
+    pod, main = workload["spec"]["template"]["spec"], container(workload)
+    secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"]}
+    files = {
+        f"{mount['mountPath']}/{file}"
+        for mount in main["volumeMounts"]
+        if secrets[mount["name"]] == certificate["spec"]["secretName"] and "subPath" not in mount
+        for file in ["tls.crt", "tls.key", "ca.crt"]
+    }
+    told = {value for name, value in settings.items() if name.startswith("PRIMACY_TLS_")}
+    expect(told == files, where(workload), f"is told {sorted(told)}, and has {sorted(files)}")
+    for probe in ["startupProbe", "livenessProbe", "readinessProbe"]:
+        expect(main[probe]["httpGet"].get("scheme") == "HTTPS", where(workload), f"{probe} asks in clear text")
+
+
+def check_tls(documents):
+    issuers = {document["metadata"]["name"]: document for document in documents if document["kind"] == "Issuer"}
+    certificates = [document for document in documents if document["kind"] == "Certificate"]
+    for certificate in certificates:
+        check_certificate(certificate, issuers)
+    check_issuers(issuers, certificates)
+    (certificate,) = [certificate for certificate in certificates if "isCA" not in certificate["spec"]]
+    both = {"server auth", "client auth", "digital signature"} <= set(certificate["spec"]["usages"])
+    expect(both, where(certificate), "does not serve both ends of a connection")
+    # `primacy health` and `primacy status` in a pod.
+    local = {"localhost"} <= set(certificate["spec"]["dnsNames"]) and certificate["spec"]["ipAddresses"] == ["127.0.0.1"]
+    expect(local, where(certificate), "does not name the pod itself")
+    (settings,) = [document["data"] for document in documents if document["kind"] == "ConfigMap"]
+    for document in documents:
+        if document["kind"] == "Service":
+            name, namespace = document["metadata"]["name"], document["metadata"]["namespace"]
+            for host in [name, f"{name}.{namespace}", f"{name}.{namespace}.svc"]:
+                expect(host in certificate["spec"]["dnsNames"], where(certificate), f"does not name {host}")
+            for port in document["spec"]["ports"]:
+                expect(port["appProtocol"] == "https", where(document), f"says that {port['name']} is clear text")
+        if document["kind"] in WORKLOADS:
+            check_peers(document, certificate, documents)
+            check_paths(document, settings, certificate)
+
+
+def check(documents):
     workloads = [document for document in documents if document["kind"] in WORKLOADS]
     names = {(document["kind"], document["metadata"]["name"]) for document in documents}
     expect(len(names) == len(documents), FOLDER, "a name is given twice")
@@ -140,9 +267,18 @@ def main():
         check_references(workload, names)
         check_restricted(workload)
     check_stop_time(workloads)
+
+
+def main():
+    documents, with_tls = load(), load_with_tls()
+    check(documents)
+    if with_tls:
+        check(with_tls)
+        check_tls(with_tls)
     for problem in problems:
         print(f"   FAILED  {problem}")
-    print(f"   {len(documents)} manifests of Kubernetes {' and '.join(VERSIONS)}, {len(problems)} problems")
+    counted = f"{len(documents)} manifests, and with TLS {len(with_tls)}"
+    print(f"   {counted}, of Kubernetes {' and '.join(VERSIONS)}, {len(problems)} problems")
     sys.exit(bool(problems))
 
 

@@ -10,11 +10,13 @@ trap 'rm -rf "$work"' EXIT
 say() { printf '   %s\n' "$*"; }
 
 compose() {
-    local tool
+    local tool over
     for tool in "docker compose" docker-compose; do
         $tool version >/dev/null 2>&1 || continue
-        $tool -f docker-compose.yml -f docker-compose.etcd.yml config >/dev/null
-        say "docker-compose.etcd.yml is valid over docker-compose.yml"
+        for over in etcd tls; do
+            PRIMACY_USER=1:1 $tool -f docker-compose.yml -f "docker-compose.$over.yml" config >/dev/null
+            say "docker-compose.$over.yml is valid over docker-compose.yml"
+        done
         return
     done
     say "left out: no Docker Compose"
@@ -22,13 +24,18 @@ compose() {
 
 manifests() { "$(scripts/python.sh)" deploy/check.py; }
 
-# The program need not be installed here.
-unit() {
+# As it is, and with all that it shows behind a #. The program need not be installed here.
+units() {
     if ! command -v systemd-analyze >/dev/null; then
         say "left out: no systemd-analyze"
         return
     fi
-    sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' deploy/systemd/primacy.service >"$work/primacy.service"
+    unit 's/^$//'
+    unit -E 's/^#([A-Z][A-Za-z]+=)/\1/'
+}
+
+unit() {
+    sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' deploy/systemd/primacy.service | sed "$@" >"$work/primacy.service"
     # It warns of what it ignores, and succeeds all the same.
     systemd-analyze verify "$work/primacy.service" 2>&1 | tee "$work/warnings"
     [ ! -s "$work/warnings" ]
@@ -38,4 +45,4 @@ unit() {
 
 compose
 manifests
-unit
+units

@@ -6,6 +6,8 @@
 # DIR gets ca.pem and ca-key.pem, and for each NAME a NAME.pem and NAME-key.pem, for NAME, every HOST (a name or an IP
 # address), localhost, 127.0.0.1 and ::1. Each serves both ends of a connection. What is there of the CA is kept, and
 # certificates are made anew: so they are renewed. DAYS is how long they hold, 90 by default.
+#
+# A NAME with / at its end gets them in a folder of its own, DIR/NAME, with a copy of ca.pem: what one container needs to see.
 set -euo pipefail
 dir=${1:?usage: scripts/certs.sh DIR [NAME[,HOST...]]...}
 shift
@@ -22,22 +24,28 @@ make_ca() {
 
 # A pair replaces the old one by renaming, so that nobody reads half a file.
 make_certificate() {
-    local name=${1%%,*} hosts host names='DNS:localhost,IP:127.0.0.1,IP:::1'
-    IFS=, read -ra hosts <<<"$1"
+    local name=${1%%,*} to=$dir hosts host names='DNS:localhost,IP:127.0.0.1,IP:::1'
+    IFS=, read -ra hosts <<<"${1/\//}"
+    if [[ $name == */ ]]; then
+        name=${name%/}
+        to=$dir/$name
+        mkdir -p "$to"
+        cp "$dir/ca.pem" "$to"
+    fi
     for host in "${hosts[@]}"; do
         if [[ $host =~ ^[0-9.]+$ || $host == *:* ]]; then names+=",IP:$host"; else names+=",DNS:$host"; fi
     done
     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
-        -keyout "$dir/.$name-key.pem" -out "$dir/.$name.csr" 2>/dev/null
-    openssl x509 -req -in "$dir/.$name.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca-key.pem" -days "${DAYS:-90}" \
-        -set_serial "0x$(openssl rand -hex 16)" -out "$dir/.$name.pem" -extfile <(
+        -keyout "$to/.$name-key.pem" -out "$to/.$name.csr" 2>/dev/null
+    openssl x509 -req -in "$to/.$name.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca-key.pem" -days "${DAYS:-90}" \
+        -set_serial "0x$(openssl rand -hex 16)" -out "$to/.$name.pem" -extfile <(
             printf '%s\n' "subjectAltName=$names" 'extendedKeyUsage=serverAuth,clientAuth' \
                 'keyUsage=critical,digitalSignature' 'basicConstraints=critical,CA:FALSE'
         ) 2>/dev/null
-    rm "$dir/.$name.csr"
-    chmod 644 "$dir/.$name.pem"
-    mv "$dir/.$name-key.pem" "$dir/$name-key.pem"
-    mv "$dir/.$name.pem" "$dir/$name.pem"
+    rm "$to/.$name.csr"
+    chmod 644 "$to/.$name.pem"
+    mv "$to/.$name-key.pem" "$to/$name-key.pem"
+    mv "$to/.$name.pem" "$to/$name.pem"
 }
 
 [ -f "$dir/ca.pem" ] || make_ca

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the cluster in containers and does to it what people do: asks, stops a worker, kills the leader; then over etcd,
-# with ten workers more. Takes the ports that docker-compose.yml publishes; without a Docker engine it leaves all out.
+# Runs the cluster in containers and does to it what people do: asks, stops a worker, kills the leader; then with TLS; then
+# over etcd, with ten workers more. Takes the ports that docker-compose.yml publishes; without a Docker engine it leaves all out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,6 +9,9 @@ failed=0
 nodes=(leader worker1 worker2 worker3)
 ports=(8080 8081 8082 8083)
 files=(--file docker-compose.yml)
+# How its HTTP ports are asked.
+scheme=http
+trust=()
 work=$(mktemp -d)
 
 say() { printf '%4s s  %s\n' "$SECONDS" "$*"; }
@@ -49,7 +52,7 @@ compose() { "${tool[@]}" --project-name "$project" "${files[@]}" "$@" </dev/null
 
 inspect() { docker inspect --format "$2" "$(compose ps --all -q "$1")"; }
 
-get() { curl -sS --fail --max-time 5 "localhost:$1"; }
+get() { curl -sS --fail --max-time 5 "${trust[@]}" "$scheme://localhost:$1" "${@:2}"; }
 
 all_healthy() {
     local node
@@ -165,8 +168,8 @@ alive_are() { [ "$(get 8081/cluster | grep -o '"status":"alive"' | wc -l)" -eq "
 are_right() {
     local port
     for port in "$@"; do
-        curl -sS --fail --max-time 5 -d '{"number": 9223372036854775783}' "localhost:$port/prime" | grep '"is_prime":true' &&
-            curl -sS --fail --max-time 5 -d '{"number": 9223372036854775781}' "localhost:$port/prime" | grep '"is_prime":false' ||
+        get "$port/prime" -d '{"number": 9223372036854775783}' | grep '"is_prime":true' &&
+            get "$port/prime" -d '{"number": 9223372036854775781}' | grep '"is_prime":false' ||
             return 1
     done
 }
@@ -183,6 +186,52 @@ nobody_leads() {
 ballot() { get 8081/cluster | grep -oE '"leader":\{[^}]*"counter":[0-9]+' | grep -oE '[0-9]+$'; }
 
 is_higher_than() { [ "$(ballot)" -gt "$1" ]; }
+
+certificates_are_made() {
+    local names=("${nodes[@]/%//}")
+    scripts/certs.sh "$PRIMACY_CERTIFICATES" "${names[@]}" && chown -R "$PRIMACY_USER" "$PRIMACY_CERTIFICATES"
+}
+
+clear_text_is_refused() {
+    local port
+    for port in "$@"; do
+        [ "$(curl -sS --max-time 5 -o /dev/null -w '%{http_code}' "http://localhost:$port/prime/17")" = 400 ] || return 1
+    done
+}
+
+# curl's code for a certificate that it cannot trace to a CA.
+is_not_believed_without_the_ca() { [ "$(curl -s --max-time 5 https://localhost:8080/livez || echo $?)" = 60 ]; }
+
+shows_on() {
+    local node=$1 port
+    shift
+    openssl x509 -noout -serial -in "$PRIMACY_CERTIFICATES/$node/$node.pem" >"$work/serial" || return 1
+    for port in "$@"; do
+        openssl s_client -connect "localhost:$port" -CAfile "$PRIMACY_CERTIFICATES/ca.pem" -verify_return_error </dev/null |
+            openssl x509 -noout -serial | grep -xFf "$work/serial" || return 1
+    done
+}
+
+certificates_are_shown() {
+    local i
+    for i in "${!nodes[@]}"; do
+        shows_on "${nodes[i]}" "${ports[i]}" $((50051 + i)) || return 1
+    done
+}
+
+starts() { compose ps -q | xargs docker inspect --format '{{.Name}} {{.State.StartedAt}}'; }
+
+# One after the other at a port whose node stays, each over a connection of its own.
+ask_all_the_while() {
+    while [ -e "$work/asking" ]; do
+        if ports_answer "$1" >/dev/null; then echo right; else echo wrong; fi
+        sleep 0.05
+    done >"$work/asked" 2>&1
+}
+
+none_failed() {
+    rm "$work/asking" && wait "$asker" && ! grep -vx right "$work/asked" && [ "$(wc -l <"$work/asked")" -ge 50 ]
+}
 
 clean_up() {
     local code=$?
@@ -274,10 +323,56 @@ scenario() {
     check "nothing is left" nothing_is_left
 }
 
-# The same nodes, which etcd tells who leads, and ten that only work.
+# The same nodes, which speak nothing but TLS. They run as who owns the keys, which is no root even if root tests.
+over_tls() {
+    local before
+    files=(--file docker-compose.yml --file docker-compose.tls.yml)
+    export PRIMACY_CERTIFICATES=$work/certificates PRIMACY_USER
+    PRIMACY_USER=$(id -u):$(id -g)
+    [ "$PRIMACY_USER" != 0:0 ] || PRIMACY_USER=12345:12345
+    scheme=https
+    trust=(--cacert "$PRIMACY_CERTIFICATES/ca.pem")
+    check "certificates are made" certificates_are_made
+    check "four nodes are started with TLS" within 90 compose up -d
+    check "four nodes are healthy" within 60 all_healthy
+    check "/cluster shows four alive" within 10 four_alive
+    check "the client gets nine right answers, three by each worker" three_by_each_worker
+    check "every HTTP port answers" ports_answer "${ports[@]}"
+    check "clear text gets 400" clear_text_is_refused "${ports[@]}"
+    check "without the CA no node is believed" is_not_believed_without_the_ca
+    check "every node shows its own certificate" certificates_are_shown
+    check "each says from inside who leads" follows_inside leader "${nodes[@]}"
+    touch "$work/asking"
+    ask_all_the_while 8083 &
+    asker=$!
+
+    check "a worker is killed" compose kill worker2
+    check "/cluster does not show it alive" within 10 not_alive worker2
+    check "the client gets nine right answers by the other two" client_answers_by worker1 worker3
+    check "the worker is back" compose start worker2
+    check "/cluster shows four alive" within 30 four_alive
+
+    check "the leader is killed" leader_is_killed
+    check "worker3 leads" within 10 leads worker3 8081 8082 8083
+    check "the others' answers are right" are_right 8081 8082 8083
+    check "the leader is back" compose start leader
+    check "/cluster shows four alive" within 30 four_alive
+
+    before=$(starts)
+    check "the certificates are renewed" certificates_are_made
+    check "every node shows its new one" within 10 certificates_are_shown
+    check "every one's answers are right" are_right "${ports[@]}"
+    check "none was started again for it" [ "$(starts)" = "$before" ]
+    check "nothing that was asked meanwhile has failed" none_failed
+    check "nothing is left" nothing_is_left
+    scheme=http
+    trust=()
+}
+
+# The same nodes in clear text, which etcd tells who leads, and ten that only work.
 over_etcd() {
     local before
-    files+=(--file docker-compose.etcd.yml)
+    files=(--file docker-compose.yml --file docker-compose.etcd.yml)
     check "etcd's image is built" compose build
     check "fifteen containers are started" within 90 compose up -d --scale worker=10
     check "fourteen members are alive" within 60 alive_are 14
@@ -310,6 +405,7 @@ main() {
     # The system may have lent one of the ports to an outgoing connection, which it keeps for a minute.
     [ "$failed" -gt 0 ] || check "four nodes are started" within 90 compose up -d
     [ "$failed" -gt 0 ] || scenario
+    [ "$failed" -gt 0 ] || over_tls
     [ "$failed" -gt 0 ] || over_etcd
     [ "$failed" -eq 0 ] || compose logs --tail 30 || true
     summary
