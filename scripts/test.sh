@@ -33,6 +33,8 @@ cargo test --locked
 say "what else plain \`cargo test\` leaves out"
 # One after the other: they load every core, measure, or keep leases of seconds.
 cargo test --locked --test it --test evidence -- --ignored --skip readme --test-threads=1
+say "the decoders of what others send, fuzzed for a second or two each"
+scripts/fuzz.sh
 # Last: it leaves another program in target/debug.
 say "the changes that the documents show"
 scripts/try-patches.sh

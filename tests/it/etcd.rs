@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    certificates::{Authority, Folder},
     faults::load_on,
     harness::{
         Process, alive, command, eventually, free_address, run_command, send_signal, status_of, view, within,
@@ -574,24 +575,26 @@ async fn etcd_may_ask_for_a_user() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs openssl, and etcd of Debian's etcd-server: scripts/test.sh installs them"]
-async fn etcd_may_speak_tls() {
-    let folder = std::env::temp_dir().join(format!("primacy-tls-{}", free_address().port()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let path = |name: &str| folder.join(name).display().to_string();
-    let (config, certificate, key) = (path("openssl.cnf"), path("certificate.pem"), path("key.pem"));
-    let extensions =
-        "[req]\ndistinguished_name=dn\nx509_extensions=e\n[dn]\n[e]\nsubjectAltName=IP:127.0.0.1\n";
-    std::fs::write(&config, extensions).unwrap();
-    let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /O=etcd";
-    let mut openssl = Command::new("openssl");
-    openssl.args(words.split(' ')).args(["-config", &config, "-out", &certificate, "-keyout", &key]);
-    assert!(openssl.output().unwrap().status.success());
-
+#[ignore = "needs etcd, of Debian's etcd-server: scripts/test.sh installs it"]
+async fn etcd_may_speak_tls_and_its_ca_is_read_again_when_it_changes() {
+    let (authority, folder) = (Authority::new("etcd"), Folder::new());
+    let paper = authority.issue();
+    let (certificate, key) =
+        (folder.write("etcd.pem", &paper.certificate), folder.write("etcd.key", &paper.key));
     let etcds = Etcds::spawn(1, "https", &["--cert-file", &certificate, "--key-file", &key]);
     let coordinator = etcds.coordinator();
-    comes_to_lead(&["--coordinator", &coordinator, "--etcd-cacert", &certificate]).await;
-    std::fs::remove_dir_all(&folder).unwrap();
+    let right = folder.write("right.pem", &authority.pem);
+    comes_to_lead(&["--coordinator", &coordinator, "--etcd-cacert", &right]).await;
+    let changed = folder.write("changed.pem", &Authority::new("another").pem);
+    let arguments = ["--coordinator", &coordinator, "--etcd-cacert", &changed];
+    let node = Process::start_with(Some(4), "node4", &arguments);
+    eventually("it does not believe etcd", || async { node.has_logged("no CA that is believed here") }).await;
+    folder.write("changed.pem", &authority.pem);
+    eventually("it leads", || async {
+        view(node.grpc).await.is_ok_and(|view| view.leader.is_some_and(|leader| leader.name == "node4"))
+    })
+    .await;
+    assert!(node.has_logged("the certificates for etcd were read again"), "{}", node.log());
 }
 
 #[tokio::test]
