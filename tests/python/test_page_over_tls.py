@@ -1,15 +1,14 @@
 """The page over https in a real browser, which believes the nodes because their CA is in its own database."""
 
 import os
-import re
 import subprocess
 
 import pytest
-from certificates import Certificates, certificates, elsewhere
+from certificates import certificates, elsewhere
 from conftest import WAIT, Cluster, a_browser
 from nginx import nginx
 from playwright.sync_api import Error, expect
-from test_page import BIG, all_alive, answered, ask, card, connected_elsewhere, has_died, is_lost, lose, open_at
+from test_page import BIG, all_alive, answered, ask, card, connected_elsewhere, has_died, lose, open_at
 
 TOKEN = "a-token-of-the-tests"
 BEFORE_TLS = "location / {{ proxy_pass https://NODE; proxy_ssl_trusted_certificate {ca}; proxy_ssl_verify on; proxy_ssl_name localhost; }}"
