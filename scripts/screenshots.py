@@ -19,7 +19,7 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "tests/python"))
 
 from conftest import Cluster, Tab, a_browser, is_free
-from playwright.sync_api import expect
+from playwright.sync_api import expect, sync_playwright
 
 SCHEMES = ("light", "dark")
 README_WIDTH, HEIGHT = 1280, 1400
@@ -92,7 +92,7 @@ def opened(browser, cluster, scheme, width):
 def take(pictures, whole):
     """Takes pictures, each of a (scheme, width) into a file: of the first window, or of the whole page."""
     # A browser that starts takes the time of nodes that beat.
-    with a_browser() as browser, at_the_usual_ports(Cluster()) as cluster:
+    with sync_playwright() as playwright, a_browser(playwright) as browser, at_the_usual_ports(Cluster()) as cluster:
         pages = [(opened(browser, cluster, *look), file) for look, file in pictures]
         live_through(cluster, pages[0][0])
         for page, file in pages:

@@ -17,7 +17,7 @@ say() {
 
 say "what the tests need beside Rust"
 scripts/debian.sh systemd-analyze=systemd curl=curl etcd=etcd-server openssl=openssl nginx=nginx \
-    nc=netcat-openbsd socat=socat go=golang-go promtool=prometheus \
+    nc=netcat-openbsd socat=socat go=golang-go promtool=prometheus caddy=caddy certutil=libnss3-tools \
     'chromium|chromium-browser|google-chrome=chromium'
 PRIMACY_PYTHON=$(scripts/python.sh)
 export PRIMACY_PYTHON

@@ -1,5 +1,5 @@
-//! Clients that were not written here: gRPC, a browser, others over HTTP, also through a proxy, Prometheus, and one that
-//! tries the contract.
+//! Clients that were not written here: gRPC, a browser, others over HTTP and TLS, also through a proxy, Prometheus, and
+//! one that tries the contract.
 
 use std::{env, time::Duration};
 
@@ -13,6 +13,7 @@ const BROWSER_MAX: Duration = Duration::from_secs(500);
 const PROXY_MAX: Duration = Duration::from_secs(180);
 const PROMETHEUS_MAX: Duration = Duration::from_secs(60);
 const CLIENTS_MAX: Duration = Duration::from_secs(180);
+const TLS_MAX: Duration = Duration::from_secs(180);
 const CONTRACT_MAX: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -57,6 +58,14 @@ async fn a_real_prometheus() {
 async fn real_clients_and_proxies_over_http() {
     let binary = env!("CARGO_BIN_EXE_primacy");
     passes(pytest(&["test_proxies.py"]).env("PRIMACY_BINARY", binary), CLIENTS_MAX).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nginx, Caddy, curl, openssl, Chromium and certutil, and Playwright, httpx and grpcio from PyPI: scripts/test.sh installs them"]
+async fn real_clients_and_proxies_over_tls() {
+    let binary = env!("CARGO_BIN_EXE_primacy");
+    let files = ["test_tls.py", "test_tls_proxies.py", "test_page_over_tls.py"];
+    passes(pytest(&files).env("PRIMACY_BINARY", binary), TLS_MAX).await;
 }
 
 #[tokio::test]

@@ -51,9 +51,9 @@ def free_address(host="127.0.0.1"):
 
 
 @contextmanager
-def running(*command):
+def running(*command, **options):
     """A program, until the end: it is ended by its pid."""
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, **options)
     # However this process ends, the end of the pipe ends the program.
     guard = subprocess.Popen(["sh", "-c", f"read nothing; kill {process.pid} 2>&-"], stdin=subprocess.PIPE)
     try:
@@ -64,10 +64,11 @@ def running(*command):
 
 
 class Node:
-    """A node in a process of its own."""
+    """A node in a process of its own; with certificates it speaks TLS."""
 
-    def __init__(self, id, name, host="127.0.0.1"):
+    def __init__(self, id, name, host="127.0.0.1", certificates=None, **settings):
         self.id, self.name = id, name
+        self.certificates, self.settings = certificates, settings
         self.grpc, self.http = free_address(host), free_address(host)
         # Where browsers are told to reach it, if not there where it listens.
         self.advertised = None
@@ -77,7 +78,7 @@ class Node:
         return self.name
 
     def url(self, path="/"):
-        return f"http://{self.http}{path}"
+        return f"{'https' if self.certificates else 'http'}://{self.http}{path}"
 
     def start(self, peers):
         settings = {"id": self.id, "name": self.name, "grpc-addr": self.grpc, "http-addr": self.http, "peers": peers}
@@ -85,6 +86,9 @@ class Node:
         settings["heartbeat"] = 300
         if self.advertised:
             settings["advertise-http"] = self.advertised
+        if self.certificates:
+            settings |= self.certificates.settings()
+        settings |= {name.replace("_", "-"): value for name, value in self.settings.items()}
         flags = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PRIMACY_")}
         # However this process ends, the end of the pipe ends the node.
@@ -111,7 +115,8 @@ class Node:
             self.guard = None
 
     def get(self, path):
-        with urllib.request.urlopen(self.url(path), timeout=WAIT) as answer:
+        context = self.certificates and self.certificates.context
+        with urllib.request.urlopen(self.url(path), timeout=WAIT, context=context) as answer:
             return json.load(answer)
 
     def ask(self, number):
@@ -129,9 +134,9 @@ class Node:
 class Cluster:
     """A leader and workers: `nodes[0]` leads, `nodes[k]` is worker k."""
 
-    def __init__(self, workers=3, host="127.0.0.1"):
-        self.leader = Node(workers + 1, "leader", host)
-        self.workers = [Node(id, f"worker{id}", host) for id in range(1, workers + 1)]
+    def __init__(self, workers=3, host="127.0.0.1", **settings):
+        self.leader = Node(workers + 1, "leader", host, **settings)
+        self.workers = [Node(id, f"worker{id}", host, **settings) for id in range(1, workers + 1)]
         self.nodes = [self.leader, *self.workers]
 
     def __enter__(self):
@@ -203,21 +208,26 @@ class Tab:
 
 
 @contextmanager
-def a_browser():
+def a_browser(playwright, **options):
     """The system's own: Playwright's cannot be had everywhere."""
     path = os.environ.get("PRIMACY_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
     assert path, f"none of {', '.join(BROWSERS)} is installed"
-    with sync_playwright() as playwright:
-        # No DNS needs to know a name with an underscore, as containers may have.
-        args = ["--no-sandbox", "--host-resolver-rules=MAP my_host 127.0.0.1"]
-        chromium = playwright.chromium.launch(executable_path=path, args=args)
-        yield chromium
-        chromium.close()
+    # No DNS needs to know a name with an underscore, as containers may have.
+    args = ["--no-sandbox", "--host-resolver-rules=MAP my_host 127.0.0.1"]
+    chromium = playwright.chromium.launch(executable_path=path, args=args, **options)
+    yield chromium
+    chromium.close()
 
 
 @pytest.fixture(scope="session")
-def browser():
-    with a_browser() as browser:
+def playwright():
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright):
+    with a_browser(playwright) as browser:
         yield browser
 
 

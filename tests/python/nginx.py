@@ -16,12 +16,13 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
 
 
 @contextmanager
-def nginx(node, locations=PLAIN):
-    """The address of an nginx before the node at this address; all that it is told beside its defaults is `locations`."""
+def nginx(node, locations=PLAIN, listen="", log="stderr"):
+    """The address of an nginx before the node at this address; all that it is told beside its defaults is `locations`, and
+    what follows `listen` and `error_log`."""
     address = free_address()
     with tempfile.TemporaryDirectory() as folder:
         settings = Path(folder, "nginx.conf")
-        settings.write_text(configuration(address, locations.replace("NODE", node)))
+        settings.write_text(configuration(f"{address} {listen}", locations.replace("NODE", node), log))
         with running(program(), "-p", folder, "-c", settings, "-e", "stderr") as process:
             eventually("nginx listens", lambda: listens(address, process))
             yield address
@@ -41,19 +42,20 @@ def program():
     return path
 
 
-def configuration(address, locations):
+def configuration(listen, locations, log):
     paths = "\n".join(f"{part}_temp_path {part};" for part in TEMPORARY)
     # As root it would give its work to a user who may not enter the folder; for others `user` has no effect.
     return f"""
         daemon off;
         user root;
         pid nginx.pid;
+        error_log {log};
         events {{}}
         http {{
             {paths}
             access_log off;
             server {{
-                listen {address};
+                listen {listen};
                 {locations}
             }}
         }}
@@ -61,7 +63,7 @@ def configuration(address, locations):
 
 
 def listens(address, process):
-    assert process.poll() is None, f"nginx ended with {process.returncode}; it says above why"
+    assert process.poll() is None, f"it ended with {process.returncode}; it says above why"
     host, port = address.rsplit(":", 1)
     with socket.socket() as probe:
         return probe.connect_ex((host, int(port))) == 0
