@@ -5,7 +5,7 @@ mod dial;
 pub mod pem;
 pub mod tls;
 
-use std::{io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -20,6 +20,15 @@ pub enum Protocols {
     Http,
     /// HTTP/2 only.
     Grpc,
+}
+
+impl fmt::Display for Protocols {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP",
+            Self::Grpc => "gRPC",
+        })
+    }
 }
 
 /// A bound address, whose connections are accepted one after the other.

@@ -1,9 +1,17 @@
 //! Dials, in clear text or over TLS.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{
     TlsConnector,
     rustls::{self, AlertDescription, CertificateError, ClientConfig, pki_types::ServerName},
@@ -125,7 +133,7 @@ impl Dial<'_> {
             async move {
                 let stream = connecting.await?.into_inner();
                 let encrypted = tls.connect(name, stream).await.map_err(HandshakeError::from)?;
-                Ok::<_, DialFailure>(TokioIo::new(encrypted))
+                Ok::<_, DialFailure>(TokioIo::new(MayEndEarly(encrypted)))
             }
         })))
     }
@@ -141,6 +149,49 @@ type DialFailure = Box<dyn Error + Send + Sync>;
 trait Io: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static {}
 
 impl<T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static> Io for T {}
+
+/// A stream that may end without a goodbye of TLS (RFC 8446, section 6.1), as that of a process does that is killed: HTTP/2
+/// itself knows which of its messages are whole.
+struct MayEndEarly<S>(S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for MayEndEarly<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.0).poll_read(cx, into)) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for MayEndEarly<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
 
 /// The name, or the IP address, in `host:port`.
 fn host(address: &str) -> &str {

@@ -104,7 +104,8 @@ impl TlsFiles {
         Ok(Credentials {
             expires: expiry(&pair),
             grpc: server(&pair, asks.clone(), &[b"h2"])?,
-            http: server(&pair, requires, &[b"h2", b"http/1.1"])?,
+            // There are clients of HTTP/1.0 that say so.
+            http: server(&pair, requires, &[b"h2", b"http/1.1", b"http/1.0"])?,
             // Without a CA it believes nobody.
             peers: Arc::new(pem::client(authorities.unwrap_or_else(RootCertStore::empty), Some(&pair))?),
             verifier: asks,

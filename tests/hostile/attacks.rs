@@ -81,5 +81,6 @@ pub const ATTACKS: &[Attack] = &[
     over_tls("tls-shown", "certificates expired, and of another CA", handshakes::certificates),
     over_tls("tls-records", "40 connections of records of one byte", handshakes::records),
     over_tls("tls-keys", "40 connections of new keys", handshakes::keys),
+    over_tls("tls-crowd", "4,096 connections of 64 addresses after one GET", handshakes::crowd),
     over_tls("tls-unread", "200 readers of the bundle who do not read", handshakes::unread),
 ];

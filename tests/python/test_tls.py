@@ -101,10 +101,8 @@ def lines(count=COUNT):
 
 @pytest.mark.parametrize("version, spoken", [("--http1.0", 1.0), ("--http1.1", 1.1), ("--http2", 2)])
 def test_curl_is_answered(node, certificates, version, spoken):
-    # As HTTP/1.0 asks for its protocol by a name that few servers know.
-    own = ["--no-alpn"] if spoken == 1.0 else []
     for url in (node.url("/prime/17"), node.url("/prime/17").replace("127.0.0.1", "localhost")):
-        answer = curl(certificates, version, *own, "-w", "\n%{http_version}", url)
+        answer = curl(certificates, version, "-w", "\n%{http_version}", url)
         body, version_of_answer = answer.splitlines()
         assert (json.loads(body)["is_prime"], float(version_of_answer)) == (True, spoken)
 

@@ -118,7 +118,7 @@ impl Entrance {
     fn tell(&self, from: SocketAddr, spoken: &str, takes: &str) {
         if !self.is_told.swap(true, Relaxed) {
             tracing::warn!(
-                "a caller from {from} speaks {spoken}, and the {:?} port {takes}; further ones are not logged",
+                "a caller from {from} speaks {spoken}, and the {} port {takes}; further ones are not logged",
                 self.protocols
             );
         }

@@ -22,6 +22,7 @@ use tokio_rustls::{
 use crate::{
     attacker::{Attacker, drained, hold, repeat, to_the_end},
     certificates::{Authority, Paper, client_config},
+    frames::{self, END_STREAM},
 };
 
 /// Where the attacker finds the CA of the nodes.
@@ -210,6 +211,22 @@ pub fn keys(attacker: &mut Attacker) {
             }
         });
     }
+}
+
+/// All places of both listeners, from many addresses, after one request each.
+pub fn crowd(attacker: &mut Attacker) {
+    attacker.spread(64);
+    attacker.connections(4096, attacker.http, |stream| async {
+        let mut stream = agreed(plain_config(), stream).await?;
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await?;
+        read_on(stream).await
+    });
+    attacker.connections(4096, attacker.grpc, |stream| async {
+        let mut stream = agreed(plain_config(), stream).await?;
+        let get = frames::request(1, END_STREAM, "GET", "/livez", &[]);
+        stream.write_all(&[frames::opening(), get].concat()).await?;
+        read_on(stream).await
+    });
 }
 
 /// Answers that nobody reads.
