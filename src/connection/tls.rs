@@ -89,7 +89,7 @@ impl TlsFiles {
     /// What these contents say.
     ///
     /// # Errors
-    /// See [`PemError`].
+    /// What is wrong with which of the files.
     pub fn credentials(
         &self,
         contents: &[Vec<u8>],
