@@ -16,9 +16,18 @@ mkdir -p "$dir"
 # Keys are for their owner alone.
 umask 077
 
+# Says what openssl says only when it fails.
+quiet() {
+    local said
+    said=$("$@" 2>&1) || {
+        printf '%s\n' "$said" >&2
+        exit 1
+    }
+}
+
 make_ca() {
-    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj '/CN=Primacy trial CA' \
-        -addext 'keyUsage=critical,keyCertSign,cRLSign' -keyout "$dir/ca-key.pem" -out "$dir/ca.pem" 2>/dev/null
+    quiet openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj '/CN=Primacy trial CA' \
+        -addext 'keyUsage=critical,keyCertSign,cRLSign' -keyout "$dir/ca-key.pem" -out "$dir/ca.pem"
     chmod 644 "$dir/ca.pem"
 }
 
@@ -35,13 +44,13 @@ make_certificate() {
     for host in "${hosts[@]}"; do
         if [[ $host =~ ^[0-9.]+$ || $host == *:* ]]; then names+=",IP:$host"; else names+=",DNS:$host"; fi
     done
-    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
-        -keyout "$to/.$name-key.pem" -out "$to/.$name.csr" 2>/dev/null
-    openssl x509 -req -in "$to/.$name.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca-key.pem" -days "${DAYS:-90}" \
+    quiet openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$name" \
+        -keyout "$to/.$name-key.pem" -out "$to/.$name.csr"
+    quiet openssl x509 -req -in "$to/.$name.csr" -CA "$dir/ca.pem" -CAkey "$dir/ca-key.pem" -days "${DAYS:-90}" \
         -set_serial "0x$(openssl rand -hex 16)" -out "$to/.$name.pem" -extfile <(
             printf '%s\n' "subjectAltName=$names" 'extendedKeyUsage=serverAuth,clientAuth' \
                 'keyUsage=critical,digitalSignature' 'basicConstraints=critical,CA:FALSE'
-        ) 2>/dev/null
+        )
     rm "$to/.$name.csr"
     chmod 644 "$to/.$name.pem"
     mv "$to/.$name-key.pem" "$to/$name-key.pem"

@@ -289,6 +289,16 @@ impl NodeConfig {
         }
     }
 
+    /// What an operator is to know of TLS at start.
+    pub fn tls_warning(&self) -> Option<String> {
+        let lacks_authority = self.tls.as_ref().is_some_and(|tls| !tls.has_authority());
+        (lacks_authority && self.token.is_set()).then(|| {
+            "there is no --tls-ca: this node can dial no other one, and takes those that join by the token alone; give \
+             --tls-ca, the CA of their certificates, unless it stays alone"
+                .to_owned()
+        })
+    }
+
     /// What an operator is to know at start.
     pub fn warning(&self) -> Option<String> {
         if is_open(self.grpc_addr, &self.token) {

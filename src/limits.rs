@@ -39,10 +39,13 @@ pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Connections an address may have that have not completed a first head: enough for a burst behind a proxy, too few
 /// to starve the others by trickling heads.
 pub const UNPROVEN_CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
-/// Time for a handshake of TLS: four round trips at most, and a client that is there answers each at once.
+/// Time for a handshake of TLS, waiting for turns included: a client that is there answers each round trip at once.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Bytes that a caller may send in it: its certificate with those of some CAs has 8 KiB.
-pub const HANDSHAKE_BYTES_MAX: usize = 32 * 1024;
+/// Bytes that a caller may send in it, which the node may have to hold: a certificate with those of some CAs has 8 KiB.
+pub const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an answer that wait, encrypted, for a client to read what was sent before: without it they would be 64 KiB
+/// on each connection whose client does not read.
+pub const TLS_UNREAD_BYTES_MAX: usize = 8 * 1024;
 /// Time for an HTTP/1 head, and for idling between two: hyper has one timer for both, and proxies pool for 60 s.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// HTTP/1 head or HTTP/2 header list: a path of 10,000 digits fits.

@@ -176,12 +176,8 @@ impl Node {
             identity.grpc_addr,
             identity.http_addr
         );
-        if let Some(warning) = self.config.warning() {
-            tracing::warn!("{warning}");
-        }
-        if let Some(warning) = descriptors::warning(self.room) {
-            tracing::warn!("{warning}");
-        }
+        let warnings = [self.config.warning(), self.config.tls_warning(), descriptors::warning(self.room)];
+        warnings.into_iter().flatten().for_each(|warning| tracing::warn!("{warning}"));
         let Self { config, room, grpc, http } = self;
         let worker = Arc::new(Worker::new(Arc::clone(&config.name)).map_err(NodeError::Threads)?);
         let metrics = Arc::new(Metrics::default());

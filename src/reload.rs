@@ -8,8 +8,8 @@ use std::{
 };
 
 use tokio::{
-    task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
+    task::{JoinHandle, spawn_blocking},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -86,12 +86,11 @@ pub async fn run(mut reloads: Vec<Reload>, tls: Option<Tls>, metrics: Arc<Metric
     let mut expiry = ExpiryWarning::default();
     let mut looks = interval(RELOAD_INTERVAL);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut readings: Vec<Option<Reading>> = reloads.iter().map(|_| None).collect();
     while stop.run_until_cancelled(looks.tick()).await.is_some() {
         expiry.warn(tls.as_ref());
-        for reload in &mut reloads {
-            let paths = reload.paths.clone();
-            // The files may be far away.
-            let Some(Ok(read)) = stop.run_until_cancelled(spawn_blocking(move || read(&paths))).await else {
+        for (reload, reading) in reloads.iter_mut().zip(&mut readings) {
+            let Some(read) = stop.run_until_cancelled(read_in_time(&reload.paths, reading)).await else {
                 return;
             };
             match reload.look(read) {
@@ -111,6 +110,25 @@ pub async fn run(mut reloads: Vec<Reload>, tls: Option<Tls>, metrics: Arc<Metric
     }
 }
 
+/// What a thread reads.
+type Reading = JoinHandle<ReadFiles>;
+
+/// Reads the files, which may be far away. A read cannot be given up: one that has not ended is waited for at the next look,
+/// and by nobody when the process ends.
+async fn read_in_time(paths: &[PathBuf], reading: &mut Option<Reading>) -> ReadFiles {
+    let mut open = reading.take().unwrap_or_else(|| {
+        let paths = paths.to_vec();
+        spawn_blocking(move || read(&paths))
+    });
+    match timeout(RELOAD_INTERVAL, &mut open).await {
+        Ok(read) => read.unwrap_or_else(|_| Err("the thread that reads files has died".to_owned())),
+        Err(_) => {
+            *reading = Some(open);
+            Err(format!("reading {} takes too long", paths[0].display()))
+        }
+    }
+}
+
 /// Says now and then that the certificate will expire soon, or has.
 #[derive(Default)]
 struct ExpiryWarning(Option<Instant>);
@@ -119,7 +137,10 @@ impl ExpiryWarning {
     fn warn(&mut self, tls: Option<&Tls>) {
         let Some(left) = tls.map(|tls| tls.expires_in(SystemTime::now())) else { return };
         let is_due = self.0.is_none_or(|last| last.elapsed() >= EXPIRY_WARNING_INTERVAL);
-        if left > EXPIRY_WARNED_BEFORE {
+        // Certificates that are good for a day are renewed every day.
+        let warned_before =
+            tls.map_or(EXPIRY_WARNED_BEFORE, |tls| EXPIRY_WARNED_BEFORE.min(tls.lifetime() / 3));
+        if left > warned_before {
             self.0 = None;
         } else if is_due {
             self.0 = Some(Instant::now());

@@ -11,7 +11,7 @@ const ASKED_AT_ONCE = 4;
 
 /** A page that came over TLS reaches nothing else. */
 export const webAddress = ({ http_addr, scheme }) =>
-  `${location.protocol === 'https:' ? 'https' : scheme}://${http_addr}`;
+  `${location.protocol === 'https:' ? 'https' : scheme || 'http'}://${http_addr}`;
 
 export const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 

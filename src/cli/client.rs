@@ -19,7 +19,7 @@ use tonic::{Code, Status, TimeoutExpired};
 
 use crate::{
     cluster::{innermost, lane::describe},
-    config::ListItem,
+    config::{HostPort, ListItem},
     connection::{ConnectError, Dial},
 };
 
@@ -76,6 +76,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Connections to all endpoints; the one that answered last is asked first.
 pub(super) struct Client {
     endpoints: Vec<(EndpointArg, Channel)>,
+    /// Those that are asked in clear text.
+    clear: Vec<HostPort>,
     current: AtomicUsize,
 }
 
@@ -96,11 +98,13 @@ impl Client {
             let channel = dial.connect_lazily()?;
             Ok::<_, ConnectError>((endpoint, Channel::new(channel)))
         };
+        let clear = given.iter().filter(|endpoint| !is_encrypted(endpoint));
+        let clear = clear.map(|endpoint| endpoint.address.clone()).collect();
         let endpoints = given.into_iter().map(connect).collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
             return Err(ClientError::NoEndpoints);
         }
-        Ok(Self { endpoints, current: AtomicUsize::new(0) })
+        Ok(Self { endpoints, clear, current: AtomicUsize::new(0) })
     }
 
     /// Makes a call to one endpoint after the other until one answers.
@@ -135,8 +139,7 @@ impl Client {
     async fn nobody(&self, last: &str) -> String {
         let asked: Vec<String> = self.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
         let mut text = format!("no node answers at {} (the last said: {last})", asked.join(", "));
-        let identified =
-            join_all(self.endpoints.iter().map(|(endpoint, _)| identify::http(&endpoint.address))).await;
+        let identified = join_all(self.clear.iter().map(identify::http)).await;
         for what in identified.into_iter().flatten() {
             text += &format!("; {what}");
         }

@@ -45,7 +45,7 @@ pub(super) struct TransferArgs {
 
 /// What a cluster with a CA wants too.
 const CERTIFICATE: &str =
-    "if its nodes have --tls-ca, this takes a certificate of that CA too: give --cert and --key";
+    "or its nodes have --tls-ca, and this takes a certificate of that CA too: give --cert and --key";
 
 /// The leader answers earlier, whether or not the transfer worked.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -158,8 +158,8 @@ impl UpArgs {
     }
 
     fn certificates(&self) -> ClientTlsArgs {
-        let Self { cacert, cert, key, .. } = self.clone();
-        ClientTlsArgs { cacert, cert, key }
+        let Self { cacert, cert, key, tls, .. } = self.clone();
+        ClientTlsArgs { cacert, cert, key, tls }
     }
 }
 
@@ -267,6 +267,7 @@ fn spawn(program: &Path, plan: &Plan, plans: &[Plan], prefix: Prefix) -> Result<
     let mut child = Command::new(program)
         .args(arguments(plan, plans))
         .arg("--exit-with-stdin")
+        .envs(plan.certificates.cert.is_none().then_some(("PRIMACY_TLS_CA", "")))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -289,10 +290,11 @@ fn arguments(plan: &Plan, plans: &[Plan]) -> Vec<String> {
         ("--http-addr", plan.http_addr.to_string()),
         ("--peers", peers.join(",")),
     ];
-    let ClientTlsArgs { cacert, cert, key } = &plan.certificates;
-    let files = [("--tls-cert", cert), ("--tls-key", key), ("--tls-ca", cacert)];
-    let files =
-        files.into_iter().filter_map(|(flag, file)| Some((flag, file.as_ref()?.display().to_string())));
+    let ClientTlsArgs { cacert, cert, key, .. } = &plan.certificates;
+    // A CA alone is for the commands of this environment.
+    let cacert = cacert.as_ref().filter(|_| cert.is_some());
+    let files = [("--tls-cert", cert.as_ref()), ("--tls-key", key.as_ref()), ("--tls-ca", cacert)];
+    let files = files.into_iter().filter_map(|(flag, file)| Some((flag, file?.display().to_string())));
     let flags = pairs.into_iter().chain(files).flat_map(|(flag, value)| [flag.to_owned(), value]);
     std::iter::once("node".to_owned()).chain(flags).collect()
 }

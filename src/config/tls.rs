@@ -72,10 +72,10 @@ pub enum TlsSettingError {
     )]
     AcceptAndRequire(String, String),
     /// A file will not do.
-    #[error("{0}: {1}")]
-    File(String, PemError),
+    #[error("TLS by --tls-cert, --tls-key and --tls-ca: {0}")]
+    File(#[from] PemError),
     /// A file cannot be read.
-    #[error("{0}")]
+    #[error("TLS by --tls-cert, --tls-key and --tls-ca: {0}")]
     Unreadable(String),
 }
 
@@ -119,9 +119,7 @@ impl TlsArgs {
         }
         let files = TlsFiles { certificate, key, authorities: self.tls_ca.clone() };
         let contents = reload::read(&files.paths()).map_err(TlsSettingError::Unreadable)?;
-        let credentials = files.credentials(&contents, clients);
-        let credentials = credentials.map_err(|error| TlsSettingError::File(name("--tls-cert"), error))?;
-        let tls = Tls::new(mode, credentials);
+        let tls = Tls::new(mode, files.credentials(&contents, clients)?);
         Ok(Some((tls.clone(), reload(tls, files, contents, clients))))
     }
 

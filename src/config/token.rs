@@ -74,11 +74,9 @@ fn reload(token: Token, path: PathBuf, contents: Vec<Vec<u8>>) -> Reload {
     Reload::new(vec![path.clone()], contents, move |contents| {
         let again = listed(contents).map_err(|error| format!("{}: {error}", path.display()))?;
         token.replace(&again);
-        Ok::<_, String>(format!(
-            "the token was read again from {}; {} accepted now",
-            path.display(),
-            token.count()
-        ))
+        let warning = if token.is_trial() { "; everybody knows the value `trial`" } else { "" };
+        let (path, count) = (path.display(), token.count());
+        Ok::<_, String>(format!("the token was read again from {path}; {count} accepted now{warning}"))
     })
 }
 

@@ -68,7 +68,7 @@ enum HandshakeError {
     UnknownCa,
     #[error("its certificate is not accepted: {0}")]
     Certificate(CertificateError),
-    #[error("it refuses the TLS handshake: {0:?}")]
+    #[error("it ends TLS, and says why: {0:?}")]
     Refused(AlertDescription),
     #[error("the TLS handshake failed: {0}")]
     Other(io::Error),
@@ -162,6 +162,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for MayEndEarly<S> {
     ) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.0).poll_read(cx, into)) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+            // What TLS 1.3 finds wrong with this side's certificate it says after the handshake.
+            Err(error) => Poll::Ready(Err(match HandshakeError::from(error) {
+                HandshakeError::Other(error) => error,
+                refused => io::Error::other(refused),
+            })),
             read => Poll::Ready(read),
         }
     }

@@ -13,6 +13,8 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
+use crate::text::plain;
+
 /// A file that will not do.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum PemError {
@@ -65,7 +67,7 @@ impl Pair {
         let (certificate, key) = self.paths.clone();
         match error {
             rustls::Error::InconsistentKeys(_) => PemError::Mismatch(certificate, key),
-            error => PemError::BadPair(certificate, error.to_string()),
+            error => PemError::BadPair(certificate, plain(&error.to_string())),
         }
     }
 }
@@ -75,7 +77,7 @@ impl Pair {
 /// # Errors
 /// [`PemError::Unreadable`].
 pub fn read(path: &Path) -> Result<Vec<u8>, PemError> {
-    fs::read(path).map_err(|error| PemError::Unreadable(path.to_owned(), error.to_string()))
+    fs::read(path).map_err(|error| PemError::Unreadable(path.to_owned(), plain(&error.to_string())))
 }
 
 /// What does the cryptography.
@@ -91,7 +93,7 @@ pub fn authorities(content: Content<'_>) -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(content)? {
         let added = roots.add(certificate);
-        added.map_err(|error| PemError::BadAuthority(content.0.clone(), error.to_string()))?;
+        added.map_err(|error| PemError::BadAuthority(content.0.clone(), plain(&error.to_string())))?;
     }
     Ok(roots)
 }
@@ -113,7 +115,7 @@ pub fn system_authorities() -> Result<RootCertStore, PemError> {
 pub fn client(authorities: RootCertStore, pair: Option<&Pair>) -> Result<ClientConfig, PemError> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| PemError::BadPair(PathBuf::new(), error.to_string()))?
+        .map_err(|error| PemError::BadPair(PathBuf::new(), plain(&error.to_string())))?
         .with_root_certificates(authorities);
     let mut config = match pair {
         Some(pair) => builder
@@ -136,5 +138,25 @@ fn certificates(content: Content<'_>) -> Result<Vec<CertificateDer<'static>>, Pe
 }
 
 fn not_pem(path: &Path, what: &'static str, error: &impl ToString) -> PemError {
-    PemError::NotPem(path.to_owned(), what, error.to_string())
+    PemError::NotPem(path.to_owned(), what, plain(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::TEXT_CHARS_MAX;
+
+    #[test]
+    fn what_is_wrong_is_said_in_a_line_of_bounded_length() {
+        let path = PathBuf::from("ca.pem");
+        let endless = format!("-----BEGIN {}-----\n", "X".repeat(10_000));
+        for (content, says) in [("", "there is none"), ("nonsense", "there is none"), (&endless, "")] {
+            let refused = authorities((&path, content.as_bytes())).unwrap_err().to_string();
+            assert!(
+                refused.starts_with("ca.pem holds no certificate in PEM") && refused.contains(says),
+                "{refused}"
+            );
+            assert!(refused.chars().count() < TEXT_CHARS_MAX + 200 && !refused.contains('\n'), "{refused}");
+        }
+    }
 }

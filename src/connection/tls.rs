@@ -29,6 +29,7 @@ use super::{
     Protocols,
     pem::{self, Pair, PemError},
 };
+use crate::{limits::TLS_UNREAD_BYTES_MAX, text::plain};
 
 /// The files of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +79,8 @@ pub struct Credentials {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// When the certificate expires.
     expires: SystemTime,
+    /// How long it is good altogether.
+    lifetime: Duration,
 }
 
 impl TlsFiles {
@@ -100,9 +103,11 @@ impl TlsFiles {
         let authorities = self.authorities.as_ref().map(|path| pem::authorities((path, content(2))));
         let authorities = authorities.transpose()?;
         let asks = authorities.clone().map(|roots| self.verifier(roots, clients)).transpose()?;
+        let (expires, lifetime) = expiry(&pair);
         let requires = asks.clone().filter(|_| clients == ClientCertificates::Require);
         Ok(Credentials {
-            expires: expiry(&pair),
+            expires,
+            lifetime,
             grpc: server(&pair, asks.clone(), &[b"h2"])?,
             // There are clients of HTTP/1.0 that say so.
             http: server(&pair, requires, &[b"h2", b"http/1.1", b"http/1.0"])?,
@@ -123,7 +128,7 @@ impl TlsFiles {
             ClientCertificates::Require => builder,
         };
         let path = || self.authorities.clone().unwrap_or_default();
-        builder.build().map_err(|error| PemError::BadAuthority(path(), error.to_string()))
+        builder.build().map_err(|error| PemError::BadAuthority(path(), plain(&error.to_string())))
     }
 }
 
@@ -150,11 +155,14 @@ fn server(
     Ok(Arc::new(config))
 }
 
-/// When the certificate expires; long ago, if it does not say so.
-fn expiry(pair: &Pair) -> SystemTime {
+/// When the certificate expires, long ago if it does not say so; and how long it is good altogether.
+fn expiry(pair: &Pair) -> (SystemTime, Duration) {
     let certificate = pair.chain.first().and_then(|der| x509_cert::Certificate::from_der(der).ok());
-    let since_epoch = certificate.map(|it| it.tbs_certificate.validity.not_after.to_unix_duration());
-    UNIX_EPOCH + since_epoch.unwrap_or_default()
+    let ends = certificate.map_or((Duration::ZERO, Duration::ZERO), |certificate| {
+        let validity = certificate.tbs_certificate.validity;
+        (validity.not_before.to_unix_duration(), validity.not_after.to_unix_duration())
+    });
+    (UNIX_EPOCH + ends.1, ends.1.saturating_sub(ends.0))
 }
 
 impl Tls {
@@ -197,6 +205,16 @@ impl Tls {
         self.credentials().expires.duration_since(now).unwrap_or_default()
     }
 
+    /// How long the certificate is good altogether.
+    pub fn lifetime(&self) -> Duration {
+        self.credentials().lifetime
+    }
+
+    /// Whether there is a CA, which peers are believed by.
+    pub fn has_authority(&self) -> bool {
+        self.has_authority
+    }
+
     /// With what a peer is dialled that speaks this; nothing where that is clear text.
     pub fn for_peer(&self, scheme: Scheme) -> Option<Arc<ClientConfig>> {
         let dials = self.mode == TlsMode::On || scheme == Scheme::Https;
@@ -217,7 +235,8 @@ impl Tls {
             Protocols::Grpc => &credentials.grpc,
             Protocols::Http => &credentials.http,
         };
-        let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await?;
+        let mut stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await?;
+        stream.get_mut().1.set_buffer_limit(Some(TLS_UNREAD_BYTES_MAX));
         let is_certified = credentials.certifies(stream.get_ref().1)?;
         Ok((stream, is_certified))
     }

@@ -1,4 +1,5 @@
-//! Those who speak as peers and do not have the cluster's token: refused, counted, and logged now and then.
+//! Those who speak as peers without the cluster's token, or without a certificate of its CA: refused, counted, and logged
+//! now and then.
 
 use std::{
     net::SocketAddr,
@@ -80,8 +81,8 @@ impl Strangers {
             let calls = self.unlogged.swap(0, Relaxed);
             let path = bounded(path, STRANGERS_CALL_CHARS_MAX);
             tracing::warn!(
-                "strangers refused: {calls} without {} since the last such line, the newest {path} from {from}; if \
-                 that is a node of this cluster, {}",
+                "strangers refused: {calls} since the last such line, the newest {path} from {from}, without {}; if that \
+                 is a node of this cluster, {}",
                 lacks.what(),
                 lacks.cure()
             );

@@ -74,6 +74,7 @@ pub const ATTACKS: &[Attack] = &[
     siege("tls", "500 connections that speak TLS", connections::tls),
     over_tls("tls-slow", "500 first messages, a byte at a time", handshakes::slow),
     over_tls("tls-half", "4,096 handshakes without an end, 16 addresses", handshakes::half),
+    over_tls("tls-parked", "4,096 handshakes that stop at 15 KiB", handshakes::parked),
     over_tls("tls-flood", "whole handshakes, 64 at once", handshakes::flood),
     over_tls("tls-old", "versions that are spoken no more, and noise", handshakes::old),
     over_tls("tls-large", "messages of 16 MiB, chains of 60 certificates", handshakes::large),
@@ -82,5 +83,5 @@ pub const ATTACKS: &[Attack] = &[
     over_tls("tls-records", "40 connections of records of one byte", handshakes::records),
     over_tls("tls-keys", "40 connections of new keys", handshakes::keys),
     over_tls("tls-crowd", "4,096 connections of 64 addresses after one GET", handshakes::crowd),
-    over_tls("tls-unread", "200 readers of the bundle who do not read", handshakes::unread),
+    over_tls("tls-unread", "2,000 readers of the bundle who do not read", handshakes::unread),
 ];

@@ -8,7 +8,7 @@ use thiserror::Error;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
-    config::{AddressError, HostPort},
+    config::{AddressError, HostPort, TlsArg},
     connection::pem::{self, Pair, PemError},
 };
 
@@ -25,6 +25,9 @@ pub(in crate::cli) struct ClientTlsArgs {
     /// The key of that certificate, in PEM
     #[arg(long, env = "PRIMACY_TLS_KEY", value_name = "FILE")]
     pub(in crate::cli) key: Option<PathBuf>,
+    /// How the nodes of this environment use it.
+    #[arg(long, env = "PRIMACY_TLS", hide = true, value_enum)]
+    pub(in crate::cli) tls: Option<TlsArg>,
 }
 
 /// Settings of TLS that cannot be.
@@ -72,9 +75,10 @@ impl ClientTlsArgs {
 }
 
 impl EndpointArg {
-    /// What is spoken there: what it names, else TLS if a CA was named.
+    /// What is spoken there: what it names, else TLS if a CA was named and the nodes of this environment speak it.
     pub(super) fn scheme(&self, tls: &ClientTlsArgs) -> Scheme {
-        let default = if tls.cacert.is_some() { Scheme::Https } else { Scheme::Http };
+        let is_encrypted = tls.cacert.is_some() && tls.tls != Some(TlsArg::Off);
+        let default = if is_encrypted { Scheme::Https } else { Scheme::Http };
         self.scheme.unwrap_or(default)
     }
 }

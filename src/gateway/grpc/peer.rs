@@ -182,6 +182,9 @@ impl PeerService {
     ) -> Result<impl Stream<Item = Result<proto::LaneAsks, Status>> + Send + use<>, Status> {
         let header = request.metadata().get(AUTHORIZATION);
         let value = header.and_then(|header| self.0.door.value(header.as_bytes()));
+        if value.is_none() && self.0.door.is_set() {
+            return Err(Status::unauthenticated("the token of this call was withdrawn meanwhile"));
+        }
         let withdrawn = async move {
             match value {
                 Some(value) => value.withdrawn().await,

@@ -68,7 +68,9 @@ impl<S: AnswerService> Connection<S> {
         let (input, output) = stream.into_split();
         let socket = Arc::new(Socket::new(input, place));
         let opening = self.entrance.open(first, self.from, &socket, output);
-        let Some(Some((stream, speech))) = self.leave.run_until_cancelled(opening).await else { return };
+        // Nothing was asked yet.
+        let opening = self.stop.run_until_cancelled(self.leave.run_until_cancelled(opening));
+        let Some(Some(Some((stream, speech)))) = opening.await else { return };
         let may_send = self.converse(&socket, stream, speech, slot).await;
         socket.place.usage.flow.mark_ended();
         if may_send {

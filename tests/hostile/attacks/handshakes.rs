@@ -98,6 +98,19 @@ pub fn half(attacker: &mut Attacker) {
     }
 }
 
+/// Handshakes that stop just before they are too long.
+pub fn parked(attacker: &mut Attacker) {
+    attacker.spread(16);
+    for to in both(attacker) {
+        attacker.connections(2048, to, |mut stream| async move {
+            // A part of a message of 60,000 bytes, in a record of 15 KiB.
+            let part = [&[22, 3, 3, 60, 0][..], &[1, 0, 234, 96], &[0; 15 * 1024 - 4]].concat();
+            stream.write_all(&part).await?;
+            to_the_end(stream).await
+        });
+    }
+}
+
 /// Whole handshakes, one after the other, for nothing.
 pub fn flood(attacker: &mut Attacker) {
     for to in both(attacker) {
@@ -231,7 +244,8 @@ pub fn crowd(attacker: &mut Attacker) {
 
 /// Answers that nobody reads.
 pub fn unread(attacker: &mut Attacker) {
-    attacker.slow_connections(200, attacker.http, Some(2048), |stream| async {
+    attacker.spread(4);
+    attacker.slow_connections(2000, attacker.http, Some(2048), |stream| async {
         let mut stream = agreed(plain_config(), stream).await?;
         stream.write_all(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: node\r\n\r\n").await?;
         hold(stream).await

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{ANEW, ListedMember, MemberList, Membership, Met, Orders, PeerState, Refusal, Wanted};
-use crate::{Identity, Member, Peer, Status, Time, limits::MEMBERS_MAX};
+use crate::{Identity, Member, Peer, Scheme, Status, Time, limits::MEMBERS_MAX};
 
 impl Membership {
     /// A peer answered a question, and said who it is.
@@ -46,7 +46,7 @@ impl Membership {
         if is_elsewhere && state.has_left() {
             return self.join(now, node);
         }
-        if state.member.boot != Some(node.boot) {
+        if state.member.boot != Some(node.boot) || state.member.scheme != node.scheme {
             state.member.learn(node);
         }
         if is_anew {
@@ -169,12 +169,16 @@ impl Membership {
         if state.orders.wanted != Wanted::Off {
             return;
         }
+        // A leader that has not met it, or knows no scheme, says that it speaks clear text.
+        let is_other_life = told.boot.is_some() && told.boot != state.member.boot;
+        if is_other_life || told.scheme == Scheme::Https {
+            state.member.scheme = told.scheme;
+        }
         state.member.id = told.id.or(state.member.id);
         state.member.boot = told.boot.or(state.member.boot);
         state.member.name = told.name;
         state.member.http_addr = told.http_addr;
         state.member.version = told.version;
-        state.member.scheme = told.scheme;
         state.member.heard = told.heard;
         self.set_status(now, peer, told.status, "the leader says so");
     }

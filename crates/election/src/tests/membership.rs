@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     ChangeKind, DialError, Figures, Identity, ListedMember, Member, MemberList, Membership, Met, Orders,
-    Peer, PeerAddress, Refusal, Status, Time, Wanted,
+    Peer, PeerAddress, Refusal, Scheme, Status, Time, Wanted,
     limits::{JOINED_KEPT, MEMBERS_MAX},
 };
 
@@ -231,6 +231,28 @@ fn a_new_life_that_speaks_up_before_its_lane_is_open_ends_the_old_one() {
     assert!(!membership.is_up(worker1));
     assert_eq!(membership.orders(worker1).redials, 1);
     assert_eq!(membership.heard(ms(60), &reborn), Ok(Met { peer: worker1, is_anew: false, replaces: None }));
+}
+
+#[test]
+fn what_a_node_speaks_is_learnt_from_itself_and_not_forgotten_by_a_leader_that_does_not_know() {
+    let mut membership = node(2);
+    let worker1 = peer(&membership, 1);
+    let scheme = |membership: &Membership| membership.member(worker1).unwrap().scheme;
+    membership.heard(ms(0), &identity(1)).unwrap();
+    assert_eq!(scheme(&membership), Scheme::Http);
+    membership.heard(ms(10), &Identity { scheme: Scheme::Https, ..identity(1) }).unwrap();
+    assert_eq!(scheme(&membership), Scheme::Https);
+    membership.want(ms(20), worker1, Wanted::Off);
+    let mut unmet = list(1, &node(4));
+    let leader = peer(&membership, 4);
+    membership.adopt(ms(30), leader, unmet.clone());
+    assert_eq!(scheme(&membership), Scheme::Https);
+    unmet.version = 2;
+    for listed in &mut unmet.members {
+        (listed.member.boot, listed.member.scheme) = (Some(77), Scheme::Http);
+    }
+    membership.adopt(ms(40), leader, unmet);
+    assert_eq!(scheme(&membership), Scheme::Http, "another life of it");
 }
 
 #[test]
