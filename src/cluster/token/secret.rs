@@ -92,3 +92,23 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_in_clear_text_proves_what_nodes_prove_that_know_no_scheme() {
+        let node = Identity { id: Some(3), name: "worker3".into(), boot: 7, ..Identity::default() };
+        let mut context = Context::with_key(&Key::new(HMAC_SHA256, b"secret"));
+        let (id, boot) = (3_u32.to_be_bytes(), 7_u64.to_be_bytes());
+        for part in [&b"proof"[..], b"number", &id, &boot, b"worker3", b"", b"", b""] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let secret = Secret::new("secret").unwrap();
+        assert!(secret.is_proof(b"number", &node, context.sign().as_ref()));
+        let encrypted = Identity { scheme: Scheme::Https, ..node.clone() };
+        assert!(!secret.is_proof(b"number", &encrypted, secret.prove(b"number", &node).as_ref()));
+    }
+}
