@@ -190,7 +190,7 @@ impl Gauges {
         }
         if let Some(seconds) = self.certificate_expires {
             let help = "When the certificate of new connections expires, since the Unix epoch";
-            exposition.gauge("certificate_expiry_seconds", help, seconds);
+            exposition.gauge("certificate_expiry_timestamp_seconds", help, seconds);
         }
     }
 }

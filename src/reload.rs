@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -73,12 +73,9 @@ impl Reload {
 /// # Errors
 /// Which of them cannot be read, and why.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
-    let read = |path: &PathBuf| fs::read(path).map_err(|error| cannot_read(path, &error));
+    let read =
+        |path: &PathBuf| fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
     paths.iter().map(read).collect()
-}
-
-fn cannot_read(path: &Path, error: &std::io::Error) -> String {
-    format!("cannot read {}: {error}", path.display())
 }
 
 /// Looks at the files until `stop`, and warns of a certificate that expires.

@@ -5,6 +5,7 @@ pub mod identify;
 mod tls;
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
@@ -140,7 +141,8 @@ impl Client {
         let asked: Vec<String> = self.endpoints.iter().map(|(endpoint, _)| endpoint.to_string()).collect();
         let mut text = format!("no node answers at {} (the last said: {last})", asked.join(", "));
         let identified = join_all(self.clear.iter().map(identify::http)).await;
-        for what in identified.into_iter().flatten() {
+        let identified: BTreeSet<String> = identified.into_iter().flatten().collect();
+        for what in identified {
             text += &format!("; {what}");
         }
         text

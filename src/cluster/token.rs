@@ -155,7 +155,7 @@ impl Token {
 
     /// How many values it has, in words.
     pub fn count(&self) -> String {
-        match self.secrets().len() {
+        match self.secrets().map_or(0, |secrets| secrets.len()) {
             1 => "1 value is".to_owned(),
             count => format!("{count} values are"),
         }
@@ -163,20 +163,19 @@ impl Token {
 
     /// Whether everybody knows a value of it.
     pub fn is_trial(&self) -> bool {
-        self.secrets().iter().any(|secret| secret.is(TRIAL))
+        self.secrets().is_some_and(|secrets| secrets.iter().any(|secret| secret.is(TRIAL)))
     }
 
     /// Draws a challenge; none where there is nothing to prove.
     pub fn challenge(&self) -> Option<Challenge> {
-        let secret = Arc::clone(self.secrets().first()?);
+        let secret = Arc::clone(self.secrets()?.first()?);
         Some(Challenge { number: hex(&random::<[u8; 32]>()), secret })
     }
 
     /// What a node answers to the challenge that came in this header: the proof that it knows the token and is who it is.
     /// Nothing to whoever brought none.
     pub fn proof(&self, header: Option<&[u8]>, me: &Identity) -> Vec<u8> {
-        let Some(header) = header else { return Vec::new() };
-        let secrets = self.secrets();
+        let (Some(header), Some(secrets)) = (header, self.secrets()) else { return Vec::new() };
         let proof = secrets.iter().find_map(|secret| Some(secret.prove(secret.asked(header)?, me)));
         proof.map_or_else(Vec::new, |proof| proof.as_ref().to_vec())
     }
@@ -186,8 +185,9 @@ impl Token {
         Pass { token: self.clone(), boot }
     }
 
-    fn secrets(&self) -> Secrets {
-        self.0.as_ref().map_or_else(|| Arc::from([]), |values| Arc::clone(&values.borrow()))
+    /// None where there is no token.
+    fn secrets(&self) -> Option<Secrets> {
+        Some(Arc::clone(&self.0.as_ref()?.borrow()))
     }
 
     fn value(&self, secret: &Arc<Secret>) -> TokenValue {
@@ -266,16 +266,19 @@ impl Door {
             (false, header) => header.is_none(),
             (true, None) => false,
             (true, Some(header)) => {
-                self.value(header).is_some()
-                    || (path == IDENTIFY
-                        && self.token().secrets().iter().any(|it| it.asked(header).is_some()))
+                self.value(header).is_some() || (path == IDENTIFY && self.is_asked(header))
             }
         }
     }
 
+    fn is_asked(&self, header: &[u8]) -> bool {
+        let secrets = self.token().secrets();
+        secrets.is_some_and(|secrets| secrets.iter().any(|secret| secret.asked(header).is_some()))
+    }
+
     /// The value of the token that this header shows.
     pub fn value(&self, header: &[u8]) -> Option<TokenValue> {
-        let secrets = self.token().secrets();
+        let secrets = self.token().secrets()?;
         let shown = secrets.iter().find(|secret| secret.is_shown(self.boot, header))?;
         Some(self.token().value(shown))
     }
@@ -297,7 +300,8 @@ impl Interceptor for Pass {
 impl Pass {
     /// Puts it into what a call brings: by the token's first value of this moment.
     pub fn put(&self, metadata: &mut MetadataMap) {
-        if let Some(secret) = self.token.secrets().first() {
+        let secrets = self.token.secrets();
+        if let Some(secret) = secrets.as_ref().and_then(|secrets| secrets.first()) {
             put(metadata, &secret.pass(self.boot));
         }
     }

@@ -1,9 +1,8 @@
 //! `--coordinator`, and what etcd needs beside it.
 
-use std::{path::PathBuf, str::FromStr};
+use std::str::FromStr;
 
 use thiserror::Error;
-use tokio_rustls::rustls::ClientConfig;
 
 use super::{
     ConfigError, NodeArgs,
@@ -14,7 +13,7 @@ use crate::{
         Coordinator,
         etcd::{Access, EtcdTls},
     },
-    connection::pem::{self, Pair, PemError},
+    connection::pem::{ClientFiles, PemError},
     limits::ETCD_ENDPOINTS_MAX,
     reload::{self, Reload},
 };
@@ -76,14 +75,6 @@ pub(super) fn coordinator(args: &NodeArgs) -> Result<(Coordinator, Option<Reload
     Ok((Coordinator::Etcd(Access { endpoints, user, tls }), reload))
 }
 
-/// The files of TLS towards etcd.
-#[derive(Clone)]
-struct EtcdFiles {
-    authorities: PathBuf,
-    /// The certificate and the key.
-    pair: Option<(PathBuf, PathBuf)>,
-}
-
 /// TLS towards etcd, if any of its files is named; and how it is replaced.
 fn tls(args: &NodeArgs) -> Result<Option<(EtcdTls, Reload)>, ConfigError> {
     let pair = match (args.etcd_cert.clone(), args.etcd_key.clone()) {
@@ -92,11 +83,13 @@ fn tls(args: &NodeArgs) -> Result<Option<(EtcdTls, Reload)>, ConfigError> {
         (Some(_), None) => return Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_KEY")),
         (None, Some(_)) => return Err(ConfigError::EtcdTls("ETCDCTL_KEY", "ETCDCTL_CERT")),
     };
-    let files = match args.etcd_cacert.clone() {
-        Some(authorities) => EtcdFiles { authorities, pair },
-        None if pair.is_some() => return Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_CACERT")),
-        None => return Ok(None),
-    };
+    let authorities = args.etcd_cacert.clone();
+    match (&authorities, &pair) {
+        (Some(_), _) => {}
+        (None, Some(_)) => return Err(ConfigError::EtcdTls("ETCDCTL_CERT", "ETCDCTL_CACERT")),
+        (None, None) => return Ok(None),
+    }
+    let files = ClientFiles { authorities, pair };
     let contents = reload::read(&files.paths()).map_err(ConfigError::EtcdFile)?;
     let config = files.config(&contents).map_err(|error| ConfigError::EtcdFile(error.to_string()))?;
     let tls = EtcdTls::new(config, files.pair.is_some());
@@ -106,17 +99,4 @@ fn tls(args: &NodeArgs) -> Result<Option<(EtcdTls, Reload)>, ConfigError> {
         Ok::<_, PemError>("the certificates for etcd were read again; new connections use them".to_owned())
     });
     Ok(Some((tls, reload)))
-}
-
-impl EtcdFiles {
-    fn paths(&self) -> Vec<PathBuf> {
-        let pair = self.pair.iter().flat_map(|(certificate, key)| [certificate, key]);
-        [&self.authorities].into_iter().chain(pair).cloned().collect()
-    }
-
-    fn config(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, PemError> {
-        let content = |place: usize| contents.get(place).map(Vec::as_slice).unwrap_or_default();
-        let pair = self.pair.as_ref().map(|(cert, key)| Pair::new((cert, content(1)), (key, content(2))));
-        pem::client(pem::authorities((&self.authorities, content(0)))?, pair.transpose()?.as_ref())
-    }
 }

@@ -150,8 +150,8 @@ trait Io: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static {}
 
 impl<T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static> Io for T {}
 
-/// A stream that may end without a goodbye of TLS (RFC 8446, section 6.1), as that of a process does that is killed: HTTP/2
-/// itself knows which of its messages are whole.
+/// A stream that may end without TLS's close_notify (RFC 8446, section 6.1), because a process that is killed sends none.
+/// HTTP/2 itself knows which of its messages are whole.
 struct MayEndEarly<S>(S);
 
 impl<S: AsyncRead + Unpin> AsyncRead for MayEndEarly<S> {

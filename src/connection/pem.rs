@@ -1,7 +1,6 @@
 //! Certificates and keys in PEM (RFC 7468).
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,9 +17,6 @@ use crate::text::plain;
 /// A file that will not do.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum PemError {
-    /// It cannot be read.
-    #[error("cannot read {0}: {1}")]
-    Unreadable(PathBuf, String),
     /// It is not PEM, or holds nothing of its kind.
     #[error("{0} holds no {1} in PEM, which begins with -----BEGIN: {2}")]
     NotPem(PathBuf, &'static str, String),
@@ -41,6 +37,15 @@ pub enum PemError {
 /// A file that was read, and where it is.
 pub type Content<'a> = (&'a PathBuf, &'a [u8]);
 
+/// The files of a client, all in PEM.
+#[derive(Debug, Clone)]
+pub struct ClientFiles {
+    /// The CAs that it believes; without them it believes those of the system.
+    pub authorities: Option<PathBuf>,
+    /// The certificate that it shows, and its key.
+    pub pair: Option<(PathBuf, PathBuf)>,
+}
+
 /// A certificate, those between it and the root, and its key.
 pub struct Pair {
     /// The certificate comes first.
@@ -48,6 +53,31 @@ pub struct Pair {
     /// The key.
     pub key: PrivateKeyDer<'static>,
     paths: (PathBuf, PathBuf),
+}
+
+impl ClientFiles {
+    /// All of them, in the order in which [`Self::config`] takes their contents.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let pair = self.pair.iter().flat_map(|(certificate, key)| [certificate, key]);
+        pair.chain(&self.authorities).cloned().collect()
+    }
+
+    /// What these contents say.
+    ///
+    /// # Errors
+    /// What is wrong with which of the files.
+    pub fn config(&self, contents: &[Vec<u8>]) -> Result<ClientConfig, PemError> {
+        let mut contents = contents.iter().map(Vec::as_slice);
+        let mut next = || contents.next().unwrap_or_default();
+        let pair =
+            self.pair.as_ref().map(|(certificate, key)| Pair::new((certificate, next()), (key, next())));
+        let pair = pair.transpose()?;
+        let authorities = match &self.authorities {
+            Some(path) => authorities((path, next()))?,
+            None => system_authorities()?,
+        };
+        client(authorities, pair.as_ref())
+    }
 }
 
 impl Pair {
@@ -72,14 +102,6 @@ impl Pair {
     }
 }
 
-/// Reads a file.
-///
-/// # Errors
-/// [`PemError::Unreadable`].
-pub fn read(path: &Path) -> Result<Vec<u8>, PemError> {
-    fs::read(path).map_err(|error| PemError::Unreadable(path.to_owned(), plain(&error.to_string())))
-}
-
 /// What does the cryptography.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -98,11 +120,7 @@ pub fn authorities(content: Content<'_>) -> Result<RootCertStore, PemError> {
     Ok(roots)
 }
 
-/// The CAs that the system believes.
-///
-/// # Errors
-/// [`PemError::NoSystemAuthorities`].
-pub fn system_authorities() -> Result<RootCertStore, PemError> {
+fn system_authorities() -> Result<RootCertStore, PemError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() { Err(PemError::NoSystemAuthorities) } else { Ok(roots) }

@@ -36,7 +36,7 @@ use super::{
     listener::{
         AnswerService,
         arrival::{Arrival, Unread},
-        entrance::Speech,
+        entrance::Transport,
     },
     strangers::Lack,
 };
@@ -307,8 +307,8 @@ fn explain(response: &mut Response) {
 fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<CallContext, ApiError> {
     let (headers, path) = (request.headers(), request.uri().path());
     let arrival = Arrival::of(request.extensions());
-    let Arrival { from, at: arrived, speech, .. } = *arrival;
-    let lacks = lack(gateway, path, headers, speech);
+    let Arrival { from, at: arrived, transport, .. } = *arrival;
+    let lacks = lack(gateway, path, headers, transport);
     let is_peer = lacks.is_none();
     let is_forwarded = headers.contains_key(&FORWARDED);
     if let Some(lacks) = lacks.filter(|_| is_forwarded || is_for_peers(path)) {
@@ -328,8 +328,8 @@ fn admit(gateway: &Gateway, request: &Request, trace: Arc<Trace>) -> Result<Call
 }
 
 /// What whoever makes this call lacks to count as a peer.
-fn lack(gateway: &Gateway, path: &str, headers: &HeaderMap, speech: Speech) -> Option<Lack> {
-    if gateway.door.certifies() && speech != (Speech::Tls { is_certified: true }) {
+fn lack(gateway: &Gateway, path: &str, headers: &HeaderMap, transport: Transport) -> Option<Lack> {
+    if gateway.door.certifies() && transport != (Transport::Tls { is_certified: true }) {
         return Some(Lack::Certificate);
     }
     let header = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);

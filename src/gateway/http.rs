@@ -37,7 +37,7 @@ use super::{
     listener::{
         AnswerService,
         arrival::{Arrival, Unread},
-        entrance::Speech,
+        entrance::Transport,
     },
     openapi, page,
 };
@@ -134,7 +134,7 @@ async fn around(gateway: Arc<Gateway>, request: Request, router: Router) -> Resu
     let trace = trace_of(request.headers());
     let (is_http1, is_head) = (request.version() < Version::HTTP_2, request.method() == Method::HEAD);
     let is_on_reserved_place = places::is_on_reserved_place(&request);
-    let Arrival { from, at: arrived, speech, .. } = *Arrival::of(request.extensions());
+    let Arrival { from, at: arrived, transport, .. } = *Arrival::of(request.extensions());
     let mut response = match admit(&gateway, &request) {
         Ok(_pass) => match AssertUnwindSafe(answer(&gateway, &trace, request, router)).catch_unwind().await {
             Ok(response) => {
@@ -156,7 +156,7 @@ async fn around(gateway: Arc<Gateway>, request: Request, router: Router) -> Resu
     if !may_be_cached(headers) {
         echo(&trace, headers);
     }
-    let is_last = is_on_reserved_place || gateway.cluster.is_stopping() || speech == Speech::ClearAtTls;
+    let is_last = is_on_reserved_place || gateway.cluster.is_stopping() || transport == Transport::ClearAtTls;
     if is_http1 && is_last {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -190,12 +190,12 @@ fn admit<'a>(gateway: &'a Gateway, request: &Request) -> Result<Option<InFlightP
 }
 
 fn expect_tls(request: &Request) -> Result<(), ApiError> {
-    match Arrival::of(request.extensions()).speech {
-        Speech::ClearAtTls => Err(ApiError::http(
+    match Arrival::of(request.extensions()).transport {
+        Transport::ClearAtTls => Err(ApiError::http(
             StatusCode::BAD_REQUEST,
             "this port speaks TLS, and this request came in clear text; write https:// instead of http://",
         )),
-        Speech::Clear | Speech::Tls { .. } => Ok(()),
+        Transport::Clear | Transport::Tls { .. } => Ok(()),
     }
 }
 

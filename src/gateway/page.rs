@@ -14,7 +14,7 @@ use primacy_election::{Member, Scheme, Status};
 use super::{
     Gateway,
     files::{File, PAGE},
-    listener::{arrival::Arrival, entrance::Speech},
+    listener::{arrival::Arrival, entrance::Transport},
 };
 use crate::limits::POLICY_MEMBERS_BYTES_MAX;
 
@@ -33,7 +33,7 @@ fn index(file: &File, State(gateway): State<Arc<Gateway>>, request: &Request) ->
     let view = &snapshot.view;
     let (alive, others): (Vec<_>, Vec<_>) =
         view.members.iter().partition(|member| member.status == Status::Alive);
-    let is_encrypted = matches!(Arrival::of(request.extensions()).speech, Speech::Tls { .. });
+    let is_encrypted = matches!(Arrival::of(request.extensions()).transport, Transport::Tls { .. });
     let members =
         alive.into_iter().chain(others).map(|member| (scheme(member, is_encrypted), &*member.http_addr));
     ([(header::CONTENT_SECURITY_POLICY, policy(members))], file.answer(request)).into_response()

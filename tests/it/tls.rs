@@ -27,7 +27,7 @@ use crate::{
     certificates::{
         Answer, Authority, Folder, Https, Paper, channel, client_config, config_of, connect, https,
     },
-    harness::{Process, Ran, TestNode, Up, eventually, run, send_signal},
+    harness::{Process, Ran, Running, TestNode, Up, command, eventually, run, send_signal},
 };
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -107,7 +107,7 @@ async fn both_ports_speak_tls_1_2_and_1_3_and_sessions_are_resumed() {
     assert!(secured.check_over_grpc(None).await.unwrap());
     assert!(secured.metric("primacy_tls_handshakes_total").await > 8);
     let in_89_days = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 89 * 24 * 3600;
-    assert!(secured.metric("primacy_certificate_expiry_seconds").await > in_89_days);
+    assert!(secured.metric("primacy_certificate_expiry_timestamp_seconds").await > in_89_days);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -312,6 +312,27 @@ async fn a_node_does_not_dial_whoever_has_another_name_or_ca() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_without_a_ca_warns_that_it_stays_alone() {
+    let authority = Authority::new("here");
+    let folder = Folder::with(&authority.issue(), &authority.pem);
+    let (cert, key) = (folder.path("node.pem"), folder.path("node-key.pem"));
+    let node =
+        Process::start_with(Some(1), "alone", &["--tls-cert", &cert, "--tls-key", &key, "--token", TOKEN]);
+    eventually("it warns", || async { node.has_logged("there is no --tls-ca") }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn up_with_a_ca_alone_speaks_clear_text_because_the_ca_is_for_commands() {
+    let folder = Folder::new();
+    let ca = folder.write("ca.pem", &Authority::new("here").pem);
+    let mut command = command(&["up", "-n", "1", "--grpc-port", "0", "--http-port", "0"]);
+    let mut up = Up::of(Running::start(command.env("PRIMACY_TLS_CA", &ca))).await;
+    assert!(up.running.out.text().contains("http://localhost:"), "{}", up.running.out.text());
+    send_signal(up.running.pid(), Signal::TERM);
+    up.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_does_not_fall_back_to_clear_text() {
     let authority = Authority::new("here");
     let folder = Folder::with(&authority.issue(), &authority.pem);
@@ -344,7 +365,7 @@ async fn every_command_speaks_tls_as_curl_does() {
     let Ran { err, .. } = asked(transfer, &["--cert", &cert, "--key", &key]).await;
     assert!(!err.contains("certificate") && !err.contains("token"), "{err}");
     let refused = [
-        (&["--endpoints", &at][..], "it may speak TLS"),
+        (&["--endpoints", &at][..], "may speak TLS: write https://"),
         (&["--endpoints", &https], "no CA that is believed here has signed its certificate"),
         (&["--endpoints", &https, "--cacert", &ca, "--cert", &cert], "--cert and --key belong together"),
         (&["--endpoints", &https, "--cacert", &key], "holds no certificate in PEM"),

@@ -29,14 +29,15 @@ struct ShownMember {
     grpc_addr: String,
 }
 
+/// What is said once of all addresses that end connections in clear text.
+pub(super) const PERHAPS_TLS: &str = "an endpoint that takes connections and ends them may speak TLS: write https:// before it, and name the CA of its \
+     certificate with --cacert";
+
 /// What this address is by its answer to a request of HTTP/1 in clear text, if it takes connections.
 pub(super) async fn http(address: &HostPort) -> Option<String> {
     let answer = timeout(ANSWER, ask(address)).await.ok()?.ok()?;
     if answer.is_empty() {
-        return Some(format!(
-            "{address} ends connections in clear text: it may speak TLS; write https://{address}, and name the CA of \
-             its certificate with --cacert"
-        ));
+        return Some(PERHAPS_TLS.to_owned());
     }
     let status: u16 = answer.strip_prefix("HTTP/1.")?.split_whitespace().nth(1)?.parse().ok()?;
     let what = match node(&answer) {

@@ -9,7 +9,8 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
     config::{AddressError, HostPort, TlsArg},
-    connection::pem::{self, Pair, PemError},
+    connection::pem::{ClientFiles, PemError},
+    reload,
 };
 
 /// What is shown to nodes, and whom they are believed by.
@@ -35,6 +36,8 @@ pub(in crate::cli) struct ClientTlsArgs {
 pub(in crate::cli) enum ClientTlsError {
     #[error("--cert and --key belong together: give both, or neither")]
     Half,
+    #[error("{0}")]
+    Unreadable(String),
     #[error(transparent)]
     File(#[from] PemError),
 }
@@ -58,19 +61,13 @@ pub(in crate::cli) enum EndpointError {
 impl ClientTlsArgs {
     /// What TLS is made of.
     pub(in crate::cli) fn config(&self) -> Result<Arc<ClientConfig>, ClientTlsError> {
-        let pair = match (&self.cert, &self.key) {
-            (Some(certificate), Some(key)) => {
-                let contents = (pem::read(certificate)?, pem::read(key)?);
-                Some(Pair::new((certificate, &contents.0), (key, &contents.1))?)
-            }
-            (None, None) => None,
-            (Some(_), None) | (None, Some(_)) => return Err(ClientTlsError::Half),
-        };
-        let authorities = match &self.cacert {
-            Some(path) => pem::authorities((path, &pem::read(path)?))?,
-            None => pem::system_authorities()?,
-        };
-        Ok(Arc::new(pem::client(authorities, pair.as_ref())?))
+        if self.cert.is_some() != self.key.is_some() {
+            return Err(ClientTlsError::Half);
+        }
+        let pair = self.cert.clone().zip(self.key.clone());
+        let files = ClientFiles { authorities: self.cacert.clone(), pair };
+        let contents = reload::read(&files.paths()).map_err(ClientTlsError::Unreadable)?;
+        Ok(Arc::new(files.config(&contents)?))
     }
 }
 

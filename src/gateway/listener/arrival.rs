@@ -18,7 +18,7 @@ use axum::{
 use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::{sleep, timeout};
 
-use super::{entrance::Speech, socket::Socket};
+use super::{entrance::Transport, socket::Socket};
 use crate::limits::{LINGER, LINGER_BYTES_MAX, UNREAD_BYTES_MAX, UNREAD_TIMEOUT};
 
 /// What the listener knows of a request, among its extensions.
@@ -29,7 +29,7 @@ pub struct Arrival {
     /// Who asks.
     pub from: SocketAddr,
     /// How it came.
-    pub speech: Speech,
+    pub transport: Transport,
     /// What is left of its body, if it has one.
     pub unread: Option<Arc<Unread>>,
     socket: Arc<Socket>,
@@ -41,7 +41,7 @@ impl Arrival {
     pub(super) fn take(
         request: hyper::Request<Incoming>,
         from: SocketAddr,
-        speech: Speech,
+        transport: Transport,
         socket: &Arc<Socket>,
     ) -> Request {
         let (head, body) = request.into_parts();
@@ -61,7 +61,7 @@ impl Arrival {
         let mut request = Request::from_parts(head, body);
         let at = Instant::now();
         let socket = Arc::clone(socket);
-        request.extensions_mut().insert(Self { at, from, speech, unread, socket, is_http1 });
+        request.extensions_mut().insert(Self { at, from, transport, unread, socket, is_http1 });
         request
     }
 

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     AnswerService,
     arrival::Arrival,
-    entrance::{Entrance, Speech, Stream},
+    entrance::{Entrance, Stream, Transport},
     output::Output,
     socket::Socket,
 };
@@ -70,8 +70,8 @@ impl<S: AnswerService> Connection<S> {
         let opening = self.entrance.open(first, self.from, &socket, output);
         // Nothing was asked yet.
         let opening = self.stop.run_until_cancelled(self.leave.run_until_cancelled(opening));
-        let Some(Some(Some((stream, speech)))) = opening.await else { return };
-        let may_send = self.converse(&socket, stream, speech, slot).await;
+        let Some(Some(Some((stream, transport)))) = opening.await else { return };
+        let may_send = self.converse(&socket, stream, transport, slot).await;
         socket.place.usage.flow.mark_ended();
         if may_send {
             socket.linger().await;
@@ -97,7 +97,7 @@ impl<S: AnswerService> Connection<S> {
         self,
         socket: &Arc<Socket>,
         stream: Stream,
-        speech: Speech,
+        transport: Transport,
         slot: OwnedSemaphorePermit,
     ) -> bool {
         let slot = Arc::new(Slot::new(slot));
@@ -106,10 +106,10 @@ impl<S: AnswerService> Connection<S> {
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             asked.release();
             let in_use = over.place.usage.request();
-            let answer = answers.call(Arrival::take(request, from, speech, &over));
+            let answer = answers.call(Arrival::take(request, from, transport, &over));
             async move { Ok::<_, Infallible>(answer.await?.map(|body| Kept::new(body, in_use))) }
         });
-        let is_encrypted = matches!(speech, Speech::Tls { .. });
+        let is_encrypted = matches!(transport, Transport::Tls { .. });
         let metered = Metered::new(Output::new(stream), Arc::clone(&socket.place.usage), is_encrypted);
         let stream = TokioIo::new(metered);
         let mut connection = pin!(self.builder.serve_connection(stream, service));

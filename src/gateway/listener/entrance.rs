@@ -36,7 +36,7 @@ type Clear = Join<Input, Pin<Box<TimeoutWriter<OwnedWriteHalf>>>>;
 
 /// What a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Speech {
+pub enum Transport {
     /// Clear text.
     Clear,
     /// Clear text, where only TLS is taken.
@@ -72,12 +72,12 @@ impl Entrance {
         from: SocketAddr,
         socket: &Arc<Socket>,
         output: OwnedWriteHalf,
-    ) -> Option<(Stream, Speech)> {
+    ) -> Option<(Stream, Transport)> {
         let mut writer = TimeoutWriter::new(output);
         writer.set_timeout(Some(WRITE_TIMEOUT));
         let clear = join(Input(Arc::clone(socket)), Box::pin(writer));
         match (&self.tls, first == HANDSHAKE) {
-            (Some(tls), true) => self.shake_hands(tls, socket, clear).await,
+            (Some(tls), true) => self.handshake(tls, socket, clear).await,
             (None, true) => {
                 self.tell(from, "TLS", "speaks clear text only; --tls-cert and --tls-key make it speak TLS");
                 None
@@ -85,13 +85,13 @@ impl Entrance {
             (Some(tls), false) if tls.mode() == TlsMode::On => {
                 self.tell(from, "clear text", "takes TLS only; write https://, or set --tls accept");
                 // gRPC has no answer that a client without TLS could read.
-                (self.protocols == Protocols::Http).then_some((Either::Left(clear), Speech::ClearAtTls))
+                (self.protocols == Protocols::Http).then_some((Either::Left(clear), Transport::ClearAtTls))
             }
-            (_, false) => Some((Either::Left(clear), Speech::Clear)),
+            (_, false) => Some((Either::Left(clear), Transport::Clear)),
         }
     }
 
-    async fn shake_hands(&self, tls: &Tls, socket: &Arc<Socket>, clear: Clear) -> Option<(Stream, Speech)> {
+    async fn handshake(&self, tls: &Tls, socket: &Arc<Socket>, clear: Clear) -> Option<(Stream, Transport)> {
         let usage = &socket.place.usage;
         usage.flow.turn.charge(HANDSHAKE_COST);
         let encrypted = Encrypted::new(clear, Arc::clone(usage), HANDSHAKE_BYTES_MAX);
@@ -100,7 +100,7 @@ impl Entrance {
             Ok((mut stream, is_certified)) => {
                 self.metrics.handshakes.inc();
                 stream.get_mut().0.lift_limit();
-                Some((Either::Right(Box::new(stream)), Speech::Tls { is_certified }))
+                Some((Either::Right(Box::new(stream)), Transport::Tls { is_certified }))
             }
             Err(error) => {
                 self.metrics.handshakes_failed.inc();
